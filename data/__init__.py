@@ -1,0 +1,1 @@
+"""Facts: hardware and model catalogues, the benchmark table and its readers."""

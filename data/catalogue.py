@@ -1,0 +1,148 @@
+"""GPUs, platforms and models as reviewed facts, read from the TOML files beside this module.
+
+Names resolve in any letter case and through aliases and Hugging Face ids; see `_Catalogue.find`.
+
+>>> gpu("B200").name, round(gpu("b200").memory_bytes / 1e9)
+('b200-sxm', 192)
+>>> model("Qwen/Qwen2.5-72B-Instruct").n_layers
+80
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
+
+from .errors import BadRequest, UnknownName, nearest_names
+from .specs import WEIGHT_PRECISIONS, Conflict, GpuSpec, ModelSpec, PlatformSpec
+
+__all__ = [
+    "WEIGHT_PRECISIONS",
+    "Conflict",
+    "GpuSpec",
+    "ModelSpec",
+    "PlatformSpec",
+    "gpu",
+    "gpus",
+    "model",
+    "models",
+    "platform",
+    "platforms",
+]
+
+Spec = TypeVar("Spec", bound=GpuSpec | PlatformSpec | ModelSpec)
+
+_TUNING_SUFFIXES = ("-hf", "-it", "-instruct", "-chat")
+
+
+def _key(name: str) -> str:
+    """Fold case and the separators that people swap ("B200 SXM" is "b200-sxm")."""
+    return "-".join(name.strip().lower().replace("_", " ").split())
+
+
+def _loose_key(name: str) -> str:
+    """Drop the organisation before the slash and the suffix that says how a model was tuned."""
+    key = _key(name).rsplit("/", 1)[-1]
+    for suffix in _TUNING_SUFFIXES:
+        key = key.removesuffix(suffix)
+    return key
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Catalogue(Generic[Spec]):
+    """One catalogue with the ways to its entries; the maps go from folded names to entry names."""
+
+    kind: str
+    specs: Mapping[str, Spec]
+    exact: dict[str, str] = field(default_factory=dict)
+    loose: dict[str, set[str]] = field(default_factory=dict)
+
+    def index(self) -> _Catalogue[Spec]:
+        """Enter every name, alias and Hugging Face id."""
+        for spec in self.specs.values():
+            ways: list[str] = [spec.name, *spec.aliases, getattr(spec, "hf_id", "")]
+            for way in filter(None, ways):
+                self.exact.setdefault(_key(way), spec.name)
+                self.loose.setdefault(_loose_key(way), set()).add(spec.name)
+        return self
+
+    def find(self, name: str) -> Spec:
+        """Return the entry called `name`: by name or alias, else loosely if that leaves one candidate.
+
+        Raises UnknownName with the nearest names; a loose name with several candidates is unknown too.
+        """
+        if not isinstance(name, str):
+            raise BadRequest(self.kind, name, "a name")
+        found = self.exact.get(_key(name))
+        candidates = {found} if found else self.loose.get(_loose_key(name), set())
+        if len(candidates) != 1:
+            nearest = sorted(candidates) or nearest_names(_loose_key(name), self.specs)
+            raise UnknownName(self.kind, name, nearest)
+        return self.specs[next(iter(candidates))]
+
+
+def _entry(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Turn one TOML table into constructor arguments: lists to tuples, conflicts to records."""
+    listed = values.pop("conflicts", ())
+    conflicts = tuple(Conflict(**{**conflict, "others": tuple(conflict["others"])}) for conflict in listed)
+    if "flops" in values:
+        values["flops"] = MappingProxyType(values["flops"])
+    return {**values, "name": name, "aliases": tuple(values.get("aliases", ())), "conflicts": conflicts}
+
+
+def _load(kind: str, file: str, record: type[Spec]) -> _Catalogue[Spec]:
+    """Read one of the shipped TOML files: a table per entry, keyed by name."""
+    with files(__package__).joinpath(file).open("rb") as stream:
+        tables = tomllib.load(stream)
+    specs = {name: record(**_entry(name, values)) for name, values in tables.items()}
+    return _Catalogue(kind=kind, specs=MappingProxyType(specs)).index()
+
+
+@cache
+def _gpus() -> _Catalogue[GpuSpec]:
+    return _load("gpu", "gpus.toml", GpuSpec)
+
+
+@cache
+def _platforms() -> _Catalogue[PlatformSpec]:
+    return _load("platform", "platforms.toml", PlatformSpec)
+
+
+@cache
+def _models() -> _Catalogue[ModelSpec]:
+    return _load("model", "models.toml", ModelSpec)
+
+
+def gpus() -> Mapping[str, GpuSpec]:
+    """Return all GPUs by name (read-only; read once)."""
+    return _gpus().specs
+
+
+def platforms() -> Mapping[str, PlatformSpec]:
+    """Return all platforms by name (read-only; read once)."""
+    return _platforms().specs
+
+
+def models() -> Mapping[str, ModelSpec]:
+    """Return all models by name (read-only; read once)."""
+    return _models().specs
+
+
+def gpu(name: str) -> GpuSpec:
+    """Return the GPU called `name` or one of its aliases; raises UnknownName with the nearest names."""
+    return _gpus().find(name)
+
+
+def platform(name: str) -> PlatformSpec:
+    """Return the platform called `name` or one of its aliases; raises UnknownName with the nearest names."""
+    return _platforms().find(name)
+
+
+def model(name: str) -> ModelSpec:
+    """Return the model called `name`, an alias or a Hugging Face id; raises UnknownName with the nearest."""
+    return _models().find(name)

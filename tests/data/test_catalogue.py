@@ -1,0 +1,296 @@
+"""The catalogues are complete, sourced, unambiguous and agree with arithmetic."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from roofcast.data import catalogue
+from roofcast.data.errors import BadRequest, UnknownName
+from roofcast.data.specs import Conflict, GpuSpec, ModelSpec, PlatformSpec
+
+Entry = GpuSpec | PlatformSpec | ModelSpec
+ALL: list[Entry] = [
+    *catalogue.gpus().values(),
+    *catalogue.platforms().values(),
+    *catalogue.models().values(),
+]
+MODELS = list(catalogue.models().values())
+
+
+def _id(entry: Entry) -> str:
+    return f"{type(entry).__name__.removesuffix('Spec').lower()}:{entry.name}"
+
+
+def _value(entry: Entry, field: str) -> object:
+    value: object = entry
+    for part in field.split("."):
+        value = value[part] if isinstance(value, Mapping) else getattr(value, part)
+    return value
+
+
+def _conflicts() -> Iterator[tuple[Entry, Conflict]]:
+    for entry in ALL:
+        for conflict in entry.conflicts:
+            yield entry, conflict
+
+
+@pytest.mark.parametrize("entry", ALL, ids=_id)
+def test_every_entry_says_where_it_comes_from(entry: Entry) -> None:
+    assert len(entry.source) >= 10
+
+
+@pytest.mark.parametrize("entry", ALL, ids=_id)
+def test_every_entry_is_found_by_name_alias_and_hub_id_in_any_case(entry: Entry) -> None:
+    look_up = {GpuSpec: catalogue.gpu, PlatformSpec: catalogue.platform, ModelSpec: catalogue.model}[
+        type(entry)
+    ]
+    ways = [entry.name, *entry.aliases, *([entry.hf_id] if isinstance(entry, ModelSpec) else [])]
+    for way in filter(None, ways):
+        assert look_up(way) is entry
+        assert look_up(f" {way.upper()} ") is entry
+
+
+@pytest.mark.parametrize("kind", [GpuSpec, PlatformSpec, ModelSpec])
+def test_no_two_entries_share_a_name_an_alias_or_a_hub_id(kind: type[Entry]) -> None:
+    ways = Counter(
+        way.lower()
+        for entry in ALL
+        if isinstance(entry, kind)
+        for way in {entry.name, *entry.aliases, getattr(entry, "hf_id", "")} - {""}
+    )
+    assert [way for way, times in ways.items() if times > 1] == []
+
+
+def test_a_conflict_marks_the_value_in_use_and_keeps_the_others() -> None:
+    for entry, conflict in _conflicts():
+        assert conflict.in_use == _value(entry, conflict.field), (entry.name, conflict.field)
+        assert conflict.others
+
+
+@pytest.mark.parametrize("spec", catalogue.gpus().values(), ids=_id)
+def test_a_gpu_has_sane_orders_of_magnitude(spec: GpuSpec) -> None:
+    assert 15e9 < spec.memory_bytes < 350e9
+    assert 0.2e12 < spec.memory_bandwidth < 25e12
+    assert all(8e12 <= peak <= 40e15 for peak in spec.flops.values())
+    assert spec.link_bandwidth > 0
+    assert spec.link_domain >= 1
+    assert spec.peak_flops("bf16") > 0
+
+
+@pytest.mark.parametrize("name", ["h100-sxm", "h200-sxm", "b200-sxm", "gb200", "b300-sxm", "gb300", "mi355x"])
+def test_peaks_are_dense_fp8_doubles_bf16(name: str) -> None:
+    spec = catalogue.gpu(name)
+    assert spec.flops["fp8"] == pytest.approx(2 * spec.flops["bf16"], rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["b200-sxm", "gb200", "mi355x"])
+def test_peaks_are_dense_fp4_doubles_fp8(name: str) -> None:
+    spec = catalogue.gpu(name)
+    assert spec.flops["fp4"] == pytest.approx(2 * spec.flops["fp8"], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [("a100-80g", 300e9), ("h100-sxm", 450e9), ("h200-sxm", 450e9), ("b200-sxm", 900e9), ("gb200", 900e9)],
+)
+def test_link_rates_are_one_way(name: str, rate: float) -> None:
+    assert catalogue.gpu(name).link_bandwidth == rate
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "used"),
+    [
+        ("b200-sxm", "fp4", "fp4"),
+        ("b200-sxm", "fp8", "fp8"),
+        ("b200-sxm", "int4", "bf16"),
+        ("h100-sxm", "fp4", "bf16"),
+        ("h100-sxm", "fp8", "fp8"),
+        ("h100-sxm", "int8", "int8"),
+        ("mi300x", "fp4", "bf16"),
+        ("a100-80g", "fp8", "bf16"),
+        ("a100-80g", "int8", "int8"),
+        ("b300-sxm", "int8", "bf16"),
+        ("v100", "bf16", "fp16"),
+        ("h100-sxm", "fp16", "bf16"),
+        ("gaudi2", "fp32", "bf16"),
+    ],
+)
+def test_weights_without_units_are_widened(name: str, stored: str, used: str) -> None:
+    spec = catalogue.gpu(name)
+    assert spec.math_precision(stored) == used
+    assert spec.peak_flops(stored) == spec.flops[used]
+    assert spec.has_units(stored) == (stored == used or {stored, used} == {"bf16", "fp16"})
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(BadRequest, match="weight_precision"):
+        catalogue.gpu("b200-sxm").peak_flops("fp3")
+
+
+def test_a_platform_holds_known_gpus_and_agrees_with_their_links() -> None:
+    for platform in catalogue.platforms().values():
+        gpu = catalogue.gpus()[platform.gpu]
+        assert platform.scale_up_domain <= max(gpu.link_domain, platform.num_gpus)
+        assert platform.link_bandwidth in (0.0, gpu.link_bandwidth)
+
+
+def test_the_ladder_has_its_four_tiers() -> None:
+    tiers = [catalogue.platform(name) for name in ("b200", "hgx-b200", "gb200-superchip", "nvl72")]
+    assert [tier.num_gpus for tier in tiers] == [1, 8, 2, 72]
+    assert [tier.price_usd for tier in tiers] == [45e3, 280e3, 100e3, 3.0e6]
+
+
+def test_one_grace_serves_two_gpus() -> None:
+    superchip = catalogue.platform("gb200-superchip")
+    assert superchip.c2c_bandwidth == 450e9
+    assert superchip.c2c_bandwidth_per_gpu == 225e9
+    assert superchip.host_memory_bytes_per_gpu == 240e9
+    assert superchip.host_memory_bandwidth < superchip.c2c_bandwidth
+
+
+def _attention(spec: ModelSpec) -> float:
+    if spec.attention == "mla":
+        query = spec.mla_q_rank * (spec.d_model + spec.n_heads * spec.head_dim)
+        latent = spec.d_model * (spec.mla_kv_rank + spec.mla_rope_dim)
+        up = spec.mla_kv_rank * spec.n_heads * (spec.qk_nope_dim + spec.v_head_dim)
+        return query + latent + up + spec.n_heads * spec.v_head_dim * spec.d_model
+    return spec.d_model * spec.head_dim * 2 * (spec.n_heads + spec.n_kv_heads)
+
+
+def _parameters(spec: ModelSpec) -> tuple[float, float]:
+    """Total and active parameters from the shape, without biases and norms."""
+    matrix = (3 if spec.gated_ffn else 2) * spec.d_model
+    dense = matrix * spec.d_ff * (spec.n_dense_layers if spec.is_moe else spec.n_layers)
+    shared = spec.n_moe_layers * (matrix * spec.d_ff_shared_expert + spec.d_model * spec.n_experts)
+    expert = spec.n_moe_layers * matrix * spec.d_ff_expert
+    embedding = spec.vocab * spec.d_model * (1 if spec.tied_embeddings else 2)
+    rest = dense + shared + embedding + spec.n_layers * _attention(spec)
+    return rest + expert * spec.n_experts, rest + expert * spec.experts_per_token
+
+
+# What the plain formula does not describe: recurrent mixers, encoders, layers that differ among themselves.
+UNEVEN = {"t5", "gemma4", "nemotron-nas", "decilm", "gptj", "phi"}
+PLAIN = [m for m in MODELS if m.attention != "hybrid" and m.family not in UNEVEN]
+
+
+@pytest.mark.parametrize("spec", PLAIN, ids=_id)
+def test_parameters_agree_with_the_shape(spec: ModelSpec) -> None:
+    total, active = _parameters(spec)
+    assert spec.params_total == pytest.approx(total, rel=0.03)
+    assert spec.params_active == pytest.approx(active, rel=0.03)
+
+
+@pytest.mark.parametrize("spec", MODELS, ids=_id)
+def test_a_model_is_coherent(spec: ModelSpec) -> None:
+    kinds = spec.n_full_attention_layers + spec.n_sliding_layers + spec.n_linear_attention_layers
+    assert 0 < kinds <= spec.n_layers
+    assert spec.n_heads % spec.n_kv_heads == 0
+    assert 0 < spec.params_active <= spec.params_total
+    assert spec.params_embedding < spec.params_total
+    assert spec.experts_per_token <= spec.n_experts
+    assert (spec.n_sliding_layers > 0) <= (spec.sliding_window > 0)
+    assert (spec.n_linear_attention_layers > 0) == (spec.linear_state_values > 0)
+    assert spec.native_weight_precision in ("bf16", "fp8", "fp4", "int8", "int4")
+
+
+def test_models_of_one_shape_share_their_shape_key() -> None:
+    assert catalogue.model("deepseek-r1").shape_key == catalogue.model("deepseek-r1-0528").shape_key
+    assert catalogue.model("llama-3-70b").shape_key == catalogue.model("llama-3.3-70b").shape_key
+    assert catalogue.model("llama-2-70b").shape_key != catalogue.model("llama-3-70b").shape_key
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("B200", "b200-sxm"),
+        ("H100 SXM", "h100-sxm"),
+        ("h100", "h100-sxm"),
+        ("h100_pcie", "h100-pcie"),
+        ("gh200", "gh200-96g"),
+        ("a100-80g-pcie", "a100-pcie"),
+    ],
+)
+def test_gpu_names_people_use(typed: str, name: str) -> None:
+    assert catalogue.gpu(typed).name == name
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("Qwen/Qwen2.5-72B-Instruct", "qwen2.5-72b"),
+        ("qwen2.5-72b-instruct", "qwen2.5-72b"),
+        ("meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b"),
+        ("meta-llama/Meta-Llama-3.1-405B-Instruct", "llama-3.1-405b"),
+        ("Llama-2-70b-chat-hf", "llama-2-70b"),
+        ("Qwen/Qwen3-235B-A22B-Instruct-2507", "qwen3-235b-a22b-2507"),
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", "mixtral-8x7b"),
+        ("google/gemma-3-27b-it", "gemma-3-27b"),
+        ("somebody/Qwen3-32B", "qwen3-32b"),
+        ("deepseek-ai/DeepSeek-V3-0324", "deepseek-v3"),
+    ],
+)
+def test_model_names_people_use(typed: str, name: str) -> None:
+    assert catalogue.model(typed).name == name
+
+
+def test_the_models_of_the_project_are_there() -> None:
+    sizes = ("qwen2.5-7b", "qwen2.5-14b", "qwen2.5-32b", "qwen2.5-72b", "llama-3.1-405b")
+    dense = tuple(f"qwen3-{size}" for size in ("0.6b", "1.7b", "4b", "8b", "14b", "32b"))
+    for name in (*sizes, *dense, "qwen3-30b-a3b", "qwen3-235b-a22b", "qwen3-next-80b-a3b"):
+        assert catalogue.models()[name].name == name
+
+
+@pytest.mark.parametrize(
+    ("look_up", "typed", "nearest"),
+    [
+        (catalogue.gpu, "b20", "b200-sxm"),
+        (catalogue.model, "qwen2.5-71b", "qwen2.5-72b"),
+        (catalogue.platform, "hgx-b20", "hgx-b200"),
+    ],
+)
+def test_an_unknown_name_raises_with_the_nearest(look_up: object, typed: str, nearest: str) -> None:
+    assert callable(look_up)
+    with pytest.raises(UnknownName, match=nearest) as caught:
+        look_up(typed)
+    assert nearest in caught.value.nearest
+
+
+@pytest.mark.parametrize("typed", ["", " ", "/", "-instruct", "\n", "x" * 10_000])
+def test_a_senseless_name_is_unknown(typed: str) -> None:
+    with pytest.raises(UnknownName):
+        catalogue.model(typed)
+
+
+def test_a_name_must_be_text() -> None:
+    with pytest.raises(BadRequest, match="gpu"):
+        catalogue.gpu(None)  # type: ignore[arg-type]
+
+
+def test_the_catalogues_are_read_only() -> None:
+    with pytest.raises(TypeError):
+        catalogue.gpus()["x"] = catalogue.gpu("b200")  # type: ignore[index]
+    with pytest.raises(TypeError):
+        catalogue.gpu("b200").flops["bf16"] = 1.0  # type: ignore[index]
+
+
+def _benchmark_names(folder: Path, column: str) -> Counter[str]:
+    names: Counter[str] = Counter()
+    for file in sorted((folder / "benchmarks").glob("*.csv")):
+        with file.open(newline="", encoding="utf-8") as stream:
+            names.update(row[column] for row in csv.DictReader(stream))
+    return names
+
+
+@pytest.mark.parametrize(("column", "look_up"), [("gpu", catalogue.gpu), ("model", catalogue.model)])
+def test_every_frequent_name_of_the_benchmarks_resolves(
+    shared_root: Path, column: str, look_up: object
+) -> None:
+    assert callable(look_up)
+    for name, rows in _benchmark_names(shared_root, column).items():
+        if name and rows >= 20:
+            look_up(name)
