@@ -1,0 +1,107 @@
+"""Source names to catalogue names: GPUs, models, engines, precisions, dates."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import pandas as pd
+
+from .. import catalogue
+from ..errors import UnknownName
+from .raw import say
+
+# "GH200 120GB" is NVIDIA's name of the part with 96 GB HBM3 (120 GB is its LPDDR5X).
+GPU_ALIASES = {
+    "gh200": "gh200-96g",
+    "a100-80g-pcie": "a100-pcie",
+    "h20-96g": "h20",
+    "h800-sxm": "h800",
+    "inferentia2": "inf2",
+    "trainium1": "trn1",
+    "rtxpro6000-bw": "rtx-pro-6000",
+    "v100-16g": "v100",
+}
+
+# Same weights and layers under a name the catalogue does not carry.
+MODEL_ALIASES: dict[str, str] = {}
+
+# What serves the tokens, not what stands in front of it.
+ENGINE_ALIASES = {
+    "llm-d/vllm": "vllm",
+    "1cat-vllm": "vllm",
+    "vllm-tpu": "vllm",
+    "tgis": "tgi",
+    "deepspeed-mii": "deepspeed",
+    "quarot": "qserve",
+}
+
+PRECISION_ALIASES = {"fp16": "bf16"}
+_QUANTISED_NAME = (
+    ("fp4", re.compile(r"nvfp4|mxfp4|fp4", re.I)),
+    ("fp8", re.compile(r"fp8|w8a8-?fp8", re.I)),
+    ("int4", re.compile(r"awq|gptq-?int4|gptq|int4|w4a16|w4a8", re.I)),
+    ("int8", re.compile(r"int8|w8a8|w8a16", re.I)),
+)
+
+
+@cache
+def _catalogue_name(kind: str, name: str) -> str:
+    """Return the catalogue's name, or "" where it knows none."""
+    look_up = catalogue.gpu if kind == "gpu" else catalogue.model
+    try:
+        return look_up(name).name
+    except UnknownName:
+        return ""
+
+
+def resolve(rows: pd.DataFrame) -> None:
+    """Put catalogue and glossary names in place of the sources'; reject what the catalogue lacks."""
+    for kind, aliases in (("gpu", GPU_ALIASES), ("model", MODEL_ALIASES)):
+        given = rows[kind].str.lower()
+        found = given.map(lambda name, a=aliases, k=kind: _catalogue_name(k, a.get(name, name)))
+        unknown = found == ""
+        for name in sorted(set(given[unknown])):
+            say(rows, unknown & (given == name), reject=f"{kind} not in the catalogue: {name}")
+        rows[kind] = found.where(~unknown, given)
+    rows["engine"] = rows["engine"].replace(ENGINE_ALIASES)
+    rows["kv_precision"] = rows["kv_precision"].replace(PRECISION_ALIASES)
+    rows["spec_decode"] = rows["spec_decode"].replace({"eagle/mtp": "mtp"})
+    _resolve_precision(rows)
+    rows["date"] = rows["date"].map(whole_date)
+
+
+def _resolve_precision(rows: pd.DataFrame) -> None:
+    """Settle `weight_precision`: as stated, else as the checkpoint's name says, else the model's native one.
+
+    "fp4/fp8 native" (DeepSeek-V4: routed experts fp4, the rest fp8) and "fp8 native" are the native
+    checkpoint.
+    """
+    stated = rows["weight_precision"].replace(PRECISION_ALIASES)
+    open_question = (stated == "") | stated.str.contains("native")
+    settled = [
+        _inferred_precision(raw, model) if unsure else said
+        for raw, model, unsure, said in zip(
+            rows["model_raw"], rows["model"], open_question, stated, strict=True
+        )
+    ]
+    say(rows, stated == "", remark="precision inferred")
+    rows["weight_precision"] = settled
+
+
+def _inferred_precision(model_raw: str, model: str) -> str:
+    for precision, pattern in _QUANTISED_NAME:
+        if pattern.search(model_raw):
+            return precision
+    spec = catalogue.models().get(model)
+    native = spec.native_weight_precision if spec else "bf16"
+    return {"mxfp4": "fp4", "nvfp4": "fp4", "fp16": "bf16"}.get(native, native) or "bf16"
+
+
+def whole_date(text: str) -> str:
+    """Complete a date to YYYY-MM-DD: the 15th of a month, the 1st of July of a year; "" stays.
+
+    >>> whole_date("2025-11"), whole_date("2025"), whole_date("")
+    ('2025-11-15', '2025-07-01', '')
+    """
+    return text + {4: "-07-01", 7: "-15"}.get(len(text), "")

@@ -1,0 +1,260 @@
+"""The benchmark store: a Parquet file of validated measurements, and beside it what was rejected and why."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from . import catalogue, schema
+from .errors import BadStore, UnknownName
+from .groups import config_group, digest
+
+if TYPE_CHECKING:
+    from .importer.checks import Floor
+
+STORE_VARIABLE = "ROOFCAST_STORE"
+TABLE_FILE = "benchmarks.parquet"
+QUARANTINE_FILE = "quarantine.parquet"
+QUARANTINE_COLUMNS = ["file", "line", "row_id", "source", "source_ref", "reason"]
+_LOCK_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppendReport:
+    """What became of the rows of one `append`: added + duplicates + rejected is their number.
+
+    `reasons` holds (line, reason) of the rejected rows, line 1 being the first row given.
+    """
+
+    added: int
+    duplicates: int
+    rejected: int
+    reasons: tuple[tuple[int, str], ...] = ()
+
+
+class BenchmarkStore:
+    """A table of measurements on disk.
+
+    Without a path it is the file named by the environment variable ROOFCAST_STORE, else the table that ships
+    with the package, which can be read but not appended to.
+
+    >>> store = BenchmarkStore()
+    >>> len(store.load()) > 10_000
+    True
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        chosen = path or os.environ.get(STORE_VARIABLE)
+        self.shipped = chosen is None
+        self.path = Path(chosen) if chosen else Path(str(files(__package__).joinpath(TABLE_FILE)))
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], rows: pd.DataFrame | None = None) -> BenchmarkStore:
+        """Start a store at `path`, with `rows` or the shipped table.
+
+        Raises BadStore if a file is there, BadRows if one of the rows is invalid.
+        """
+        store = cls(path)
+        if store.path.exists():
+            raise BadStore(f"{store.path}: a store is there already")
+        if rows is None:
+            first = BenchmarkStore(Path(str(files(__package__).joinpath(TABLE_FILE)))).load()
+        else:
+            first = schema.validate(_identified(schema.complete(rows)), file=str(store.path))
+        store.path.parent.mkdir(parents=True, exist_ok=True)
+        with store._locked():
+            write_table(first, store.path)
+        return store
+
+    @property
+    def quarantine_path(self) -> Path:
+        """quarantine.parquet beside benchmarks.parquet, else NAME.quarantine.parquet beside NAME.parquet."""
+        if self.path.name == TABLE_FILE:
+            return self.path.with_name(QUARANTINE_FILE)
+        return self.path.with_name(f"{self.path.stem}.quarantine.parquet")
+
+    def load(self) -> pd.DataFrame:
+        """Return all rows in the columns of `schema.COLUMNS`. Raises BadStore for any other file."""
+        table = _read(self.path)
+        missing = [name for name in schema.COLUMNS if name not in table.columns]
+        if missing:
+            raise BadStore(f"{self.path}: not a benchmark table: no column {', '.join(missing[:3])}")
+        return schema.typed(table)
+
+    def quarantine(self) -> pd.DataFrame:
+        """Return the rejected rows: file, line, row_id, source, source_ref, reason."""
+        if not self.quarantine_path.exists():
+            return pd.DataFrame(
+                {name: pd.Series(dtype=int if name == "line" else str) for name in QUARANTINE_COLUMNS}
+            )
+        return _read(self.quarantine_path)[QUARANTINE_COLUMNS]
+
+    def append(self, rows: pd.DataFrame, file: str = "rows", floor: Floor | None = None) -> AppendReport:
+        """Add the rows that are valid and new; put the invalid ones into the quarantine with their reasons.
+
+        A row without row_id gets one from its content; a row whose id is stored already counts as a
+        duplicate. `floor` (see importer.checks) names the physical limits. Either all valid rows are added
+        or, on a crash, none, and no stored row is lost. Raises BadRows for columns the table does not know,
+        BadStore where the store cannot be read or written.
+        """
+        if self.shipped:
+            raise BadStore(
+                f"the shipped table is read-only: BenchmarkStore.create(path) or set {STORE_VARIABLE}"
+            )
+        given = _identified(schema.complete(rows))
+        with self._locked():
+            stored = self.load()
+            reasons = _reasons(given, floor)
+            good = given.drop(index=[position for position, _ in reasons])
+            new = good[~good["row_id"].isin(stored["row_id"])].drop_duplicates("row_id")
+            if reasons:
+                self._reject(given, reasons, file)
+            if len(new):
+                write_table(pd.concat([stored, schema.typed(new)], ignore_index=True), self.path)
+        return AppendReport(
+            added=len(new),
+            duplicates=len(good) - len(new),
+            rejected=len(reasons),
+            reasons=tuple((position + 1, reason) for position, reason in reasons),
+        )
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 (hex) of the content: independent of the order of rows and columns."""
+        return fingerprint(self.load())
+
+    def _reject(self, given: pd.DataFrame, reasons: list[tuple[int, str]], file: str) -> None:
+        bad = given.loc[[position for position, _ in reasons], ["row_id", "source", "source_ref"]].astype(str)
+        bad["file"], bad["line"] = file, [position + 1 for position, _ in reasons]
+        bad["reason"] = [reason for _, reason in reasons]
+        both = pd.concat([self.quarantine(), bad[QUARANTINE_COLUMNS]], ignore_index=True)
+        write_table(both.drop_duplicates(["file", "line", "row_id", "reason"]), self.quarantine_path)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the store's lock (released by the system if this process dies) and clear what a crash left."""
+        try:
+            lock = os.open(self.path.with_name(self.path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o644)
+        except OSError as error:
+            raise BadStore(f"{self.path}: cannot lock: {error.strerror}") from None
+        try:
+            _take(lock, self.path)
+            for target in (self.path, self.quarantine_path):
+                for leftover in target.parent.glob(f".{target.name}.*.tmp"):
+                    leftover.unlink(missing_ok=True)
+            yield
+        finally:
+            os.close(lock)
+
+
+def fingerprint(table: pd.DataFrame) -> str:
+    """Return the SHA-256 (hex) of a benchmark table's content; see BenchmarkStore.fingerprint."""
+    ordered = table.sort_values("row_id", kind="stable")
+    total = hashlib.sha256()
+    for name in sorted(schema.COLUMNS):
+        total.update(name.encode() + b"\0")
+        if name in schema.NUMERIC_COLUMNS:
+            values = ordered[name].to_numpy(dtype="<f8", copy=True)
+            values[np.isnan(values)] = np.nan
+            total.update(values.tobytes())
+        else:
+            total.update("\0".join(ordered[name]).encode())
+    return total.hexdigest()
+
+
+def _identified(rows: pd.DataFrame) -> pd.DataFrame:
+    """Number the rows from 0, use the catalogue's names, fill in row_id and config_group."""
+    rows = rows.reset_index(drop=True)
+    for kind, find in (("gpu", catalogue.gpu), ("model", catalogue.model)):
+        rows[kind] = [_catalogue_name(find, name) or name for name in rows[kind]]
+    numbers = rows[schema.NUMERIC_COLUMNS].apply(pd.to_numeric, errors="coerce")
+    rows["config_group"] = config_group(rows.assign(**{name: numbers[name] for name in numbers}))
+    content = rows.drop(columns=["row_id", "config_group", "weight", "duplicates", "notes"])
+    ids = [digest("|".join(map(str, cells))) for cells in content.itertuples(index=False)]
+    rows["row_id"] = rows["row_id"].where(rows["row_id"] != "", pd.Series(ids))
+    return rows
+
+
+def _catalogue_name(find: object, name: object) -> str:
+    try:
+        return str(find(name).name)  # type: ignore[operator]
+    except (UnknownName, ValueError):
+        return ""
+
+
+def _reasons(rows: pd.DataFrame, floor: Floor | None) -> list[tuple[int, str]]:
+    """The schema's faults, names the catalogue does not know, and what is faster than physics allows."""
+    from .importer import checks
+
+    found = dict(schema.faults(rows.assign(row_id=[f"{i}" for i in range(len(rows))])))
+    for kind, known, find in (
+        ("gpu", catalogue.gpus(), catalogue.gpu),
+        ("model", catalogue.models(), catalogue.model),
+    ):
+        for position in rows.index[~rows[kind].isin(known)]:
+            try:
+                find(str(rows.at[position, kind]))
+            except UnknownName as error:
+                found[position] = "; ".join(filter(None, [found.get(position, ""), str(error)]))
+    sound = (
+        schema.typed(rows.drop(index=list(found))).set_axis(rows.index.drop(list(found))).assign(reject="")
+    )
+    checks.physics(sound, floor or checks.simple_floor)
+    found.update(
+        (i, reason) for i, reason in zip(sound.index.tolist(), sound["reject"], strict=True) if reason
+    )
+    return sorted(found.items())
+
+
+def _take(lock: int, path: Path) -> None:
+    import fcntl
+
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise BadStore(f"{path}: another process has been writing for {_LOCK_SECONDS:g} s") from None
+            time.sleep(0.05)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    import pyarrow
+    import pyarrow.parquet
+
+    if not path.exists():
+        raise BadStore(f"no benchmark store at {path}: BenchmarkStore.create starts one")
+    try:
+        frame: pd.DataFrame = pyarrow.parquet.read_table(path).to_pandas()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise BadStore(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
+    return frame
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Replace `path` in one step: a reader sees the old file or the new one, whatever happens in between."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        frame.to_parquet(temporary, compression="zstd", compression_level=19, index=False)
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise BadStore(f"{path}: cannot write: {error.strerror}") from None

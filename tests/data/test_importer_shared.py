@@ -1,0 +1,93 @@
+"""The importer over the collected files: every row is accounted for, and the shipped table is theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from roofcast.data import catalogue, schema
+from roofcast.data.errors import BadRows
+from roofcast.data.importer import build, checks, raw, report
+from roofcast.data.store import BenchmarkStore, fingerprint
+
+
+@pytest.fixture(scope="module")
+def collected(shared_root: Path) -> Path:
+    return shared_root / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def result(collected: Path) -> build.Import:
+    return build.run(collected)
+
+
+def test_rows_in_are_accepted_folded_or_rejected_source_by_source(
+    collected: Path, result: build.Import
+) -> None:
+    for name in raw.FILES:
+        ids = pd.read_csv(collected / name, usecols=["row_id", "source"], dtype=str)
+        here = result.account[result.account["file"] == name]
+        assert sorted(here["row_id"]) == sorted(ids["row_id"])
+    fates = result.account["fate"].value_counts()
+    assert fates["accepted"] == len(result.table)
+    assert fates["rejected"] == len(result.quarantine)
+    assert fates["folded"] == result.table["duplicates"].sum()
+    assert set(result.table["row_id"]).isdisjoint(result.quarantine["row_id"])
+
+
+def test_every_rejected_row_has_a_reason_and_its_place(result: build.Import) -> None:
+    assert (result.quarantine["reason"] != "").all()
+    assert (result.quarantine["line"] >= 2).all()
+
+
+def test_the_shipped_table_quarantine_and_account_are_what_the_files_give(
+    result: build.Import, repo_root: Path
+) -> None:
+    shipped = BenchmarkStore(repo_root / "data" / "benchmarks.parquet")
+    assert shipped.fingerprint() == fingerprint(result.table)
+    assert shipped.quarantine()["row_id"].tolist() == result.quarantine["row_id"].tolist()
+    assert (repo_root / "data" / "SOURCES.md").read_text(encoding="utf-8") == report.sources(result.account)
+
+
+def test_the_table_passes_the_schema_and_names_only_what_the_catalogue_knows(result: build.Import) -> None:
+    assert schema.faults(result.table) == []
+    assert set(result.table["gpu"]) <= set(catalogue.gpus())
+    assert set(result.table["model"]) <= set(catalogue.models())
+
+
+def test_layouts_multiply_to_the_number_of_gpus(result: build.Import) -> None:
+    table = result.table
+    together = table[(table["disagg"] == 0) & table["tp"].notna()]
+    assert (together["tp"] * together["pp"] * together["replicas"] == together["num_gpus"]).all()
+    pools = table["prefill_gpus"] + table["decode_gpus"]
+    assert (pools.isna() | (pools == table["num_gpus"]))[table["disagg"] == 1].all()
+    assert ((table["tp"] % table["dp"] == 0) | table["tp"].isna()).all()
+    for pool in ("prefill", "decode"):
+        counted = table[f"{pool}_tp"] * table[f"{pool}_workers"]
+        assert (counted.isna() | table[f"{pool}_gpus"].isna() | (counted == table[f"{pool}_gpus"])).all()
+
+
+def test_closed_loops_obey_little_s_law(result: build.Import) -> None:
+    table = result.table
+    ratio = checks.residence_ratio(table)[(table["mode"] == "closed-loop") & table["ttft_ms"].notna()]
+    assert ratio.dropna().between(1 / checks.LITTLE, checks.LITTLE).all()
+    runs = table["source"].isin(["inferencex-app-fixtures", "inferencemax-official-2025-11", "rocm-atom-ci"])
+    assert ratio[runs.reindex(ratio.index)].median() == pytest.approx(1.03, abs=0.02)
+
+
+def test_a_stricter_floor_passed_in_is_obeyed(collected: Path) -> None:
+    def floor(rows: pd.DataFrame) -> pd.DataFrame:
+        return checks.simple_floor(rows) * [10.0, 1.0, 1.0]
+
+    rows = build.checked(collected, floor)
+    assert (rows["reject"] == "TPOT below the physical floor").sum() > 1000
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadRows, match=r"inferencex\.csv"):
+        build.run(tmp_path)
+    (tmp_path / "inferencex.csv").write_text("row_id,source\n1,2\n", encoding="utf-8")
+    with pytest.raises(BadRows, match="missing column"):
+        build.run(tmp_path)
