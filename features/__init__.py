@@ -1,0 +1,1 @@
+"""The physics: pure, vectorised functions from a serving request to seconds and bytes, all in SI units."""

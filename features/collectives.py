@@ -1,0 +1,344 @@
+"""Time of the collectives that serving pays for, by message, group, fabric and library.
+
+Inside a scale-up domain each (fabric, library, operation) has one to three regimes, e.g. a low-latency
+protocol and a bulk one, or a one-shot and a two-shot kernel. A regime is a line, and the library picks the
+fastest of them:
+
+    t = min over regimes of  alpha(n) + volume(n, bytes) / (efficiency(n) x bandwidth(n))
+
+    alpha(n)      = alpha + alpha_per_rank x (min(n, flat_ranks) - 2)                                     [s]
+    efficiency(n) = efficiency x (min(n, 8) / 8) ^ group_exponent                                         [-]
+    bandwidth(n)  = one-way rate of one GPU's links; in a mesh only (n - 1) of (domain - 1) links        [B/s]
+
+A minimum of lines is continuous, and monotone in bytes, bandwidth and alpha: these laws are tested. A group
+larger than the domain goes through the network card: see `_across`. The coefficients, their rows, errors and
+sources are in `data/collectives.toml`. An efficiency above 1 is no error: switches that reduce in the network
+(NVLink SHARP) move fewer bytes than the ring whose volume is counted here.
+
+Sources: Thakur et al. 2005 (cost of collectives); NCCL-tests PERFORMANCE.md (volumes, bus bandwidth).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.errors import UnknownName, nearest_names
+
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+ArrayLike = npt.ArrayLike
+
+LIBRARIES: Final = ("engine", "nccl")
+OPERATIONS: Final = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point")
+_COLUMNS: Final = ("alpha_us", "alpha_per_rank_us", "flat_ranks", "efficiency", "group_exponent", "one_shot")
+_REFERENCE_GROUP: Final = 8.0
+_RACK_DOMAIN: Final = 8.0
+_BOX_OF_CARDS: Final = 8.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fabric:
+    """What the messages of n deployments travel over; every field has shape (n,) or broadcasts with it.
+
+    code: row of the coefficient table, from `fabric_index` [-]; link_bandwidth: one way, per GPU [B/s];
+    domain: GPUs that reach each other without the network card [-]; nic_bandwidth: one way, per GPU, of
+    whatever carries traffic out of the domain [B/s]; nic_alpha_s: latency of one hop through it [s].
+    The two scales let a calibration move the fitted coefficients: alpha_scale multiplies each latency inside
+    the domain, efficiency_scale each bandwidth (links and cards alike).
+    """
+
+    code: Codes
+    link_bandwidth: Floats
+    domain: Floats
+    nic_bandwidth: Floats
+    nic_alpha_s: Floats
+    alpha_scale: float | Floats = 1.0
+    efficiency_scale: float | Floats = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The network between domains: hop latency [s], overlap norm [-], (hops, efficiency) by operation."""
+
+    alpha_s: float
+    overlap_norm: float
+    regimes: Mapping[str, Sequence[tuple[float, float]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """The reviewed coefficients: `coefficients[operation][column]` has shape (codes, regimes).
+
+    mesh: fabrics with one link per pair of GPUs; cards: PCIe cards; both have shape (codes,).
+    """
+
+    codes: Mapping[tuple[str, str], int]
+    links: Mapping[str, str]
+    libraries: Mapping[str, str]
+    mesh: npt.NDArray[np.bool_]
+    cards: npt.NDArray[np.bool_]
+    coefficients: Mapping[str, Mapping[str, Floats]]
+    network: Network
+
+
+@cache
+def read_text() -> dict[str, Any]:
+    """Return `data/collectives.toml` as plain dictionaries (read once; do not change it)."""
+    return tomllib.loads(resources.files("roofcast.data").joinpath("collectives.toml").read_text("utf-8"))
+
+
+def regimes(fabric: str, library: str, operation: str) -> list[dict[str, float]]:
+    """Return the regimes of one entry of the table, following `borrowed_from` and `falls_back_to`."""
+    found = read_text()["fabrics"][fabric][library][operation]
+    own: list[dict[str, float]] = found.get("regimes") or regimes(*found["borrowed_from"].split("."))
+    return own + (regimes(*found["falls_back_to"].split(".")) if "falls_back_to" in found else [])
+
+
+@cache
+def tables() -> Tables:
+    """Return the coefficients as arrays (built once)."""
+    text = read_text()
+    keys = [(name, library) for name in text["fabrics"] for library in LIBRARIES]
+    codes = {key: row for row, key in enumerate(keys)}
+    network = text["network"]
+    return Tables(
+        codes=codes,
+        links=text["links"],
+        libraries=text["libraries"],
+        mesh=np.array([bool(text["fabrics"][name].get("mesh", False)) for name, _ in codes]),
+        cards=np.array([name.startswith("pcie") for name, _ in keys]),
+        coefficients={operation: _columns(keys, operation) for operation in OPERATIONS},
+        network=Network(
+            alpha_s=network["alpha_us"] * 1e-6,
+            overlap_norm=network["overlap_norm"],
+            regimes={
+                operation: [(r["hops"], r["efficiency"]) for r in network["operations"][operation]["regimes"]]
+                for operation in OPERATIONS
+            },
+        ),
+    )
+
+
+def _columns(keys: Sequence[tuple[str, str]], operation: str) -> dict[str, Floats]:
+    """Lay the regimes of one operation out as (codes, regimes); short rows repeat their first."""
+    found = [regimes(name, library, operation) for name, library in keys]
+    width = max(len(row) for row in found)
+    padded = [row + row[:1] * (width - len(row)) for row in found]
+    default = {"flat_ranks": 1e9, "group_exponent": 0.0, "one_shot": 0.0}
+    return {
+        column: np.array([[float(r.get(column, default.get(column, 0.0))) for r in row] for row in padded])
+        for column in _COLUMNS
+    }
+
+
+def _fabric_name(link: str, domain: float) -> str:
+    """Return the fabric of a link: the longest prefix in the table; a rack-wide NVLink domain is its own."""
+    known = tables().links
+    wanted = link.strip().lower() or "none"
+    prefixes = [prefix for prefix in known if wanted.startswith(prefix)]
+    if not prefixes:
+        raise UnknownName("link", link, nearest_names(wanted, known))
+    name = known[max(prefixes, key=len)]
+    return "nvl72" if name == "nvlink5" and domain > _RACK_DOMAIN else name
+
+
+def _library_name(library: str) -> str:
+    """Return "engine" or "nccl" for a library or engine name."""
+    known = tables().libraries
+    wanted = library.strip().lower()
+    if wanted not in known:
+        raise UnknownName("collective library", library, nearest_names(wanted, known))
+    return known[wanted]
+
+
+def fabric_index(
+    link: Sequence[str] | npt.NDArray[Any], domain: ArrayLike, library: Sequence[str] | npt.NDArray[Any] | str
+) -> Codes:
+    """Return the coefficient table's row of each (link, domain, library).
+
+    link: names as in the GPU catalogue ("nvlink4", "infinity-fabric", "pcie5", ...), shape (n,);
+    domain: GPUs of the scale-up domain, shape (n,) or a number; library: "engine" (the serving engine's own
+    kernels, in CUDA graphs), "nccl", or an engine's name, shape (n,) or one for all.
+    Raises UnknownName for a link or a library that the table lacks.
+    """
+    links = np.asarray(link, dtype=np.str_)
+    libraries = np.broadcast_to(np.asarray(library, dtype=np.str_), links.shape)
+    racks = np.broadcast_to(np.asarray(domain, dtype=np.float64) > _RACK_DOMAIN, links.shape)
+    result = np.zeros(links.shape, dtype=np.intp)
+    link_names, link_rows = np.unique(links, return_inverse=True)
+    library_names, library_rows = np.unique(libraries, return_inverse=True)
+    combined = (link_rows * len(library_names) + library_rows).reshape(links.shape) * 2 + racks
+    for value in np.unique(combined):
+        row, rack = divmod(int(value), 2)
+        name = _fabric_name(str(link_names[row // len(library_names)]), 72.0 if rack else 8.0)
+        key = (name, _library_name(str(library_names[row % len(library_names)])))
+        result[combined == value] = tables().codes[key]
+    return result
+
+
+def fabric_arrays(
+    *,
+    link: Sequence[str] | npt.NDArray[Any],
+    link_bandwidth: ArrayLike,
+    domain: ArrayLike,
+    nic_bandwidth: ArrayLike,
+    library: Sequence[str] | npt.NDArray[Any] | str = "engine",
+    nic_alpha_s: ArrayLike | None = None,
+    alpha_scale: ArrayLike = 1.0,
+) -> Fabric:
+    """Return the `Fabric` of n deployments.
+
+    link: catalogue names, shape (n,); link_bandwidth, nic_bandwidth: one way per GPU [B/s]; domain: GPUs
+    per scale-up domain [-]; library: see `fabric_index`; nic_alpha_s: one network hop [s], the table's RDMA
+    value unless given; alpha_scale: multiplies the latencies inside the domain [-]. The engines' latencies
+    are those of the best version; the middle of the versions lies at the table's `typical_alpha_scale`.
+    Cards on PCIe count as a box of eight even where the catalogue gives them a domain of 1, since they reach
+    each other over the host's PCIe and not over the network card. Raises UnknownName as `fabric_index` does.
+
+    >>> fabric = fabric_arrays(link=["nvlink4"], link_bandwidth=450e9, domain=8, nic_bandwidth=50e9)
+        >>> bool(3e-6 < all_reduce_s(16384, 8, fabric)[0] < 6e-6)
+        True
+    """
+    links = np.atleast_1d(np.asarray(link, dtype=np.str_))
+    size = np.broadcast_to(np.asarray(domain, dtype=np.float64), links.shape)
+    code = fabric_index(links, size, library)
+    hop = tables().network.alpha_s if nic_alpha_s is None else nic_alpha_s
+    return Fabric(
+        code=code,
+        link_bandwidth=np.broadcast_to(np.asarray(link_bandwidth, dtype=np.float64), links.shape),
+        domain=np.where(tables().cards[code], np.maximum(size, _BOX_OF_CARDS), np.maximum(size, 1.0)),
+        nic_bandwidth=np.broadcast_to(np.asarray(nic_bandwidth, dtype=np.float64), links.shape),
+        nic_alpha_s=np.broadcast_to(np.asarray(hop, dtype=np.float64), links.shape),
+        alpha_scale=np.broadcast_to(np.asarray(alpha_scale, dtype=np.float64), links.shape),
+    )
+
+
+def all_reduce_s(message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> Floats:
+    """Return the time in seconds to sum a message of `message_bytes` [B] held by each of `group` GPUs.
+
+    Volume per GPU: 2 (n - 1) / n x bytes, or (n - 1) x bytes for a one-shot kernel. Across domains:
+    reduce-scatter inside, all-reduce of the shards between, all-gather inside.
+    """
+    return _collective_s("all_reduce", message_bytes, group, fabric)
+
+
+def all_gather_s(message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> Floats:
+    """Return the time in seconds to give each of `group` GPUs the whole of `message_bytes` [B, the result].
+
+    Volume per GPU: (n - 1) / n x bytes.
+    """
+    return _collective_s("all_gather", message_bytes, group, fabric)
+
+
+def reduce_scatter_s(message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> Floats:
+    """Return the time in seconds to sum `message_bytes` [B, the input of each GPU] and keep one shard each.
+
+    Volume per GPU: (n - 1) / n x bytes.
+    """
+    return _collective_s("reduce_scatter", message_bytes, group, fabric)
+
+
+def all_to_all_s(message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> Floats:
+    """Return the time in seconds for each GPU to spread `message_bytes` [B, sent per rank] over the group.
+
+    The bytes count the share that stays at home; (n - 1) / n of them travel. Across domains the share for
+    the same domain goes over the links while the rest goes through the network card.
+    """
+    return _collective_s("all_to_all", message_bytes, group, fabric)
+
+
+def point_to_point_s(message_bytes: ArrayLike, crosses_domain: ArrayLike, fabric: Fabric) -> Floats:
+    """Return the time in seconds to send `message_bytes` [B] from one GPU to another.
+
+    crosses_domain: whether the receiver lies outside the scale-up domain (boolean, shape (n,)).
+    """
+    size, crosses, code = np.broadcast_arrays(
+        np.asarray(message_bytes, dtype=np.float64), np.asarray(crosses_domain, dtype=np.bool_), fabric.code
+    )
+    pair = np.full(size.shape, 2.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inside = _inside("point_to_point", size, pair, fabric, code)
+        start = _inside("point_to_point", np.zeros(size.shape), pair, fabric, code)
+        ideal = size / (fabric.nic_bandwidth * fabric.efficiency_scale)
+        hops, efficiency = tables().network.regimes["point_to_point"][0]
+        outside = start + hops * fabric.nic_alpha_s + ideal / efficiency
+    return np.where(size > 0.0, np.where(crosses, outside, inside), 0.0)
+
+
+def _collective_s(operation: str, message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> Floats:
+    """Return the time of one operation, inside or across domains; 0 for a group of one or no bytes."""
+    size, ranks, domain, code = np.broadcast_arrays(
+        np.asarray(message_bytes, dtype=np.float64),
+        np.asarray(group, dtype=np.float64),
+        fabric.domain,
+        fabric.code,
+    )
+    local = np.minimum(ranks, domain)
+    # The engines' own kernels stop at the domain's edge: beyond it the whole group runs on NCCL.
+    plain = code - code % len(LIBRARIES) + LIBRARIES.index("nccl")
+    code = np.where(ranks > domain, plain, code)
+    share = np.where(operation == "all_to_all", local / np.maximum(ranks, 1.0), 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        time = np.where(local > 1.0, _inside(operation, size * share, local, fabric, code), 0.0)
+        if np.any(ranks > domain):
+            time = np.where(ranks > domain, _across(operation, size, ranks, local, time, fabric), time)
+    return np.where((ranks > 1.0) & (size > 0.0), time, 0.0)
+
+
+def _inside(operation: str, size: Floats, ranks: Floats, fabric: Fabric, code: Codes) -> Floats:
+    """Return the fastest regime's time within one domain, in seconds; `ranks` >= 2 where it is used."""
+    coefficients, mesh = tables().coefficients[operation], tables().mesh
+    n = np.maximum(ranks, 2.0)
+    peers = np.where(mesh[code], (n - 1.0) / np.maximum(fabric.domain - 1.0, n - 1.0), 1.0)
+    bandwidth = fabric.link_bandwidth * fabric.efficiency_scale * peers
+    once = np.ones_like(n) if operation == "point_to_point" else (n - 1.0) / n
+    shared = 2.0 * once if operation == "all_reduce" else once
+    spread = np.log(np.minimum(n, _REFERENCE_GROUP) / _REFERENCE_GROUP)
+    best = np.full(size.shape, np.inf)
+    for regime in range(coefficients["alpha_us"].shape[1]):
+        alpha, per_rank, flat, efficiency, exponent, one_shot = (
+            coefficients[column][:, regime][code] for column in _COLUMNS
+        )
+        volume = size * np.where(one_shot > 0.0, n - 1.0, shared)
+        latency = (alpha + per_rank * (np.minimum(n, flat) - 2.0)) * 1e-6 * fabric.alpha_scale
+        moved = volume / (efficiency * np.exp(exponent * spread) * bandwidth)
+        best = np.minimum(best, latency + np.where(volume > 0.0, moved, 0.0))
+    return best
+
+
+def _across(
+    operation: str, size: Floats, ranks: Floats, local: Floats, inside: Floats, fabric: Fabric
+) -> Floats:
+    """Return the time of a group that spans domains, in seconds.
+
+    t = min over regimes of  hops x steps x nic_alpha + (inside^p + card^p)^(1/p): the work inside and the
+    card's transfer are pipelined, so they overlap in part (p = 1: not at all, p = infinity: perfectly).
+    steps = log2 of the number of domains (a tree), 1 for an all-to-all.
+    """
+    network = tables().network
+    domains = ranks / local
+    steps = np.where(operation == "all_to_all", 1.0, np.ceil(np.log2(np.maximum(domains, 2.0)) - 1e-9))
+    once = (ranks - local) / ranks if operation == "all_to_all" else (domains - 1.0) / domains / local
+    volume = size * (2.0 * once if operation == "all_reduce" else once)
+    ideal = volume / (fabric.nic_bandwidth * fabric.efficiency_scale)
+    best = np.full(size.shape, np.inf)
+    for hops, efficiency in network.regimes[operation]:
+        start = hops * steps * fabric.nic_alpha_s
+        best = np.minimum(best, start + _overlapped(inside, ideal / efficiency, network.overlap_norm))
+    return best
+
+
+def _overlapped(first: Floats, second: Floats, norm: float) -> Floats:
+    """Return (first^p + second^p)^(1/p), scaled by the larger so that no power under- or overflows."""
+    larger = np.maximum(first, second)
+    ratio = np.where(np.isfinite(larger), np.minimum(first, second) / np.maximum(larger, 1e-30), 0.0)
+    scaled: Floats = larger * (1.0 + ratio**norm) ** (1.0 / norm)
+    return scaled

@@ -1,0 +1,170 @@
+"""Catalogue facts as columns, gathered row by row: the physics works on arrays, not on objects.
+
+A `Column` table holds one row per catalogue entry; indexing it by an array of entry codes gives arrays of
+length n. Derived per-model numbers (parameters by role, KV values per token) are worked out here once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import catalogue
+from ..data.specs import GpuSpec, ModelSpec
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+# Architectures share calibrated efficiencies; those without rows of their own borrow from the first of kin.
+ARCHITECTURES = ("ampere", "hopper", "blackwell", "cdna3", "cdna4", "other")
+ARCHITECTURE_OF = {"blackwell-ultra": "blackwell", "rubin": "blackwell", "ada": "ampere"}
+PRECISIONS = ("bf16", "fp8", "fp4", "int8", "int4", "fp32")
+# Stored bytes per weight, group scales included: NVFP4 one FP8 scale per 16, INT4 one FP16 scale per 128.
+BYTES_PER_WEIGHT = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5625, "int8": 1.0, "int4": 0.53, "fp32": 4.0}
+BYTES_PER_KV = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5625, "int8": 1.0, "int4": 0.5625, "fp32": 4.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Columns of facts gathered by code: attribute access gives an array of shape (n,)."""
+
+    columns: Mapping[str, FloatArray]
+    codes: IntArray
+
+    def __getattr__(self, name: str) -> FloatArray:
+        try:
+            column: FloatArray = vars(self)["columns"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+        return column[self.codes]
+
+    def take(self, rows: NDArray[np.bool_] | IntArray) -> Facts:
+        """Return the same facts for a subset of rows."""
+        return Facts(columns=self.columns, codes=self.codes[rows])
+
+
+def _columns(rows: Sequence[dict[str, float]]) -> dict[str, FloatArray]:
+    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]}
+
+
+def expert_parameters(spec: ModelSpec) -> float:
+    """Return the parameters of one routed expert in one layer (three matrices when gated)."""
+    return (3.0 if spec.gated_ffn else 2.0) * spec.d_model * spec.d_ff_expert
+
+
+def shared_parameters(spec: ModelSpec) -> float:
+    """Return the parameters of the shared experts, all layers together."""
+    width = spec.d_ff_shared_expert or spec.d_ff_expert * spec.n_shared_experts
+    return (3.0 if spec.gated_ffn else 2.0) * spec.d_model * width * spec.n_moe_layers
+
+
+def dense_parameters(spec: ModelSpec) -> float:
+    """Return the parameters of the dense feed-forward layers, all layers together."""
+    layers = spec.n_dense_layers if spec.is_moe else spec.n_ffn_layers or spec.n_layers
+    return (3.0 if spec.gated_ffn else 2.0) * spec.d_model * spec.d_ff * layers
+
+
+def attention_parameters(spec: ModelSpec) -> float:
+    """Return the parameters of all attention and linear-attention layers.
+
+    What embeddings, feed-forward layers and experts leave of the published total; where that leaves nothing
+    plausible (layer counts that include other blocks), a quarter of the parameters that are not embeddings.
+    """
+    body = spec.params_total - spec.params_embedding
+    experts = spec.n_moe_layers * spec.n_experts * expert_parameters(spec)
+    rest = body - dense_parameters(spec) - experts - shared_parameters(spec)
+    return rest if rest > 0.002 * body else 0.25 * body
+
+
+def kv_values_per_token(spec: ModelSpec) -> float:
+    """Return the key and value numbers kept per token in one full-attention layer.
+
+    GQA: 2 x n_kv_heads x head_dim. MLA: the latent and the rotary part, kept once whatever the heads
+    (DeepSeek-V2, arXiv 2405.04434). Sparse attention adds its indexer's keys.
+    """
+    latent = spec.mla_kv_rank + spec.mla_rope_dim if spec.attention == "mla" else 0
+    values = spec.kv_values_per_token_layer or latent or 2 * spec.n_kv_heads * spec.head_dim
+    return float(values) + spec.index_key_dim
+
+
+def _model_row(spec: ModelSpec) -> dict[str, float]:
+    mla = spec.mla_kv_rank > 0
+    hybrid = spec.n_sliding_layers + spec.n_linear_attention_layers
+    experts = spec.n_moe_layers * spec.n_experts * expert_parameters(spec)
+    attention, shared = attention_parameters(spec), shared_parameters(spec)
+    return {
+        "n_layers": spec.n_layers,
+        "d_model": spec.d_model,
+        "n_heads": spec.n_heads,
+        "n_kv_heads": 1 if mla else max(spec.n_kv_heads, 1),
+        "is_mla": mla,
+        "is_moe": spec.is_moe,
+        "full_layers": spec.n_full_attention_layers or spec.n_layers - hybrid,
+        "sliding_layers": spec.n_sliding_layers,
+        "window": spec.sliding_window or 1e12,
+        "linear_layers": spec.n_linear_attention_layers,
+        "linear_state_values": spec.linear_state_values,
+        "sparse_topk": spec.sparse_topk or 1e12,
+        "index_values": spec.index_key_dim,
+        "kv_values": kv_values_per_token(spec),
+        "score_width": spec.qk_nope_dim + spec.mla_rope_dim + spec.v_head_dim if mla else 2 * spec.head_dim,
+        "decode_width": 2 * spec.mla_kv_rank + spec.mla_rope_dim if mla else 2 * spec.head_dim,
+        "moe_layers": spec.n_moe_layers,
+        "n_experts": spec.n_experts,
+        "experts_per_token": spec.experts_per_token,
+        "expert_params": expert_parameters(spec),
+        "experts_total": experts,
+        "shared_params": shared,
+        "dense_params": max(spec.params_total - spec.params_embedding - experts - attention - shared, 0.0),
+        "attention_params": attention,
+        "head_params": float(spec.vocab) * spec.d_model,
+        "embedding_params": spec.params_embedding,
+        "params_total": spec.params_total,
+        "params_active": spec.params_active,
+        "max_position": spec.max_position or 1e12,
+        "native_precision": _native_code(spec),
+        "attention_bf16": spec.family == "gpt-oss",
+        "mtp_layers": spec.mtp_layers,
+    }
+
+
+def _native_code(spec: ModelSpec) -> int:
+    native = {"mxfp4": "fp4", "nvfp4": "fp4", "fp16": "bf16"}.get(
+        spec.native_weight_precision, spec.native_weight_precision
+    )
+    return PRECISIONS.index(native) if native in PRECISIONS else 0
+
+
+def _gpu_row(spec: GpuSpec) -> dict[str, float]:
+    family = spec.architecture.split()[0]
+    family = ARCHITECTURE_OF.get(family, family)
+    row = {
+        "memory_bytes": spec.memory_bytes,
+        "bandwidth": spec.memory_bandwidth,
+        "link_bandwidth": spec.link_bandwidth,
+        "link_domain": max(spec.link_domain, 1),
+        "pcie_bandwidth": spec.pcie_bandwidth,
+        "architecture": ARCHITECTURES.index(family if family in ARCHITECTURES else "other"),
+        "is_amd": spec.vendor == "amd",
+        "tdp_w": spec.tdp_w,
+    }
+    for precision in PRECISIONS:
+        row[f"peak_{precision}"] = spec.peak_flops(precision)
+        row[f"units_{precision}"] = spec.has_units(precision)
+    return row
+
+
+@cache
+def model_columns() -> dict[str, FloatArray]:
+    """Return the model fact columns, one row per catalogue entry in the catalogue's order."""
+    return _columns([_model_row(spec) for spec in catalogue.models().values()])
+
+
+@cache
+def gpu_columns() -> dict[str, FloatArray]:
+    """Return the GPU fact columns, one row per catalogue entry in the catalogue's order."""
+    return _columns([_gpu_row(spec) for spec in catalogue.gpus().values()])

@@ -1,0 +1,77 @@
+"""The one feature frame of training and serving: physics and request columns as a float matrix.
+
+Change anything here and raise FRAME_VERSION: a bundle trained on another version is refused.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .baseline import Estimate
+from .facts import FloatArray
+from .request import ENGINES, MODES, Requests
+
+FRAME_VERSION = 1
+_TERMS = ("weights", "kv", "compute", "communication", "launch", "queue")
+_LOG_FACTS = {
+    "model": ("params_total", "params_active", "d_model", "n_layers", "n_heads", "kv_values", "n_experts"),
+    "gpu": ("bandwidth", "memory_bytes", "link_bandwidth", "peak_bf16"),
+}
+
+
+def _log(values: FloatArray) -> FloatArray:
+    return np.log(np.maximum(values, 1e-9))
+
+
+def feature_columns(r: Requests, floor: Estimate, base: Estimate) -> dict[str, FloatArray]:
+    """Return the features by name, each of shape (n,), in the order of FEATURE_NAMES.
+
+    Physics first: logarithms of the baseline's answers and the share of each term, then the request, then
+    facts of model and GPU. Names of models and GPUs never enter: only what they are made of.
+    """
+    out: dict[str, FloatArray] = {
+        "log_tpot": _log(base.tpot_s),
+        "log_ttft": _log(base.ttft_s),
+        "log_e2e": _log(base.e2e_s),
+        "log_tpot_over_floor": _log(base.tpot_s) - _log(floor.tpot_s),
+        "log_ttft_over_floor": _log(base.ttft_s) - _log(floor.ttft_s),
+        "log_floor_prefill": _log(floor.ttft_s),
+    }
+    tpot = np.maximum(base.tpot_s, 1e-9)
+    ttft = np.maximum(base.ttft_s, 1e-9)
+    out |= {f"share_{name}": base.terms[name] / tpot for name in _TERMS}
+    out |= {f"ttft_share_{name}": base.terms[f"ttft_{name}"] / ttft for name in _TERMS if name != "kv"}
+    log2 = {
+        "isl": r.isl, "osl": r.osl, "concurrency": base.concurrency, "batch": base.batch,
+        "in_flight_per_gpu": base.concurrency / r.num_gpus, "num_gpus": r.num_gpus,
+        "batch_of_max": base.batch / np.maximum(base.max_batch, 1.0),
+        "in_flight_of_max": base.concurrency / r.replicas / np.maximum(base.max_batch, 1.0),
+        "queued_prompt_tokens": base.concurrency / r.replicas * r.isl,
+        "isl_over_osl": r.isl / r.osl,
+        "burst": base.burst_s, "burst_over_decode": base.burst_s / (r.osl * base.tpot_s),
+    }  # fmt: skip
+    out |= {f"log_{name}": _log(values) for name, values in log2.items()}
+    plain = {
+        "tp": r.tp, "pp": r.pp, "ep": r.ep, "dp": r.dp, "replicas": r.replicas,
+        "disagg": r.disagg, "prefill_tp": r.prefill_tp, "prefill_workers": r.prefill_workers,
+        "prefill_share": r.prefill_gpus / r.num_gpus, "spec_decode": r.spec_decode,
+        "engine": r.engine, "mode": r.mode, "weight_precision": r.weight_precision,
+        "kv_precision": r.kv_precision, "months": r.months, "prefix_cached": r.prefix_cached_frac, "mean_ttft": r.mean_ttft,
+        "architecture": r.gpu.architecture, "is_mla": r.model.is_mla, "is_moe": r.model.is_moe,
+        "linear_layers": r.model.linear_layers, "sliding_layers": r.model.sliding_layers,
+        "sparse": r.model.sparse_topk < 1e9, "active_share": r.model.params_active / r.model.params_total,
+        "experts_per_token": r.model.experts_per_token, "domain": r.domain,
+    }  # fmt: skip
+    out |= {name: np.asarray(values, dtype=np.float64) for name, values in plain.items()}
+    for facts, names in _LOG_FACTS.items():
+        out |= {f"{facts}_{name}": _log(getattr(getattr(r, facts), name)) for name in names}
+    return out
+
+
+def feature_matrix(r: Requests, floor: Estimate, base: Estimate) -> tuple[FloatArray, tuple[str, ...]]:
+    """Return the features as a matrix of shape (n, k) and their names."""
+    columns = feature_columns(r, floor, base)
+    return np.column_stack(list(columns.values())), tuple(columns)
+
+
+CATEGORICAL = {"engine": len(ENGINES), "mode": len(MODES)}

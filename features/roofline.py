@@ -1,0 +1,159 @@
+"""Step times: the work of `work.py` over the rates of the hardware, term by term.
+
+    decode step = max(weights, compute) + KV + communication + launch        [s]
+    prefill     = max(compute, weights) + attention + communication + launch [s]
+
+`Rates` says what share of each datasheet rate is reached and what each step costs besides. With
+`ideal_rates` every share is 1 and every overhead 0, and terms overlap perfectly: that is the floor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..data import catalogue
+from .collectives import Fabric, all_gather_s, all_reduce_s, all_to_all_s, fabric_arrays
+from .facts import PRECISIONS, FloatArray
+from .request import Requests
+from .work import Layout, Work, peak_flops, prefill_work, step_work
+
+_BF16 = PRECISIONS.index("bf16")
+_FP8 = PRECISIONS.index("fp8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Achieved shares and overheads per request, shape (n,); see `baseline.Coefficients` for the sources."""
+
+    weight_bandwidth: FloatArray
+    kv_bandwidth: FloatArray
+    compute: FloatArray
+    attention_compute: FloatArray
+    layer_s: FloatArray
+    step_s: FloatArray
+    sequence_s: FloatArray
+    collective_latency: FloatArray
+    collective_bandwidth: FloatArray
+    expert_imbalance: FloatArray
+    accepted: FloatArray
+    drafted: FloatArray
+    perfect_overlap: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTime:
+    """Seconds of one step by term, shape (n,)."""
+
+    weights: FloatArray
+    kv: FloatArray
+    compute: FloatArray
+    communication: FloatArray
+    launch: FloatArray
+    total: FloatArray
+
+
+def ideal_rates(r: Requests) -> Rates:
+    """Return rates at datasheet peaks without overheads; speculation accepts every draft token."""
+    one, zero = np.ones(len(r)), np.zeros(len(r))
+    drafted = np.where(r.spec_decode > 0, 3.0, 0.0)
+    return Rates(
+        weight_bandwidth=one, kv_bandwidth=one, compute=one, attention_compute=one,
+        layer_s=zero, step_s=zero, sequence_s=zero, collective_latency=zero, collective_bandwidth=one,
+        expert_imbalance=one, accepted=1.0 + drafted, drafted=drafted, perfect_overlap=True,
+    )  # fmt: skip
+
+
+def fabric_of(r: Requests, rates: Rates) -> Fabric:
+    """Return the fabric that each request's GPUs talk over, scaled by the calibrated shares."""
+    links = np.array([spec.link or "pcie4" for spec in catalogue.gpus().values()])[r.gpu.codes]
+    pcie = np.maximum(r.gpu.pcie_bandwidth, 8e9)
+    fabric = fabric_arrays(
+        link=links,
+        link_bandwidth=np.maximum(r.gpu.link_bandwidth, pcie),
+        domain=r.domain,
+        nic_bandwidth=r.nic_bandwidth,
+    )
+    return Fabric(
+        code=fabric.code, link_bandwidth=fabric.link_bandwidth, domain=fabric.domain,
+        nic_bandwidth=fabric.nic_bandwidth, nic_alpha_s=fabric.nic_alpha_s,
+        alpha_scale=np.maximum(rates.collective_latency, 1e-9), efficiency_scale=rates.collective_bandwidth,
+    )  # fmt: skip
+
+
+def _communication(r: Requests, layout: Layout, tokens: FloatArray, fabric: Fabric) -> FloatArray:
+    """Return the seconds of all layers' collectives for `tokens` tokens per replica.
+
+    Two all-reduces of tokens x d_model x 2 bytes per layer (16 KB each for d_model 8192 and one token).
+    With attention data parallelism the tokens are gathered before and scattered after the experts; with
+    expert parallelism, top-k copies of each token travel there and back.
+    """
+    m = r.model
+    message = tokens * m.d_model * 2.0
+    own = message / layout.dp
+    attention = all_reduce_s(own, layout.attention_tp, fabric)
+    reduce = all_reduce_s(message, layout.tp, fabric)
+    gather = 2.0 * all_gather_s(message, layout.tp, fabric)
+    copies = np.minimum(np.maximum(m.experts_per_token, 1.0), layout.ep)
+    scatter = 2.0 * all_to_all_s(own * copies / layout.attention_tp, layout.tp, fabric)
+    spread = np.where((layout.ep > 1) & (m.is_moe > 0), np.minimum(gather, scatter), gather)
+    feed_forward = np.where(layout.dp > 1, spread, reduce)
+    stages = np.where(layout.pp > 1, (layout.pp - 1.0) * (own / r.gpu.pcie_bandwidth + 10e-6), 0.0)
+    return m.n_layers * (attention + feed_forward) + stages
+
+
+def _rooflines(r: Requests, work: Work, rates: Rates, layout: Layout) -> tuple[FloatArray, ...]:
+    """Return seconds of weight reads, matrix products, KV reads and attention products."""
+    imbalance = np.where((layout.ep > 1) & (r.model.is_moe > 0), rates.expert_imbalance, 1.0)
+    weights = work.weight_bytes * imbalance / (r.gpu.bandwidth * rates.weight_bandwidth)
+    compute = work.linear_flops * imbalance / (peak_flops(r, r.weight_precision) * rates.compute)
+    kv = work.kv_bytes / (r.gpu.bandwidth * rates.kv_bandwidth)
+    precision = np.where(r.kv_precision == _FP8, np.where(r.gpu.units_fp8 > 0, _FP8, _BF16), _BF16)
+    attention = work.attention_flops / (peak_flops(r, precision) * rates.attention_compute)
+    return weights, compute, kv, attention
+
+
+def decode_step(
+    r: Requests, layout: Layout, rates: Rates, fabric: Fabric, batch: FloatArray, context: FloatArray
+) -> StepTime:
+    """Return the time of one decode step with `batch` sequences per replica at mean context [tokens].
+
+    Under pipeline parallelism batch / pp sequences pass each stage together. Draft tokens of speculative
+    decoding are verified in the same step; the caller divides by the accepted length.
+    """
+    sequences = np.maximum(batch / layout.pp, 1.0)
+    tokens = sequences * (1.0 + rates.drafted)
+    work = step_work(r, layout, tokens, sequences, context)
+    weights, compute, kv, attention = _rooflines(r, work, rates, layout)
+    linear = np.maximum(weights, compute)
+    cache = np.maximum(kv, attention)
+    communication = _communication(r, layout, tokens, fabric)
+    launch = r.model.n_layers * rates.layer_s + rates.step_s + rates.sequence_s * sequences
+    if rates.perfect_overlap:
+        total = np.maximum(np.maximum(weights + kv, compute + attention), communication)
+    else:
+        total = linear + cache + communication + launch
+    return StepTime(
+        weights=np.where(weights >= compute, linear, 0.0),
+        compute=np.where(weights >= compute, 0.0, linear) + np.maximum(attention - kv, 0.0),
+        kv=np.minimum(kv, cache), communication=communication, launch=launch, total=total,
+    )  # fmt: skip
+
+
+def prefill_time(r: Requests, layout: Layout, rates: Rates, fabric: Fabric, tokens: FloatArray) -> StepTime:
+    """Return the time to prefill one prompt of `tokens` tokens on its replica (one pipeline pass)."""
+    work = prefill_work(r, layout, tokens)
+    weights, compute, kv, attention = _rooflines(r, work, rates, layout)
+    linear = np.maximum(weights, compute)
+    communication = _communication(r, layout, tokens * layout.dp, fabric) / np.maximum(layout.dp, 1.0)
+    launch = r.model.n_layers * rates.layer_s + rates.step_s
+    if rates.perfect_overlap:
+        total = np.maximum(np.maximum(weights, compute + attention), communication)
+    else:
+        total = linear + attention + communication + launch
+    return StepTime(
+        weights=np.where(weights >= compute, linear, 0.0),
+        compute=np.where(weights >= compute, 0.0, linear) + attention,
+        kv=kv * 0.0, communication=communication, launch=launch, total=total,
+    )  # fmt: skip

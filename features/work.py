@@ -1,0 +1,185 @@
+"""Work of one serving step: FLOPs and bytes per GPU, from the model's shape and its layout on GPUs.
+
+Everything here is counted per GPU of one replica, for arrays of requests; no hardware rate enters.
+Formulas: 2 FLOP per parameter and token for matrix products; 2 x heads x width FLOP per query-key pair for
+attention (score and value widths of the model, latent widths for absorbed MLA decoding).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .facts import BYTES_PER_KV, BYTES_PER_WEIGHT, PRECISIONS, FloatArray, IntArray
+from .request import Requests
+
+_WEIGHT_BYTES = np.array([BYTES_PER_WEIGHT[p] for p in PRECISIONS])
+_KV_BYTES = np.array([BYTES_PER_KV[p] for p in PRECISIONS])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How one replica lies on its GPUs: degrees per request, shape (n,)."""
+
+    tp: FloatArray
+    ep: FloatArray
+    dp: FloatArray
+    pp: FloatArray
+
+    @property
+    def attention_tp(self) -> FloatArray:
+        """GPUs that share one sequence's attention (the others hold other sequences)."""
+        return np.maximum(self.tp / self.dp, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Work of one step per GPU: bytes [B] and FLOPs, shape (n,)."""
+
+    weight_bytes: FloatArray
+    kv_bytes: FloatArray
+    linear_flops: FloatArray
+    attention_flops: FloatArray
+
+
+def decode_layout(r: Requests) -> Layout:
+    """Return the layout of the GPUs that decode."""
+    return Layout(tp=r.tp, ep=r.ep, dp=r.dp, pp=r.pp)
+
+
+def prefill_layout(r: Requests) -> Layout:
+    """Return the layout of the GPUs that prefill (the same ones without disaggregation)."""
+    return Layout(tp=r.prefill_tp, ep=r.prefill_ep, dp=r.prefill_dp, pp=r.pp)
+
+
+def weight_bytes_each(r: Requests) -> FloatArray:
+    """Return stored bytes per quantised parameter [B]: the precision asked for, never wider than published.
+
+    A model published in four bits (gpt-oss, DeepSeek-V4) is stored so whatever its products are computed in.
+    """
+    native = _WEIGHT_BYTES[r.model.native_precision.astype(np.int64)]
+    return np.minimum(_WEIGHT_BYTES[r.weight_precision], native)
+
+
+def attention_bytes_each(r: Requests) -> FloatArray:
+    """Return stored bytes per attention parameter [B].
+
+    Four-bit checkpoints of expert models quantise the experts; attention stays in 8 bits (16 for gpt-oss).
+    """
+    each = weight_bytes_each(r)
+    four_bit = (each < 0.9) & (r.model.is_moe > 0)
+    return np.where(four_bit, np.where(r.model.attention_bf16 > 0, 2.0, 1.0), each)
+
+
+def distinct_experts(n_experts: FloatArray, per_token: FloatArray, tokens: FloatArray) -> FloatArray:
+    """Return the expected number of distinct experts that `tokens` tokens touch in one layer.
+
+    E x (1 - (1 - k/E)^tokens) for uniform routing; 8 of 256 with 32 tokens touch 163 (0.64 of all).
+
+    >>> round(float(distinct_experts(np.array([256.0]), np.array([8.0]), np.array([32.0]))[0]), 1)
+    163.3
+    """
+    share = np.where(n_experts > 0, per_token / np.maximum(n_experts, 1.0), 0.0)
+    log_miss = np.log1p(-np.minimum(share, 1.0 - 1e-12))
+    return n_experts * -np.expm1(np.maximum(tokens, 0.0) * log_miss)
+
+
+def kv_share(r: Requests, layout: Layout) -> FloatArray:
+    """Return the share of a sequence's KV cache that each of its GPUs holds.
+
+    KV heads split over the tensor-parallel group until each GPU has one; beyond that they are copied.
+    """
+    return 1.0 / np.minimum(layout.attention_tp, r.model.n_kv_heads)
+
+
+def kv_bytes_read(r: Requests, context: FloatArray) -> FloatArray:
+    """Return the KV bytes [B] that one new token of one sequence reads in all layers (before sharing).
+
+    Full layers read the context, or the indexer's keys and the chosen top-k; sliding layers the window;
+    linear layers read and write their state (fp32).
+    """
+    m, each = r.model, _KV_BYTES[r.kv_precision]
+    full = np.minimum(context, m.sparse_topk) * (m.kv_values - m.index_values) + context * m.index_values
+    window = np.minimum(context, m.window) * m.kv_values
+    state = m.linear_layers * m.linear_state_values * 8.0
+    return (m.full_layers * full + m.sliding_layers * window) * each + state
+
+
+def kv_bytes_stored(r: Requests, context: FloatArray) -> FloatArray:
+    """Return the KV bytes [B] that one sequence of `context` tokens keeps in all layers (before sharing).
+
+    Qwen2.5-72B in FP8: 2 x 8 x 128 = 2 KB per layer and token, 164 KB per token over 80 layers.
+    """
+    m = r.model
+    tokens = m.full_layers * context + m.sliding_layers * np.minimum(context, m.window)
+    state = m.linear_layers * m.linear_state_values * 4.0
+    return tokens * m.kv_values * _KV_BYTES[r.kv_precision] + state
+
+
+def stored_weight_bytes(r: Requests, layout: Layout) -> FloatArray:
+    """Return the weight bytes [B] that each GPU of a replica holds (LM head and embedding in 16 bits)."""
+    m = r.model
+    feed_forward = (m.dense_params + m.shared_params + m.experts_total) / layout.tp * weight_bytes_each(r)
+    attention = m.attention_params / layout.attention_tp * attention_bytes_each(r)
+    return (feed_forward + attention + 2.0 * m.embedding_params / layout.tp) / layout.pp
+
+
+def _linear_params_active(r: Requests) -> FloatArray:
+    """Return the feed-forward parameters one token passes through."""
+    m = r.model
+    return m.dense_params + m.shared_params + m.moe_layers * m.experts_per_token * m.expert_params
+
+
+def step_work(
+    r: Requests, layout: Layout, tokens: FloatArray, sequences: FloatArray, context: FloatArray
+) -> Work:
+    """Return the work of one decode step over `tokens` new tokens of `sequences` sequences per replica.
+
+    tokens equals sequences unless several draft tokens per sequence are verified at once. All layers are
+    counted, whatever the pipeline: a token passes every stage.
+    """
+    m = r.model
+    touched = distinct_experts(m.n_experts, m.experts_per_token, tokens) * m.expert_params * m.moe_layers
+    feed_forward = (m.dense_params + m.shared_params + touched) / layout.tp * weight_bytes_each(r)
+    attention = m.attention_params / layout.attention_tp * attention_bytes_each(r)
+    head = 2.0 * m.head_params / layout.tp
+    own = sequences / layout.dp
+    pairs = (m.full_layers * np.minimum(context, m.sparse_topk) + m.sliding_layers * np.minimum(context, m.window))
+    return Work(
+        weight_bytes=feed_forward + attention + head,
+        kv_bytes=own * kv_bytes_read(r, context) * kv_share(r, layout),
+        linear_flops=2.0 * tokens * (
+            (_linear_params_active(r) + m.head_params) / layout.tp
+            + m.attention_params / layout.dp / layout.attention_tp
+        ),
+        attention_flops=2.0 * (tokens / layout.dp) * pairs * m.n_heads * m.decode_width / layout.attention_tp,
+    )
+
+
+def prefill_work(r: Requests, layout: Layout, tokens: FloatArray) -> Work:
+    """Return the work of prefilling one prompt of `tokens` tokens: all weights read once, causal attention.
+
+    A prompt runs on one attention-parallel group; its experts are spread over the whole replica.
+    """
+    m = r.model
+    touched = distinct_experts(m.n_experts, m.experts_per_token, tokens) * m.expert_params * m.moe_layers
+    feed_forward = (m.dense_params + m.shared_params + touched) / layout.tp * weight_bytes_each(r)
+    attention = m.attention_params / layout.attention_tp * attention_bytes_each(r)
+    pairs = m.full_layers * tokens * np.minimum(tokens / 2.0, m.sparse_topk)
+    pairs = pairs + m.sliding_layers * tokens * np.minimum(tokens / 2.0, m.window)
+    return Work(
+        weight_bytes=feed_forward + attention + 2.0 * m.head_params / layout.tp,
+        kv_bytes=kv_bytes_stored(r, tokens) * kv_share(r, layout),
+        linear_flops=2.0 * tokens * (
+            _linear_params_active(r) / layout.tp + m.attention_params / layout.attention_tp
+        ) + 2.0 * m.head_params / layout.tp,
+        attention_flops=2.0 * pairs * m.n_heads * m.score_width / layout.attention_tp,
+    )
+
+
+def peak_flops(r: Requests, precision: IntArray) -> FloatArray:
+    """Return the dense peak [FLOP/s] of each request's GPU for weights stored in `precision` (codes)."""
+    peaks = np.stack([getattr(r.gpu, f"peak_{p}") for p in PRECISIONS], axis=1)
+    out: FloatArray = peaks[np.arange(len(r)), precision]
+    return out
