@@ -1,0 +1,230 @@
+"""The statistical promise of the intervals, on data whose answer is known."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from roofcast.data import errors
+from roofcast.predictor.intervals import IntervalTable
+from roofcast.training.conformal import conformal_quantile, fit_intervals
+
+
+def _support(n: int, level: str = "in") -> np.ndarray:
+    return np.full(n, level)
+
+
+def _share_inside(
+    table: IntervalTable, residual: np.ndarray, support: np.ndarray, scale: np.ndarray | None = None
+) -> float:
+    lo, hi = table.interval(np.zeros(len(residual)), support, scale)
+    return float(((lo <= residual) & (residual <= hi)).mean())
+
+
+def _grouped(
+    rng: np.random.Generator, groups: int, rows: int, between: float, within: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Residuals of `groups` groups: an effect that the whole group shares, and noise within it."""
+    group = np.repeat(np.arange(groups), rows)
+    return between * rng.standard_normal(groups)[group] + within * rng.standard_normal(len(group)), group
+
+
+def test_exchangeable_rows_are_covered_within_binomial_error() -> None:
+    rng = np.random.default_rng(0)
+    table = fit_intervals(rng.standard_normal(4000), _support(4000), alpha=0.1)
+    inside = _share_inside(table, rng.standard_normal(20_000), _support(20_000))
+    assert abs(inside - 0.9) < 4 * np.sqrt(0.09 / 4000 + 0.09 / 20_000)
+
+
+def test_the_quantiles_are_those_of_the_known_noise() -> None:
+    table = fit_intervals(0.2 * np.random.default_rng(1).standard_normal(50_000), _support(50_000), alpha=0.1)
+    assert table.levels["in"].upper == pytest.approx(0.2 * norm.ppf(0.95), rel=0.02)
+    assert table.levels["in"].lower == pytest.approx(0.2 * norm.ppf(0.05), rel=0.02)
+
+
+@pytest.mark.parametrize(("n", "alpha"), [(19, 0.1), (99, 0.1), (57, 0.2)])
+def test_ungrouped_symmetric_bound_is_the_textbook_order_statistic(n: int, alpha: float) -> None:
+    residual = np.random.default_rng(n).standard_normal(n)
+    expected = np.sort(np.abs(residual))[int(np.ceil((n + 1) * (1 - alpha))) - 1]
+    level = fit_intervals(residual, _support(n), alpha=alpha, symmetric=True).levels["in"]
+    assert level.guaranteed
+    assert (level.lower, level.upper) == (-expected, expected)
+
+
+def test_small_samples_keep_the_promise_on_average() -> None:
+    """With 25 residuals a plain quantile would cover less than 90 %; the correction makes up for it."""
+    rng = np.random.default_rng(2)
+    shares = [
+        _share_inside(
+            fit_intervals(rng.standard_normal(25), _support(25), alpha=0.1, symmetric=True),
+            rng.standard_normal(400),
+            _support(400),
+        )
+        for _ in range(400)
+    ]
+    assert 0.9 - 0.01 < np.mean(shares) < 0.9 + 1 / 26 + 0.01
+
+
+def test_a_naive_split_of_grouped_rows_is_far_too_narrow_for_a_new_group() -> None:
+    """Calibrating within groups already seen hides what a group shares; whole held-out groups show it."""
+    rng = np.random.default_rng(3)
+    residual, group = _grouped(rng, 200, 30, between=0.3, within=0.1)
+    group_mean = np.array([residual[group == g].mean() for g in range(200)])[group]
+    naive = fit_intervals(residual - group_mean, _support(len(residual)))
+    honest = fit_intervals(residual, _support(len(residual)), group)
+    new, _ = _grouped(rng, 2000, 5, between=0.3, within=0.1)
+    # 200 groups fix the coverage to a standard error of 2 %.
+    assert _share_inside(naive, new, _support(len(new))) < 0.6
+    assert abs(_share_inside(honest, new, _support(len(new))) - 0.9) < 0.06
+
+
+def test_groups_count_once_however_many_rows_they_have() -> None:
+    """A huge easy group must not narrow the interval of a new group; weighting by rows lets it."""
+    rng = np.random.default_rng(4)
+    hard, hard_group = _grouped(rng, 300, 10, between=0.3, within=0.1)
+    easy = 0.01 * rng.standard_normal(20_000)
+    residual, group = np.concatenate([hard, easy]), np.concatenate([hard_group, np.full(20_000, 300)])
+    support = _support(len(residual))
+    new, _ = _grouped(rng, 2000, 5, between=0.3, within=0.1)
+    by_group = fit_intervals(residual, support, group)
+    by_row = fit_intervals(residual, support, group, weighting="rows")
+    assert abs(_share_inside(by_group, new, _support(len(new))) - 0.9) < 0.06
+    assert _share_inside(by_row, new, _support(len(new))) < 0.5
+
+
+def test_few_groups_are_covered_on_average_over_calibrations() -> None:
+    """With 30 groups, coverage over many calibrations is at least what was promised."""
+    rng = np.random.default_rng(5)
+    shares = []
+    for _ in range(300):
+        residual, group = _grouped(rng, 30, 8, between=0.3, within=0.1)
+        new, _ = _grouped(rng, 100, 3, between=0.3, within=0.1)
+        table = fit_intervals(residual, _support(len(residual)), group, symmetric=True)
+        shares.append(_share_inside(table, new, _support(len(new))))
+    assert 0.89 < np.mean(shares) < 0.95
+
+
+def test_each_support_level_is_covered_by_itself() -> None:
+    rng = np.random.default_rng(6)
+    spread = {"in": 0.05, "near": 0.2, "far": 0.6}
+    support = rng.choice(list(spread), 30_000)
+    residual = np.array([spread[s] for s in support]) * rng.standard_normal(30_000)
+    table = fit_intervals(residual[:15_000], support[:15_000])
+    for level in spread:
+        here = support[15_000:] == level
+        assert abs(_share_inside(table, residual[15_000:][here], support[15_000:][here]) - 0.9) < 0.02
+    assert table.levels["in"].upper < table.levels["near"].upper < table.levels["far"].upper
+
+
+def test_scale_normalisation_follows_the_spread() -> None:
+    rng = np.random.default_rng(7)
+    scale = rng.choice([0.05, 0.5], 20_000)
+    residual = scale * rng.standard_normal(20_000)
+    half = slice(10_000), slice(10_000, None)
+    table = fit_intervals(residual[half[0]], _support(10_000), scale=scale[half[0]])
+    for size in (0.05, 0.5):
+        here = scale[half[1]] == size
+        inside = _share_inside(
+            table, residual[half[1]][here], _support(int(here.sum())), scale[half[1]][here]
+        )
+        assert abs(inside - 0.9) < 0.02
+
+
+def test_asymmetric_bounds_follow_a_skewed_residual() -> None:
+    residual = np.random.default_rng(8).exponential(1.0, 20_000)
+    level = fit_intervals(residual, _support(20_000)).levels["in"]
+    assert level.lower == pytest.approx(-np.log(0.95), abs=0.01)
+    assert level.upper == pytest.approx(-np.log(0.05), rel=0.05)
+
+
+def test_a_level_with_too_few_groups_borrows_width_and_says_so() -> None:
+    rng = np.random.default_rng(9)
+    support = np.array(["in"] * 500 + ["far"] * 5)
+    table = fit_intervals(rng.standard_normal(505), support)
+    assert not table.levels["far"].guaranteed
+    assert table.levels["far"].upper >= table.levels["*"].upper
+    assert table.levels["far"].lower <= table.levels["*"].lower
+
+
+def test_an_unknown_level_gets_the_widest_bounds() -> None:
+    rng = np.random.default_rng(10)
+    table = fit_intervals(
+        np.r_[rng.normal(0, 0.1, 500), rng.normal(0, 1, 500)], np.repeat(["in", "far"], 500)
+    )
+    lo, hi = table.interval(np.zeros(2), np.array(["far", "elsewhere"]))
+    assert (lo[0], hi[0]) == (lo[1], hi[1])
+
+
+@given(
+    values=st.lists(st.floats(-5, 5), min_size=1, max_size=60),
+    level=st.floats(0.05, 0.99),
+    beyond=st.floats(0.001, 0.3),
+)
+def test_the_quantile_leaves_at_most_the_promised_mass_above(
+    values: list[float], level: float, beyond: float
+) -> None:
+    array = np.array(values)
+    quantile, sure = conformal_quantile(array, np.ones(len(array)), level, beyond)
+    assert quantile in array
+    if sure:
+        assert (array <= quantile).mean() * (1 - beyond) >= level - 1e-9
+    else:
+        assert quantile == array.max()
+
+
+def test_residuals_that_are_not_finite_are_ignored() -> None:
+    residual = np.r_[np.nan, np.random.default_rng(11).standard_normal(200), np.inf]
+    assert fit_intervals(residual, _support(202)).levels["in"].rows == 200
+
+
+@pytest.mark.parametrize(("residual", "alpha"), [([np.nan], 0.1), ([0.1, 0.2], 0.0), ([0.1, 0.2], 1.0)])
+def test_nothing_to_calibrate_on_is_refused(residual: list[float], alpha: float) -> None:
+    with pytest.raises(errors.BadRequest):
+        fit_intervals(np.array(residual), _support(len(residual)), alpha=alpha)
+
+
+def test_a_table_survives_json() -> None:
+    table = fit_intervals(
+        np.random.default_rng(12).standard_normal(300), np.repeat(["in", "near", "far"], 100)
+    )
+    assert IntervalTable.from_dict(json.loads(json.dumps(table.to_dict()))) == table
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        {"alpha": 0.1, "levels": {}},
+        {"alpha": 0.1, "levels": {"in": {"lower": 0.1}}},
+        {
+            "alpha": 0.1,
+            "levels": {"in": {"lower": 1.0, "upper": 0.5, "rows": 1, "groups": 1, "guaranteed": True}},
+        },
+        {
+            "alpha": 2.0,
+            "levels": {"in": {"lower": 0.1, "upper": 0.5, "rows": 1, "groups": 1, "guaranteed": True}},
+        },
+        {"alpha": 0.1, "levels": ["in"]},
+    ],
+)
+def test_a_foreign_table_is_refused(payload: dict[str, object]) -> None:
+    with pytest.raises(errors.BadBundle, match="calibration table"):
+        IntervalTable.from_dict(payload)
+
+
+def test_rows_without_groups_agree_with_crepes() -> None:
+    crepes = pytest.importorskip("crepes")
+    rng = np.random.default_rng(13)
+    residual = rng.standard_normal(500)
+    support = rng.choice(["in", "near", "far"], 500)
+    code = {"in": 0, "near": 1, "far": 2}
+    theirs = crepes.ConformalRegressor().fit(residuals=residual, bins=np.array([code[s] for s in support]))
+    expected = theirs.predict_int(np.zeros(3), bins=np.array([0, 1, 2]), confidence=0.9)
+    table = fit_intervals(residual, support, alpha=0.1, symmetric=True)
+    lo, hi = table.interval(np.zeros(3), np.array(["in", "near", "far"]))
+    assert np.allclose(np.c_[lo, hi], expected)

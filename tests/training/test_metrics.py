@@ -1,0 +1,56 @@
+"""The error figures, checked by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from roofcast.training import metrics
+
+
+def _frame() -> pd.DataFrame:
+    """Five rows: errors of the blend 0, 10, 20, 50 % and one row without an answer."""
+    return pd.DataFrame(
+        {
+            "row_id": list("abcde"), "protocol": "configuration", "metric": "tpot_ms", "measured": 100.0,
+            "blend": [100.0, 110.0, 80.0, 150.0, np.nan], "blend_lo": [90.0, 90.0, 70.0, 120.0, np.nan],
+            "blend_hi": [110.0, 120.0, 90.0, 180.0, np.nan], "baseline": 200.0, "floor": 50.0,
+            "neighbour": 100.0, "pure_ml": 130.0, "gpu": ["x", "x", "y", "y", "y"],
+            "engine": "vllm", "weight_precision": "fp8", "mode": "offline",
+        }
+    )  # fmt: skip
+
+
+def test_figures_of_four_rows_by_hand() -> None:
+    row = metrics.summarise(_frame()).iloc[0]
+    assert (row["rows"], row["unanswered"]) == (4, 1)
+    assert row["blend_median_ape"] == pytest.approx(15.0)
+    assert row["blend_mean_ape"] == pytest.approx(20.0)
+    assert row["blend_p90_ape"] == pytest.approx(41.0)
+    assert row["blend_bias"] == pytest.approx(np.log(1.1) / 2)
+    assert (row["baseline_median_ape"], row["floor_median_ape"], row["neighbour_median_ape"]) == (
+        100.0,
+        50.0,
+        0.0,
+    )
+    assert row["coverage"] == 0.5
+    assert row["median_width"] == pytest.approx(100 * (30 / 110 + 20 / 80) / 2)
+
+
+def test_slices_add_up_and_small_ones_are_left_out() -> None:
+    found = metrics.slices(_frame(), ("gpu", "engine"), min_rows=2)
+    assert found[found["slice"] == "gpu"]["rows"].sum() == 4
+    assert set(metrics.slices(_frame(), min_rows=3)["value"]) == {"vllm", "fp8", "offline"}
+
+
+def test_the_worst_rows_come_first_and_a_factor_under_counts_like_a_factor_over() -> None:
+    frame = _frame().assign(blend=[100.0, 190.0, 50.0, 150.0, np.nan])
+    assert metrics.worst(frame, 3)["row_id"].tolist() == ["c", "b", "d"]
+
+
+def test_references_that_are_absent_are_left_out(scores: pd.DataFrame) -> None:
+    figures = metrics.summarise(scores.drop(columns=["neighbour", "pure_ml"]))
+    assert "neighbour_median_ape" not in figures
+    assert len(figures) == 6
+    assert figures["coverage"].between(0.86, 0.94).all()

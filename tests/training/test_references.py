@@ -1,0 +1,70 @@
+"""The two references do what they say: look up the nearest row, or learn from raw columns alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from roofcast.data import errors
+from roofcast.training import references, splits
+
+
+@pytest.fixture(scope="module")
+def raw(table: pd.DataFrame) -> pd.DataFrame:
+    return references.raw_columns(table)
+
+
+def test_raw_columns_are_numbers_row_for_row(table: pd.DataFrame, raw: pd.DataFrame) -> None:
+    assert len(raw) == len(table)
+    assert all(raw[column].dtype == np.float64 for column in raw)
+    b200 = (table["gpu"] == "b200-sxm").to_numpy()
+    assert np.allclose(
+        raw["system_bandwidth"][b200] / table["num_gpus"].to_numpy()[b200] / 1e12, 8.0, rtol=0.05
+    )
+
+
+def test_unknown_names_become_unknown_facts(table: pd.DataFrame) -> None:
+    odd = references.raw_columns(table.head(3).assign(model="no-such-model", gpu="no-such-gpu"))
+    assert odd[["params_active", "memory_bandwidth", "system_flops"]].isna().all(axis=None)
+
+
+def test_a_configuration_measured_before_is_found_again(table: pd.DataFrame, raw: pd.DataFrame) -> None:
+    twice = table.drop_duplicates("config_group").index.to_numpy()
+    again = np.setdiff1d(np.arange(len(table)), twice)
+    measured = pd.factorize(table["config_group"])[0] + 1.0
+    assert np.array_equal(references.neighbour(raw, measured, twice, again), measured[again])
+
+
+def test_the_neighbour_has_the_same_model_and_gpu_where_there_is_one(
+    table: pd.DataFrame, raw: pd.DataFrame
+) -> None:
+    train, test = splits.protocol_folds(table, "configuration", 5, 0)[0]
+    pair = pd.factorize(table["model"] + table["gpu"])[0] + 1.0
+    known = np.isin(pair[test], pair[train])
+    found = references.neighbour(raw, pair, train, test)
+    assert np.array_equal(found[known], pair[test][known])
+
+
+def test_a_gpu_never_seen_is_answered_from_another(table: pd.DataFrame, raw: pd.DataFrame) -> None:
+    measured = table["tpot_ms"].to_numpy()
+    for train, test in splits.protocol_folds(table, "platform", 5, 0):
+        found = references.neighbour(raw, measured, train, test)
+        assert np.isin(found, measured[train]).all()
+
+
+def test_rows_without_the_figure_are_never_neighbours(table: pd.DataFrame, raw: pd.DataFrame) -> None:
+    measured = table["tpot_ms"].to_numpy().copy()
+    measured[::2] = np.nan
+    rows = np.arange(len(table))
+    assert np.isfinite(references.neighbour(raw, measured, rows, rows)).all()
+    with pytest.raises(errors.BadRequest):
+        references.neighbour(raw, np.full(len(table), np.nan), rows, rows)
+
+
+def test_pure_ml_learns_what_it_saw_and_repeats_itself(table: pd.DataFrame, raw: pd.DataFrame) -> None:
+    measured = table["tpot_ms"].to_numpy()
+    train, test = splits.protocol_folds(table, "configuration", 5, 0)[0]
+    once, again = (references.pure_ml(raw, measured, train, test, seed=4) for _ in range(2))
+    assert np.array_equal(once, again)
+    assert np.median(np.abs(once / measured[test] - 1)) < 0.15

@@ -1,0 +1,255 @@
+"""Out-of-fold predictions by protocol, and what they teach: how far to trust the correction, and how sure to be.
+
+Each protocol's folds are fitted apart: calibration and boosters see the training groups alone. The records of
+all protocols then calibrate blend weights and intervals by stratum of support (see `predictor.model`). To
+judge fold k of a protocol, the records of rows tested in it are left out of that calibration
+(cross-conformal prediction, Vovk 2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..features.baseline import baseline
+from ..features.facts import FloatArray
+from ..features.frame import feature_matrix
+from ..predictor.intervals import IntervalTable
+from ..predictor.model import CORRECTED, STRATA, interval_keys, levels, log_times, shrink, support_of
+from . import splits
+from .conformal import fit_intervals
+from .learner import Sample, Settings, fit, measured_seconds
+from .metrics import METRICS
+from .references import neighbour, pure_ml, raw_columns
+
+Progress = Callable[[str, float], None]
+_WEIGHTS = np.linspace(0.0, 1.2, 13)
+_FEWEST_ROWS = 200  # a stratum with fewer records takes the next farther stratum's blend weight
+ALPHA = 0.1
+WORKERS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """Out-of-fold predictions of one protocol; arrays in the order of `rows` (table positions), n each."""
+
+    protocol: str
+    rows: NDArray[np.intp]
+    fold: NDArray[np.intp]
+    stratum: NDArray[np.str_]
+    sample: Sample
+    base_s: Mapping[str, FloatArray]
+    raw: Mapping[str, FloatArray]
+    measured_s: Mapping[str, FloatArray]
+    in_flight: FloatArray
+    references: Mapping[str, FloatArray]
+
+    def take(self, rows: NDArray[np.intp]) -> Records:
+        """Return the records of a subset."""
+        return Records(
+            protocol=self.protocol, rows=self.rows[rows], fold=self.fold[rows], stratum=self.stratum[rows],
+            sample=self.sample.take(rows), in_flight=self.in_flight[rows],
+            base_s=_rows_of(self.base_s, rows), raw=_rows_of(self.raw, rows),
+            measured_s=_rows_of(self.measured_s, rows), references=_rows_of(self.references, rows),
+        )  # fmt: skip
+
+
+def _rows_of(columns: Mapping[str, FloatArray], rows: NDArray[np.intp]) -> dict[str, FloatArray]:
+    return {name: values[rows] for name, values in columns.items()}
+
+
+def _fold(
+    sample: Sample, train: NDArray[np.intp], test: NDArray[np.intp], settings: Settings, references: bool
+) -> dict[str, Any]:
+    """Fit one fold and return what it says of the tested rows; run in a worker process."""
+    learnt = sample.take(train)
+    fitted = fit(learnt, settings)
+    held = sample.take(test)
+    base = baseline(held.requests, fitted.coefficients)
+    matrix, _ = feature_matrix(held.requests, held.floor, base)
+    out: dict[str, Any] = {"in_flight": base.concurrency}
+    for name in CORRECTED:
+        out[f"raw_{name}"] = np.asarray(fitted.boosters[name].predict(matrix))
+        out[f"base_{name}"] = getattr(base, f"{name}_s")
+    out |= {f"measured_{name}": values for name, values in measured_seconds(held, base).items()}
+    out["stratum"] = support_of(learnt.requests).stratum(held.requests)
+    if references:
+        out |= _references(sample.table, train, test, settings.seed)
+    return out
+
+
+def _references(
+    table: pd.DataFrame, train: NDArray[np.intp], test: NDArray[np.intp], seed: int
+) -> dict[str, FloatArray]:
+    raw = raw_columns(table)
+    weight = table["weight"].to_numpy(dtype=np.float64)
+    out = {}
+    for metric in METRICS:
+        measured = table[metric].to_numpy(dtype=np.float64)
+        out[f"neighbour_{metric}"] = neighbour(raw, measured, train, test)
+        out[f"pure_ml_{metric}"] = pure_ml(raw, measured, train, test, weight=weight, seed=seed)
+    return out
+
+
+def cross_fit(
+    sample: Sample,
+    protocols: Sequence[str],
+    settings: Settings,
+    *,
+    n_folds: int | None = None,
+    references: bool = False,
+    progress: Progress | None = None,
+) -> list[Records]:
+    """Predict every row by a model that saw none of its group, under each protocol; two folds at a time.
+
+    n_folds: folds per protocol (None: the protocol's own number). references: predict by nearest neighbour
+    and by pure ML on the same folds too. progress: called with a label and the share done.
+    """
+    folds = {p: splits.protocol_folds(sample.table, p, n_folds, settings.seed) for p in protocols}
+    tasks = [(p, k, train, test) for p in protocols for k, (train, test) in enumerate(folds[p])]
+    run = joblib.Parallel(n_jobs=WORKERS, return_as="generator")
+    alone = replace(settings, threads=1)
+    done = run(joblib.delayed(_fold)(sample, train, test, alone, references) for _, _, train, test in tasks)
+    parts: dict[str, list[dict[str, Any]]] = {p: [] for p in protocols}
+    for number, ((protocol, k, _, _), part) in enumerate(zip(tasks, done, strict=True)):
+        parts[protocol].append(part)
+        if progress:
+            progress(f"{protocol}: fold {k + 1} of {len(folds[protocol])}", (number + 1) / len(tasks))
+    return [_records(sample, p, [test for _, test in folds[p]], parts[p]) for p in protocols]
+
+
+def _records(
+    sample: Sample, protocol: str, tested: Sequence[NDArray[np.intp]], parts: Sequence[Mapping[str, Any]]
+) -> Records:
+    rows = np.concatenate(tested)
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def named(prefix: str) -> dict[str, FloatArray]:
+        return {k.removeprefix(prefix): v for k, v in joined.items() if k.startswith(prefix)}
+
+    return Records(
+        protocol=protocol,
+        rows=rows,
+        fold=np.concatenate([np.full(len(test), k) for k, test in enumerate(tested)]),
+        stratum=joined["stratum"],
+        sample=sample.take(rows),
+        base_s=named("base_"),
+        raw=named("raw_"),
+        measured_s=named("measured_"),
+        in_flight=joined["in_flight"],
+        references={k: v for k, v in joined.items() if k.startswith(("neighbour_", "pure_ml_"))},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust:
+    """What records teach: weight of the correction and interval table, by name in CORRECTED."""
+
+    blend: Mapping[str, Mapping[str, float]]
+    intervals: Mapping[str, IntervalTable]
+
+
+class _Times:
+    """The fields of an estimate that `log_times` reads."""
+
+    def __init__(self, seconds: Mapping[str, FloatArray]) -> None:
+        self.tpot_s, self.ttft_s, self.e2e_s = (seconds[name] for name in ("tpot", "ttft", "e2e"))
+
+
+def predicted_log(records: Records, blend: Mapping[str, Mapping[str, float]]) -> dict[str, FloatArray]:
+    """Return the blended log seconds by name in CORRECTED, shape (n,)."""
+    applied = shrink(blend, records.raw, records.stratum)
+    return log_times(records.sample.requests, records.sample.floor, _Times(records.base_s), applied)  # type: ignore[arg-type]
+
+
+def _blend_weights(records: Sequence[Records], keep: Sequence[NDArray[np.bool_]]) -> dict[str, dict[str, float]]:
+    """Return, per name and stratum, the weight that makes the median absolute log error least."""
+    out: dict[str, dict[str, float]] = {}
+    for name in CORRECTED:
+        raw = np.concatenate([r.raw[name][k] for r, k in zip(records, keep, strict=True)])
+        with np.errstate(all="ignore"):
+            gaps = [np.log(r.measured_s[name] / r.base_s[name])[k] for r, k in zip(records, keep, strict=True)]
+        gap = np.concatenate(gaps)
+        stratum = np.concatenate([r.stratum[k] for r, k in zip(records, keep, strict=True)])
+        weights: dict[str, float] = {}
+        farther = 1.0
+        for place in reversed(STRATA):
+            here = (stratum == place) & np.isfinite(gap)
+            if here.sum() >= _FEWEST_ROWS:
+                errors = [np.mean(np.minimum(np.abs(gap[here] - w * raw[here]), 1.0)) for w in _WEIGHTS]
+                farther = float(_WEIGHTS[int(np.argmin(errors))])
+            weights[place] = farther
+        out[name] = weights
+    return out
+
+
+def learn_trust(records: Sequence[Records], leave_out: Iterable[int] = ()) -> Trust:
+    """Fit blend weights, then intervals, on the records of all protocols but those of `leave_out` rows."""
+    left = np.fromiter(leave_out, dtype=np.intp)
+    keep = [~np.isin(r.rows, left) for r in records]
+    blend = _blend_weights(records, keep)
+    intervals = {}
+    predicted = [predicted_log(r, blend) for r in records]
+    for name in CORRECTED:
+        with np.errstate(all="ignore"):
+            residual = [np.log(r.measured_s[name]) - p[name] for r, p in zip(records, predicted, strict=True)]
+        keys = [interval_keys(r.sample.requests, r.stratum) for r in records]
+        intervals[name] = fit_intervals(
+            np.concatenate([x[k] for x, k in zip(residual, keep, strict=True)]),
+            np.concatenate([x[k] for x, k in zip(keys, keep, strict=True)]),
+            alpha=ALPHA,
+            weighting="rows",
+        )
+    return Trust(blend=blend, intervals=intervals)
+
+
+def all_scores(records: Sequence[Records]) -> pd.DataFrame:
+    """Return the scores frame of all protocols; each fold is judged by what the other rows taught."""
+    frames = []
+    for one in records:
+        trust = {int(k): learn_trust(records, one.rows[one.fold == k]) for k in np.unique(one.fold)}
+        frames.append(scores(one, trust))
+    return pd.concat(frames, ignore_index=True)
+
+
+def scores(records: Records, trust: Mapping[int, Trust]) -> pd.DataFrame:
+    """Return the scores frame of one protocol: one row per table row and metric.
+
+    trust: by fold, learnt without that fold's rows.
+    """
+    frames = []
+    table = records.sample.table
+    columns = table[["row_id", "gpu", "model", "engine", "weight_precision", "mode", "source"]]
+    for fold, learnt in trust.items():
+        here = np.flatnonzero(records.fold == fold)
+        part = records.take(here)
+        logs = predicted_log(part, learnt.blend)
+        keys = interval_keys(part.sample.requests, part.stratum)
+        for metric, name in (("tpot_ms", "tpot"), ("ttft_ms", "ttft"), ("output_tok_s", "e2e")):
+            low, high = learnt.intervals[name].interval(logs[name], keys)
+            to_value = _value(part, metric)
+            bounds = np.sort(np.stack([to_value(np.exp(low)), to_value(np.exp(high))]), axis=0)
+            frame = columns.iloc[here].reset_index(drop=True).assign(
+                protocol=records.protocol, fold=fold, metric=metric, row=records.rows[here],
+                measured=to_value(part.measured_s[name]), blend=to_value(np.exp(logs[name])),
+                blend_lo=bounds[0], blend_hi=bounds[1], baseline=to_value(part.base_s[name]),
+                floor=to_value(getattr(part.sample.floor, f"{name}_s")), support=levels(part.stratum),
+                stratum=part.stratum,
+            )  # fmt: skip
+            for reference in ("neighbour", "pure_ml"):
+                if f"{reference}_{metric}" in part.references:
+                    frame[reference] = part.references[f"{reference}_{metric}"]
+            frames.append(frame[np.isfinite(frame["measured"])])
+    return pd.concat(frames, ignore_index=True)
+
+
+def _value(part: Records, metric: str) -> Callable[[FloatArray], FloatArray]:
+    """Return the map from seconds to the metric's unit."""
+    tokens = part.in_flight * part.sample.requests.osl
+    return (lambda seconds: tokens / seconds) if metric == "output_tok_s" else (lambda seconds: seconds * 1e3)

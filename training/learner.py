@@ -1,0 +1,143 @@
+"""Fit the learned correction: LightGBM on log(measured / baseline) for TPOT, TTFT and end-to-end time.
+
+Throughput is learned as end-to-end time, since Little's law ties them: e2e = concurrency x osl / output_tok_s.
+A row that reports both the mean and the median TTFT teaches twice, each under its own flag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..features.baseline import Coefficients, Estimate, baseline, floor
+from ..features.facts import FloatArray
+from ..features.frame import feature_matrix
+from ..features.request import Requests, normalise
+from ..predictor.model import CORRECTED
+from .calibrate import calibrate
+
+DEFAULT_PARAMETERS: dict[str, Any] = {
+    "objective": "l1",
+    "learning_rate": 0.06,
+    "num_leaves": 63,
+    "min_data_in_leaf": 12,
+    "feature_fraction": 0.5,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "lambda_l2": 2.0,
+    "max_bin": 127,
+}
+_FIXED = {"verbosity": -1, "deterministic": True, "force_row_wise": True}
+_LARGEST_RATIO = 2.5  # of |log(measured / baseline)|: beyond, the row says more of its labels than of speed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a training may vary: LightGBM parameters, trees, seed, threads."""
+
+    parameters: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_PARAMETERS))
+    trees: int = 500
+    seed: int = 1
+    threads: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Measured rows ready to learn from: table, requests, and the floor they share; n rows each."""
+
+    table: pd.DataFrame
+    requests: Requests
+    floor: Estimate
+
+    def take(self, rows: NDArray[np.intp]) -> Sample:
+        """Return the sample of a subset of rows."""
+        table = self.table.iloc[rows].reset_index(drop=True)
+        requests = self.requests.take(rows)
+        return Sample(table=table, requests=requests, floor=floor(requests))
+
+
+def sample_of(table: pd.DataFrame) -> Sample:
+    """Return the rows of the table that the physics can answer (known names, fits in memory)."""
+    requests = normalise(table)
+    low = floor(requests)
+    usable = np.flatnonzero(requests.valid & low.feasible)
+    whole = Sample(table=table, requests=requests, floor=low)
+    return whole if len(usable) == len(table) else whole.take(usable)
+
+
+def measured_seconds(sample: Sample, base: Estimate) -> dict[str, FloatArray]:
+    """Return the measured times by name in CORRECTED, NaN where unknown; shape (n,), seconds.
+
+    Where the number in flight was measured, e2e is Little's law on the throughput; offline, the baseline's
+    own number in flight stands for the unknown one, so that predicted and measured rates compare.
+    """
+    column = {name: sample.table[name].to_numpy(dtype=np.float64) for name in ("tpot_ms", "ttft_ms", "output_tok_s")}
+    return {
+        "tpot": column["tpot_ms"] * 1e-3,
+        "ttft": column["ttft_ms"] * 1e-3,
+        "e2e": base.concurrency * sample.requests.osl / column["output_tok_s"],
+    }
+
+
+def targets(sample: Sample, base: Estimate) -> dict[str, FloatArray]:
+    """Return log(measured / baseline) by name in CORRECTED, NaN where unknown."""
+    measured = measured_seconds(sample, base)
+    with np.errstate(all="ignore"):
+        return {name: np.log(measured[name] / getattr(base, f"{name}_s")) for name in CORRECTED}
+
+
+def _both_statistics(sample: Sample) -> Sample:
+    """Return the sample followed by the rows whose mean TTFT is known beside the median, as mean rows."""
+    if "ttft_mean_ms" not in sample.table:
+        return sample
+    twice = (sample.table["ttft_stat"] != "mean") & sample.table["ttft_mean_ms"].notna() & sample.table["ttft_ms"].notna()
+    rows = np.flatnonzero(twice.to_numpy())
+    extra = sample.take(rows)
+    table = extra.table.assign(ttft_ms=extra.table["ttft_mean_ms"], ttft_stat="mean", tpot_ms=np.nan, output_tok_s=np.nan)
+    both = pd.concat([sample.table, table], ignore_index=True)
+    return sample_of(both)
+
+
+def fit_boosters(
+    matrix: FloatArray, target: Mapping[str, FloatArray], weight: FloatArray, names: tuple[str, ...], settings: Settings
+) -> dict[str, lgb.Booster]:
+    """Fit one booster per name in CORRECTED on the rows whose target is known.
+
+    matrix: features, shape (n, k); target: logs, shape (n,), NaN unknown; weight: shape (n,).
+    """
+    parameters = {**settings.parameters, **_FIXED, "seed": settings.seed, "num_threads": settings.threads}
+    boosters = {}
+    for name in CORRECTED:
+        known = np.flatnonzero(np.isfinite(target[name]))
+        clipped = np.clip(target[name][known], -_LARGEST_RATIO, _LARGEST_RATIO)
+        data = lgb.Dataset(matrix[known], clipped, weight=weight[known], feature_name=list(names))
+        boosters[name] = lgb.train(parameters, data, num_boost_round=settings.trees)
+    return boosters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """Coefficients and boosters fitted on one set of rows."""
+
+    coefficients: Coefficients
+    boosters: Mapping[str, lgb.Booster]
+    names: tuple[str, ...]
+
+
+def fit(sample: Sample, settings: Settings | None = None) -> Fitted:
+    """Calibrate the baseline on the sample, then fit the correction on what it leaves."""
+    settings = settings or Settings()
+    coefficients = calibrate(sample.table, seed=settings.seed)
+    doubled = _both_statistics(sample)
+    base = baseline(doubled.requests, coefficients)
+    matrix, names = feature_matrix(doubled.requests, doubled.floor, base)
+    weight = doubled.table["weight"].to_numpy(dtype=np.float64)
+    boosters = fit_boosters(matrix, targets(doubled, base), weight, names, settings)
+    return Fitted(coefficients=coefficients, boosters=boosters, names=names)
+

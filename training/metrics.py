@@ -1,0 +1,78 @@
+"""How wrong the predictions were: one row of figures per protocol, metric and slice, from a scores frame.
+
+All errors are absolute percentage errors [%], 100 |predicted / measured - 1|, on the rows that every compared
+column answers; `unanswered` counts the measured rows that the blend itself left without a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+METRICS = ("tpot_ms", "ttft_ms", "output_tok_s")
+NAMES = {"tpot_ms": "TPOT", "ttft_ms": "TTFT", "output_tok_s": "output throughput"}
+PREDICTIONS = ("blend", "baseline", "floor", "neighbour", "pure_ml")
+SLICES = ("gpu", "engine", "weight_precision", "mode")
+
+
+def answered(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a measurement and a finite positive number in every prediction column present."""
+    columns = ["measured", *_present(scores)]
+    values = scores[columns].to_numpy(np.float64)
+    complete: pd.DataFrame = scores.loc[(np.isfinite(values) & (values > 0)).all(axis=1)]
+    return complete
+
+
+def summarise(scores: pd.DataFrame, by: Sequence[str] = ("protocol", "metric")) -> pd.DataFrame:
+    """Error figures per group of `by`, one row each, sorted by `by`.
+
+    Columns: rows, unanswered, then per prediction `<name>_median_ape`, `_mean_ape`, `_p90_ape` [%] and
+    `_bias` (median of log(predicted / measured)), `coverage` [share of rows inside the interval] and
+    `median_width` [% of the blend].
+    """
+    keys = list(by)
+    rows = answered(scores)
+    frame, ape_columns = rows[keys].copy(), []
+    for name in _present(scores):
+        ratio = rows[name].to_numpy(np.float64) / rows["measured"].to_numpy(np.float64)
+        frame[f"{name}_ape"], frame[f"{name}_bias"] = 100 * np.abs(ratio - 1), np.log(ratio)
+        ape_columns.append(f"{name}_ape")
+    frame["coverage"] = rows["measured"].between(rows["blend_lo"], rows["blend_hi"]).astype(float)
+    frame["median_width"] = 100 * (rows["blend_hi"] - rows["blend_lo"]) / rows["blend"]
+    grouped = frame.groupby(keys, observed=True)
+    result = grouped.size().to_frame("rows")
+    blank = scores[~(np.isfinite(scores["blend"]) & (scores["blend"] > 0))]
+    result["unanswered"] = blank.groupby(keys, observed=True).size().reindex(result.index, fill_value=0)
+    for column in ape_columns:
+        result[f"{column.removesuffix('_ape')}_median_ape"] = grouped[column].median()
+        result[f"{column.removesuffix('_ape')}_mean_ape"] = grouped[column].mean()
+        result[f"{column.removesuffix('_ape')}_p90_ape"] = grouped[column].quantile(0.9)
+        result[column.replace("_ape", "_bias")] = grouped[column.replace("_ape", "_bias")].median()
+    result["coverage"] = grouped["coverage"].mean()
+    result["median_width"] = grouped["median_width"].median()
+    return result.reset_index()
+
+
+def slices(scores: pd.DataFrame, columns: Sequence[str] = SLICES, min_rows: int = 20) -> pd.DataFrame:
+    """`summarise` per protocol, metric and value of each slice column; under `min_rows` rows: left out."""
+    parts = []
+    for column in columns:
+        part = summarise(scores, ("protocol", "metric", column))
+        part = part[part["rows"] >= min_rows].rename(columns={column: "value"})
+        part.insert(2, "slice", column)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def worst(scores: pd.DataFrame, n: int = 30) -> pd.DataFrame:
+    """The `n` rows with the largest |log(blend / measured)|, worst first, with their `ape` [%]."""
+    rows = answered(scores)
+    ratio = rows["blend"].to_numpy(np.float64) / rows["measured"].to_numpy(np.float64)
+    ranked = rows.assign(ape=100 * np.abs(ratio - 1), off=np.abs(np.log(ratio)))
+    return ranked.sort_values(["off", "row_id"], ascending=[False, True]).head(n).drop(columns="off")
+
+
+def _present(scores: pd.DataFrame) -> list[str]:
+    return [name for name in PREDICTIONS if name in scores]

@@ -1,0 +1,171 @@
+"""Two references without physics, to be beaten on the same rows and folds.
+
+`neighbour`: what a reader of a benchmark site does, take the nearest measured configuration and believe it.
+`pure_ml`: LightGBM on the raw request columns and the catalogue's facts, with the log of the figure as
+target.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..data import catalogue, errors
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+PRECISION_BITS = {"fp32": 32.0, "bf16": 16.0, "fp16": 16.0, "fp8": 8.0, "int8": 8.0, "fp4": 4.0, "int4": 4.0}
+REQUEST_NUMBERS = (
+    "num_gpus", "num_nodes", "tp", "pp", "ep", "dp", "replicas", "disagg", "prefill_gpus", "decode_gpus",
+    "isl", "osl", "concurrency", "request_rate", "prefix_cached_frac",
+)  # fmt: skip
+CODES = ("model", "gpu", "engine", "weight_precision", "kv_precision", "spec_decode", "mode")
+GPU_FACTS = ("memory_bytes", "memory_bandwidth", "link_bandwidth", "link_domain")
+MODEL_FACTS = (
+    "params_total", "params_active", "n_layers", "d_model", "n_heads", "n_kv_heads", "head_dim", "d_ff",
+    "vocab", "n_experts", "experts_per_token", "d_ff_expert", "mla_kv_rank", "sliding_window",
+)  # fmt: skip
+
+# A wrong engine, mode or speculative decoding is worth this many standard deviations of a number.
+MISMATCH_PENALTY = 2.0
+MISMATCH_CODES = ("code_engine", "code_mode", "code_spec_decode")
+DISTANCE = (
+    "params_active", "system_bandwidth", "system_flops", "isl", "osl", "concurrency_per_gpu", "tp",
+    "weight_bits",
+)  # fmt: skip
+
+PURE_ML_PARAMETERS: dict[str, Any] = {
+    "objective": "regression",
+    "learning_rate": 0.06,
+    "num_leaves": 63,
+    "min_data_in_leaf": 10,
+    "feature_fraction": 0.8,
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 2,
+    "verbosity": -1,
+}
+PURE_ML_ROUNDS = 300
+
+
+def raw_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """The table's rows as plain numbers, with the catalogue's facts: no estimate of any time.
+
+    Text columns become codes (`code_<name>`), the date becomes days; what is unknown is NaN.
+    """
+    raw = table[[c for c in REQUEST_NUMBERS if c in table]].astype(np.float64).reset_index(drop=True)
+    for name in CODES:
+        raw[f"code_{name}"] = pd.factorize(table[name].astype(str), sort=True)[0].astype(np.float64)
+    age = pd.to_datetime(table["date"], errors="coerce") - pd.Timestamp("2020-01-01")
+    raw["date_days"] = age.dt.days.to_numpy(np.float64)
+    raw["weight_bits"] = table["weight_precision"].map(PRECISION_BITS).to_numpy(np.float64)
+    raw = raw.join(_facts(table["model"], "model", MODEL_FACTS)).join(_facts(table["gpu"], "gpu", GPU_FACTS))
+    raw["system_bandwidth"] = raw["memory_bandwidth"] * raw["num_gpus"]
+    raw["system_flops"] = _peak_flops(table) * raw["num_gpus"]
+    raw["concurrency_per_gpu"] = raw["concurrency"] / raw["num_gpus"]
+    return raw
+
+
+def neighbour(raw: pd.DataFrame, measured: Floats, train: Rows, test: Rows) -> Floats:
+    """The measured value of the nearest training row, shape (len(test),), scaled by nothing.
+
+    `raw` is `raw_columns` of the whole table, `measured` (rows,) one figure (NaN where it was not measured),
+    `train` and `test` row indices. Only rows of the same model and GPU are looked at where there are any,
+    else all of them; near is Euclidean in the standardised logs of DISTANCE plus a penalty for another
+    engine, mode or speculation.
+    """
+    train = _measured(measured, train)
+    points = _points(raw, train)
+    pair = pd.factorize(raw["code_model"] * 10_000 + raw["code_gpu"])[0]
+    known = np.isin(pair[test], pair[train])
+    result = np.full(len(test), np.nan)
+    if not known.all():
+        result[~known] = measured[_nearest(points, train, test[~known])]
+    for code in np.unique(pair[test[known]]):
+        here = pair[test] == code
+        result[here] = measured[_nearest(points, train[pair[train] == code], test[here])]
+    return result
+
+
+def pure_ml(
+    raw: pd.DataFrame,
+    measured: Floats,
+    train: Rows,
+    test: Rows,
+    *,
+    weight: Floats | None = None,
+    seed: int = 0,
+) -> Floats:
+    """LightGBM's prediction, shape (len(test),), learnt from log(measured) on the raw columns alone.
+
+    Arguments as for `neighbour`; `weight` (rows,) is each row's trust.
+    """
+    train = _measured(measured, train)
+    codes = [f"code_{name}" for name in CODES]
+    data = lightgbm.Dataset(
+        raw.iloc[train], np.log(measured[train]), weight=None if weight is None else weight[train],
+        categorical_feature=codes, params={"verbosity": -1}, free_raw_data=True,
+    )  # fmt: skip
+    booster = lightgbm.train({**PURE_ML_PARAMETERS, "seed": seed}, data, num_boost_round=PURE_ML_ROUNDS)
+    return np.exp(np.asarray(booster.predict(raw.iloc[test]), dtype=np.float64))
+
+
+def _measured(measured: Floats, rows: Rows) -> Rows:
+    kept = rows[np.isfinite(measured[rows]) & (measured[rows] > 0)]
+    if not len(kept):
+        raise errors.BadRequest("train", len(rows), "rows of which at least one has the figure measured")
+    return kept
+
+
+def _points(raw: pd.DataFrame, train: Rows) -> Floats:
+    """Every row as a point, standardised on the training rows; what is unknown sits at their mean."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(raw[list(DISTANCE)].to_numpy(np.float64))
+    logs[~np.isfinite(logs)] = np.nan
+    frame = pd.DataFrame(logs)
+    spread = frame.iloc[train].std().replace(0.0, 1.0)
+    numbers = ((frame - frame.iloc[train].mean()) / spread).fillna(0.0).to_numpy()
+    blocks = [numbers]
+    for name in MISMATCH_CODES:
+        code = raw[name].to_numpy()
+        # Two rows that differ are sqrt(2) apart in one-hot coordinates: divide it out.
+        blocks.append((code[:, None] == np.unique(code)) * (MISMATCH_PENALTY / np.sqrt(2)))
+    return np.hstack(blocks)
+
+
+def _nearest(points: Floats, train: Rows, test: Rows) -> Rows:
+    from sklearn.neighbors import NearestNeighbors
+
+    found = NearestNeighbors(n_neighbors=1).fit(points[train]).kneighbors(points[test], return_distance=False)
+    nearest: Rows = train[found[:, 0]]
+    return nearest
+
+
+def _facts(names: pd.Series[Any], kind: str, fields: tuple[str, ...]) -> pd.DataFrame:
+    codes, known = pd.factorize(names.astype(str))
+    values = np.array([[_fact(kind, str(name), field) for field in fields] for name in known])
+    return pd.DataFrame(values[codes], columns=list(fields))
+
+
+def _fact(kind: str, name: str, field: str) -> float:
+    try:
+        return float(getattr(catalogue.model(name) if kind == "model" else catalogue.gpu(name), field))
+    except errors.UnknownName:
+        return float("nan")
+
+
+def _peak_flops(table: pd.DataFrame) -> Floats:
+    codes, pairs = pd.factorize(table["gpu"].astype(str) + "|" + table["weight_precision"].astype(str))
+    values = []
+    for pair in pairs:
+        gpu, precision = str(pair).split("|")
+        try:
+            values.append(catalogue.gpu(gpu).peak_flops(precision))
+        except (errors.UnknownName, errors.BadRequest):
+            values.append(float("nan"))
+    return np.array(values)[codes]

@@ -1,0 +1,172 @@
+"""Grouped splits: what must be unseen under each protocol, and folds that keep it unseen.
+
+Five protocols ask five questions. `configuration`: this very set-up was never measured; `family`: this model
+on this GPU under this engine was not; `platform`: this GPU was not; `model`: no model of this shape was;
+`source`: nobody's runs of this origin were. Rows are never split: groups are, and a configuration that lives
+in two groups leaves training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..data import catalogue, errors
+
+PROTOCOLS = ("configuration", "family", "platform", "model", "source")
+LEAVE_ONE_OUT = ("platform", "model", "source")
+
+SHAPE_FIELDS = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff", "n_experts", "d_ff_expert")
+SETUP_COLUMNS = (
+    "gpu", "num_gpus", "engine", "weight_precision", "tp", "pp", "ep", "dp", "disagg", "prefill_gpus",
+    "decode_gpus", "spec_decode", "mode", "concurrency", "request_rate",
+)  # fmt: skip
+SOMETIMES_UNKNOWN = ("tp", "ep", "spec_decode")
+
+Labels = NDArray[np.str_]
+Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
+
+
+def shape_key(spec: catalogue.ModelSpec) -> str:
+    """The architecture's shape as text: models with one shape (deepseek-r1, deepseek-v3) are served alike."""
+    return "-".join(str(getattr(spec, field)) for field in SHAPE_FIELDS)
+
+
+def shape_labels(models: pd.Series[Any]) -> Labels:
+    """Shape per row; a model that the catalogue does not know is a shape of its own."""
+    return _mapped(models, _shape_of)
+
+
+def group_labels(table: pd.DataFrame, protocol: str) -> Labels:
+    """The group of each row, shape (rows,): rows of one group are never on both sides of a split.
+
+    Raises BadRequest for a protocol outside PROTOCOLS.
+    """
+    if protocol not in PROTOCOLS:
+        raise errors.BadRequest("protocol", protocol, f"one of {', '.join(PROTOCOLS)}")
+    if protocol == "configuration":
+        return configuration_labels(table)
+    if protocol == "platform":
+        return _text(table["gpu"])
+    if protocol == "source":
+        return _text(table["source_family"])
+    shapes = shape_labels(table["model"])
+    if protocol == "model":
+        return shapes
+    return _text(table["gpu"] + "|" + pd.Series(shapes, index=table.index) + "|" + table["engine"])
+
+
+def configuration_labels(table: pd.DataFrame) -> Labels:
+    """`config_group`, joined where two groups are, or may be, one set-up under two names.
+
+    A config_group tells deepseek-r1 from deepseek-v3 and 1,000 tokens from 1,024; to a learner they are the
+    same row. Groups that agree in shape, SETUP_COLUMNS and lengths to two digits are joined, transitively;
+    where one of SOMETIMES_UNKNOWN is not known, agreement in the rest is enough.
+    """
+    setup = table[[c for c in SETUP_COLUMNS if c in table]].replace("", np.nan)
+    setup["shape"] = shape_labels(table["model"])
+    for column in ("isl", "osl"):
+        setup[column] = _two_digits(table[column].to_numpy(np.float64))
+    config, exact = pd.factorize(table["config_group"])[0], _codes(setup)
+    loose = _codes(setup.drop(columns=list(SOMETIMES_UNKNOWN)))
+    blank = setup[list(SOMETIMES_UNKNOWN)].isna().any(axis=1)
+    key = np.where(blank.groupby(loose).transform("any"), loose, exact + len(table))
+    joined = pd.Series(np.arange(len(table)))
+    while True:
+        merged = joined.groupby(key).transform("min").groupby(config).transform("min")
+        if merged.equals(joined):
+            return _text(merged)
+        joined = merged
+
+
+def folds(
+    labels: Labels, n_folds: int, seed: int, *, configs: Labels | None = None, leave_one_out: bool = False
+) -> list[Fold]:
+    """(train, test) row indices per fold: every row is tested once, no group is on both sides.
+
+    Groups go, largest first, to the lightest fold (ties shuffled by `seed`). With `leave_one_out` groups of
+    1 % of the rows or more have folds of their own, as long as no shared fold outgrows the largest of them.
+    Rows whose `configs` label is also among the tested ones are left out of that fold's training.
+
+    >>> [test.tolist() for _, test in folds(np.array(["a", "a", "b", "c"]), 2, seed=0)]
+    [[0, 1], [2, 3]]
+    """
+    groups, group_of = np.unique(labels, return_inverse=True)
+    if n_folds < 2 or len(groups) < 2:
+        raise errors.BadRequest("n_folds", n_folds, f"2 or more, with 2 or more groups (not {len(groups)})")
+    alone = 0.01 * len(labels) if leave_one_out else np.inf
+    fold_of = _assign(np.bincount(group_of), n_folds, seed, alone)[group_of]
+    code = pd.factorize(configs)[0] if configs is not None else None
+    result = []
+    for fold in range(int(fold_of.max()) + 1):
+        tested = fold_of == fold
+        trained = ~tested if code is None else ~tested & ~np.isin(code, code[tested])
+        result.append((np.flatnonzero(trained), np.flatnonzero(tested)))
+    return result
+
+
+def protocol_folds(
+    table: pd.DataFrame, protocol: str, n_folds: int | None = None, seed: int = 0
+) -> list[Fold]:
+    """The folds of one protocol (5, or 8 where groups are left out alone), guarded against straddling."""
+    n_folds = n_folds or (8 if protocol in LEAVE_ONE_OUT else 5)
+    labels = group_labels(table, protocol)
+    configs = None if protocol == "configuration" else configuration_labels(table)
+    return folds(labels, n_folds, seed, configs=configs, leave_one_out=protocol in LEAVE_ONE_OUT)
+
+
+def _assign(sizes: NDArray[np.intp], n_folds: int, seed: int, alone: float) -> NDArray[np.intp]:
+    """The fold of each group; groups of `alone` rows or more have their own, as far as that is fair."""
+    shuffled = np.random.default_rng(seed).permutation(len(sizes))
+    order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
+    n_folds = min(n_folds, len(sizes))
+    n_alone = _alone(sizes[order], n_folds, alone)
+    fold_of = np.empty(len(sizes), dtype=np.intp)
+    fold_of[order[:n_alone]] = np.arange(n_alone)
+    load = np.zeros(n_folds)
+    load[:n_alone] = np.inf
+    for group in order[n_alone:]:
+        lightest = int(load.argmin())
+        fold_of[group] = lightest
+        load[lightest] += sizes[group]
+    return fold_of
+
+
+def _alone(descending: NDArray[np.intp], n_folds: int, alone: float) -> int:
+    """How many of the largest groups get their own fold while no shared fold outgrows the largest of them."""
+    rest = descending.sum()
+    for taken, size in enumerate(descending):
+        left = n_folds - taken - 1
+        rest -= size
+        if size < alone or (rest > 0 and (left < 1 or rest / left > descending[0])):
+            return taken
+    return len(descending)
+
+
+def _codes(frame: pd.DataFrame) -> NDArray[np.intp]:
+    return np.asarray(frame.groupby(list(frame.columns), dropna=False).ngroup(), dtype=np.intp)
+
+
+def _two_digits(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    size = 10.0 ** np.floor(np.log10(np.where(values > 0, values, 1.0)))
+    return np.round(values / size, 1) * size
+
+
+def _shape_of(model: str) -> str:
+    try:
+        return shape_key(catalogue.model(model))
+    except errors.UnknownName:
+        return model
+
+
+def _mapped(values: pd.Series[Any], rule: Callable[[str], str]) -> Labels:
+    codes, names = pd.factorize(values.astype(str))
+    return np.array([rule(str(name)) for name in names], dtype=np.str_)[codes]
+
+
+def _text(values: pd.Series[Any]) -> Labels:
+    return values.astype(str).to_numpy(dtype=np.str_)
