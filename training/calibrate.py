@@ -14,10 +14,9 @@ import pandas as pd
 from scipy.optimize import least_squares
 from scipy.sparse import lil_matrix
 
-from ..features.baseline import Coefficient, Coefficients, Estimate, baseline
+from ..features.baseline import ENGINE_KINDS, KIND_OF_ENGINE, Coefficient, Coefficients, Estimate, baseline
 from ..features.facts import ARCHITECTURES, FloatArray
 from ..features.request import Requests, normalise
-from ..features.baseline import ENGINE_KINDS, KIND_OF_ENGINE
 
 TARGETS = ("tpot_ms", "ttft_ms", "output_tok_s")
 _IMPORTANCE = {"tpot_ms": 1.0, "ttft_ms": 0.6, "output_tok_s": 0.6}
@@ -39,8 +38,9 @@ def _subsample(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Return at most _MOST_ROWS rows, few of each family of rows, so that no source outvotes the others."""
     if len(table) <= _MOST_ROWS:
         return table
-    family = table.groupby(["gpu", "model", "engine", "source_family"], observed=True)["weight"].transform("size")
-    chance = 1.0 / np.sqrt(family.to_numpy(dtype=np.float64))
+    kin = ["gpu", "model", "engine", "source_family"]
+    size = table.groupby(kin, observed=True)["weight"].transform("size").to_numpy(dtype=np.float64)
+    chance = 1.0 / np.sqrt(size)
     rng = np.random.default_rng(seed)
     rows = rng.choice(len(table), size=_MOST_ROWS, replace=False, p=chance / chance.sum())
     return table.iloc[np.sort(rows)]
@@ -49,11 +49,12 @@ def _subsample(table: pd.DataFrame, seed: int) -> pd.DataFrame:
 def _touches(name: str, r: Requests) -> FloatArray:
     """Return which rows a coefficient can move, shape (n,)."""
     suffix = name.rpartition(".")[2]
+    touched: FloatArray = np.ones(len(r))
     if suffix in ARCHITECTURES:
-        return (r.gpu.architecture == ARCHITECTURES.index(suffix)).astype(np.float64)
-    if suffix in ENGINE_KINDS:
-        return (KIND_OF_ENGINE[r.engine] == ENGINE_KINDS.index(suffix)).astype(np.float64)
-    return np.ones(len(r))
+        touched = np.asarray(r.gpu.architecture == ARCHITECTURES.index(suffix), dtype=np.float64)
+    elif suffix in ENGINE_KINDS:
+        touched = np.asarray(KIND_OF_ENGINE[r.engine] == ENGINE_KINDS.index(suffix), dtype=np.float64)
+    return touched
 
 
 def _with_values(entries: dict[str, Coefficient], logs: FloatArray) -> Coefficients:
@@ -99,7 +100,7 @@ def calibrate(table: pd.DataFrame, *, seed: int = 0, max_evaluations: int = 12) 
     fitted = _with_values(entries, result.x).entries
     return Coefficients(
         entries={
-            name: replace(fitted[name], standard_error=float(errors[i] * fitted[name].value), rows=int(touches[:, i].sum()))
-            for i, name in enumerate(names)
+            name: replace(c, standard_error=float(errors[i] * c.value), rows=int(touches[:, i].sum()))
+            for i, (name, c) in enumerate(fitted.items())
         }
     )

@@ -1,4 +1,4 @@
-"""Out-of-fold predictions by protocol, and what they teach: how far to trust the correction, and how sure to be.
+"""Out-of-fold predictions by protocol, and what they teach: how far to trust the correction, how sure to be.
 
 Each protocol's folds are fitted apart: calibration and boosters see the training groups alone. The records of
 all protocols then calibrate blend weights and intervals by stratum of support (see `predictor.model`). To
@@ -168,13 +168,17 @@ def predicted_log(records: Records, blend: Mapping[str, Mapping[str, float]]) ->
     return log_times(records.sample.requests, records.sample.floor, _Times(records.base_s), applied)  # type: ignore[arg-type]
 
 
-def _blend_weights(records: Sequence[Records], keep: Sequence[NDArray[np.bool_]]) -> dict[str, dict[str, float]]:
+def _blend_weights(
+    records: Sequence[Records], keep: Sequence[NDArray[np.bool_]]
+) -> dict[str, dict[str, float]]:
     """Return, per name and stratum, the weight that makes the median absolute log error least."""
     out: dict[str, dict[str, float]] = {}
     for name in CORRECTED:
         raw = np.concatenate([r.raw[name][k] for r, k in zip(records, keep, strict=True)])
         with np.errstate(all="ignore"):
-            gaps = [np.log(r.measured_s[name] / r.base_s[name])[k] for r, k in zip(records, keep, strict=True)]
+            gaps = [
+                np.log(r.measured_s[name] / r.base_s[name])[k] for r, k in zip(records, keep, strict=True)
+            ]
         gap = np.concatenate(gaps)
         stratum = np.concatenate([r.stratum[k] for r, k in zip(records, keep, strict=True)])
         weights: dict[str, float] = {}
@@ -245,8 +249,9 @@ def scores(records: Records, trust: Mapping[int, Trust]) -> pd.DataFrame:
             for reference in ("neighbour", "pure_ml"):
                 if f"{reference}_{metric}" in part.references:
                     frame[reference] = part.references[f"{reference}_{metric}"]
-            frames.append(frame[np.isfinite(frame["measured"])])
-    return pd.concat(frames, ignore_index=True)
+            frames.append(frame.loc[np.isfinite(frame["measured"])])
+    joined: pd.DataFrame = pd.concat(frames, ignore_index=True)
+    return joined
 
 
 def _value(part: Records, metric: str) -> Callable[[FloatArray], FloatArray]:

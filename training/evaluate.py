@@ -1,4 +1,4 @@
-"""Judge the product: all grouped protocols from the table, beside the references, into the accuracy report."""
+"""Judge the product: all grouped protocols beside the references, into the accuracy report."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def evaluate(
     protocols: Sequence[str] = PROTOCOLS,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Rerun the protocols on the table in `store` and write accuracy.md, accuracy.json and the plots to `out`.
+    """Rerun the protocols on the table in `store`; write accuracy.md, accuracy.json and the plots to `out`.
 
     Returns the report's figures. Takes about 10 minutes on 2 cores.
     """

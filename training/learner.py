@@ -1,6 +1,6 @@
 """Fit the learned correction: LightGBM on log(measured / baseline) for TPOT, TTFT and end-to-end time.
 
-Throughput is learned as end-to-end time, since Little's law ties them: e2e = concurrency x osl / output_tok_s.
+Throughput is learned as end-to-end time, for Little's law ties them: e2e = concurrency x osl / output_tok_s.
 A row that reports both the mean and the median TTFT teaches twice, each under its own flag.
 """
 
@@ -77,7 +77,9 @@ def measured_seconds(sample: Sample, base: Estimate) -> dict[str, FloatArray]:
     Where the number in flight was measured, e2e is Little's law on the throughput; offline, the baseline's
     own number in flight stands for the unknown one, so that predicted and measured rates compare.
     """
-    column = {name: sample.table[name].to_numpy(dtype=np.float64) for name in ("tpot_ms", "ttft_ms", "output_tok_s")}
+    column = {
+        name: sample.table[name].to_numpy(dtype=np.float64) for name in ("tpot_ms", "ttft_ms", "output_tok_s")
+    }
     return {
         "tpot": column["tpot_ms"] * 1e-3,
         "ttft": column["ttft_ms"] * 1e-3,
@@ -92,20 +94,30 @@ def targets(sample: Sample, base: Estimate) -> dict[str, FloatArray]:
         return {name: np.log(measured[name] / getattr(base, f"{name}_s")) for name in CORRECTED}
 
 
-def _both_statistics(sample: Sample) -> Sample:
+def _first_token_rows(sample: Sample) -> Sample:
     """Return the sample followed by the rows whose mean TTFT is known beside the median, as mean rows."""
     if "ttft_mean_ms" not in sample.table:
         return sample
-    twice = (sample.table["ttft_stat"] != "mean") & sample.table["ttft_mean_ms"].notna() & sample.table["ttft_ms"].notna()
+    twice = (
+        (sample.table["ttft_stat"] != "mean")
+        & sample.table["ttft_mean_ms"].notna()
+        & sample.table["ttft_ms"].notna()
+    )
     rows = np.flatnonzero(twice.to_numpy())
     extra = sample.take(rows)
-    table = extra.table.assign(ttft_ms=extra.table["ttft_mean_ms"], ttft_stat="mean", tpot_ms=np.nan, output_tok_s=np.nan)
+    table = extra.table.assign(
+        ttft_ms=extra.table["ttft_mean_ms"], ttft_stat="mean", tpot_ms=np.nan, output_tok_s=np.nan
+    )
     both = pd.concat([sample.table, table], ignore_index=True)
     return sample_of(both)
 
 
 def fit_boosters(
-    matrix: FloatArray, target: Mapping[str, FloatArray], weight: FloatArray, names: tuple[str, ...], settings: Settings
+    matrix: FloatArray,
+    target: Mapping[str, FloatArray],
+    weight: FloatArray,
+    names: tuple[str, ...],
+    settings: Settings,
 ) -> dict[str, lgb.Booster]:
     """Fit one booster per name in CORRECTED on the rows whose target is known.
 
@@ -134,10 +146,9 @@ def fit(sample: Sample, settings: Settings | None = None) -> Fitted:
     """Calibrate the baseline on the sample, then fit the correction on what it leaves."""
     settings = settings or Settings()
     coefficients = calibrate(sample.table, seed=settings.seed)
-    doubled = _both_statistics(sample)
+    doubled = _first_token_rows(sample)
     base = baseline(doubled.requests, coefficients)
     matrix, names = feature_matrix(doubled.requests, doubled.floor, base)
     weight = doubled.table["weight"].to_numpy(dtype=np.float64)
     boosters = fit_boosters(matrix, targets(doubled, base), weight, names, settings)
     return Fitted(coefficients=coefficients, boosters=boosters, names=names)
-

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.store import BenchmarkStore
-from ..predictor.bundle import save_bundle
+from ..predictor.bundles import save_bundle
 from ..predictor.model import CORRECTED, Model, support_of
 from . import crossfit, metrics
 from .learner import Fitted, Sample, Settings, fit, sample_of
@@ -53,11 +53,9 @@ def model_of(fitted: Fitted, sample: Sample, trust: crossfit.Trust) -> Model:
 
 def errors_by_protocol(scores: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Return median absolute percentage error and coverage by "protocol/metric"."""
-    figures = metrics.summarise(scores)[["protocol", "metric", "rows", "blend_median_ape", "coverage"]]
-    return {
-        f"{row['protocol']}/{row['metric']}": {k: float(row[k]) for k in ("rows", "blend_median_ape", "coverage")}
-        for row in figures.to_dict("records")
-    }
+    kept = ("rows", "blend_median_ape", "coverage")
+    records = metrics.summarise(scores).to_dict("records")
+    return {f"{row['protocol']}/{row['metric']}": {k: float(row[k]) for k in kept} for row in records}
 
 
 def _ranges(table: pd.DataFrame) -> dict[str, tuple[float, float]]:
@@ -95,7 +93,11 @@ def train(
     table, fingerprint = benchmarks.load(), benchmarks.fingerprint()
     sample = sample_of(table)
     records = crossfit.cross_fit(
-        sample, protocols, settings, n_folds=FOLDS, progress=lambda label, share: progress(label, 0.85 * share)
+        sample,
+        protocols,
+        settings,
+        n_folds=FOLDS,
+        progress=lambda label, share: progress(label, 0.85 * share),
     )
     progress("fitting on all rows", 0.87)
     fitted = fit(sample, settings)
@@ -112,7 +114,12 @@ def train(
 
 
 def _track(
-    settings: Settings, table: pd.DataFrame, fingerprint: str, scores: pd.DataFrame, fitted: Fitted, bundle: Path
+    settings: Settings,
+    table: pd.DataFrame,
+    fingerprint: str,
+    scores: pd.DataFrame,
+    fitted: Fitted,
+    bundle: Path,
 ) -> str:
     from .tracking import training_run
 
