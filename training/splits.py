@@ -113,7 +113,7 @@ def protocol_folds(
     table: pd.DataFrame, protocol: str, n_folds: int | None = None, seed: int = 0
 ) -> list[Fold]:
     """The folds of one protocol (5, or 8 where groups are left out alone), guarded against straddling."""
-    n_folds = n_folds or (8 if protocol in LEAVE_ONE_OUT else 5)
+    n_folds = n_folds or (8 if protocol in LEAVE_ONE_OUT else 10)
     labels = group_labels(table, protocol)
     configs = None if protocol == "configuration" else configuration_labels(table)
     return folds(labels, n_folds, seed, configs=configs, leave_one_out=protocol in LEAVE_ONE_OUT)
