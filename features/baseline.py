@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .facts import ARCHITECTURES, PRECISIONS, FloatArray
+from .facts import ARCHITECTURES, PRECISIONS, FloatArray, IntArray
 from .memory import memory_fit
 from .request import ENGINES, Requests
-from .roofline import Rates, fabric_of, ideal_rates
+from .roofline import DRAFTED_TOKENS, Rates, fabric_of, ideal_rates
 from .serving import Behaviour, Steady, steady_state
 
 
@@ -45,39 +45,64 @@ def _factor(prior: float, low: float, high: float) -> Coefficient:
     return Coefficient(value=prior, unit="factor", prior=prior, low=low, high=high)
 
 
+_FEW = 64
+_Record = TypeVar("_Record", Rates, Behaviour)
 ENGINE_KINDS = ("vllm", "trtllm", "sglang", "atom", "other")
 KIND_OF_ENGINE = np.array([ENGINE_KINDS.index(e if e in ENGINE_KINDS else "other") for e in ENGINES])
-_SHARES = ("weight_bandwidth", "kv_bandwidth", "compute_bf16", "compute_fp8", "compute_fp4", "attention_compute")
+# Medians of measured kernels. GEMV reaches 0.6 to 0.8 of the bandwidth, decode attention 0.8 to 0.9, GEMM
+# 0.7 to 0.9 of the compute peak (less in narrow formats), prefill attention 0.3 to 0.6.
+_SHARE_PRIORS = {
+    "weight_bandwidth": 0.7,
+    "kv_bandwidth": 0.75,
+    "compute_bf16": 0.65,
+    "compute_fp8": 0.6,
+    "compute_fp4": 0.45,
+    "attention_compute": 0.4,
+}
+_COMPUTED = ("bf16", "fp8", "fp4")
+# Kernels for these are younger: their shares are expected lower, their launches slower.
+_YOUNG = ("cdna3", "cdna4", "other")
+
+
+def _by_architecture() -> dict[str, Coefficient]:
+    out: dict[str, Coefficient] = {}
+    for arch in ARCHITECTURES:
+        young = arch in _YOUNG
+        for name, prior in _SHARE_PRIORS.items():
+            out[f"{name}.{arch}"] = _share(prior * (0.7 if young else 1.0), 0.05)
+        out[f"layer_us.{arch}"] = _us(80.0 if young else 50.0, 250.0)
+        out[f"moe_layer_us.{arch}"] = _us(25.0 if young else 15.0, 300.0)
+    return out
+
+
+def _by_engine() -> dict[str, Coefficient]:
+    out: dict[str, Coefficient] = {}
+    per_thousand = Coefficient(value=2.0, unit="ms per 1000 tokens", prior=2.0, low=0.0, high=60.0)
+    for engine in ENGINE_KINDS:
+        out[f"layer_factor.{engine}"] = _factor(1.0, 0.3, 6.0)
+        out[f"step_us.{engine}"] = _us(1000.0, 20000.0)
+        out[f"sequence_us.{engine}"] = _us(5.0, 300.0)
+        out[f"first_token_ms.{engine}"] = Coefficient(value=30.0, unit="ms", prior=30.0, low=0.0, high=500.0)
+        out[f"first_token_per_ktok_ms.{engine}"] = per_thousand
+        out[f"stall.{engine}"] = _factor(0.8, 0.0, 2.5)
+        out[f"queue.{engine}"] = _factor(1.0, 0.0, 10.0)
+        out[f"wave.{engine}"] = _factor(0.3, 0.0, 2.0)
+        out[f"opening.{engine}"] = _factor(1.0, 0.0, 5.0)
+        out[f"wait_steps.{engine}"] = _factor(1.0, 0.0, 6.0)
+        out[f"offline.{engine}"] = _factor(1.1, 0.5, 4.0)
+    return out
 
 
 def default_coefficients() -> dict[str, Coefficient]:
-    """Return the priors: medians of measured kernels (GEMM 0.7 to 0.9 of peak, GEMV 0.6 to 0.8, decode
-    attention 0.8 to 0.9, prefill attention 0.3 to 0.6) and usual overheads."""
-    c: dict[str, Coefficient] = {}
-    for arch in ARCHITECTURES:
-        slow = 0.7 if arch.startswith("cdna") or arch == "other" else 1.0
-        priors = (0.7, 0.75, 0.65, 0.6, 0.45, 0.4)
-        for name, prior in zip(_SHARES, priors, strict=True):
-            c[f"{name}.{arch}"] = _share(prior * slow, 0.05)
-        c[f"layer_us.{arch}"] = _us(50.0 if slow == 1.0 else 80.0, 250.0)
-        c[f"moe_layer_us.{arch}"] = _us(15.0 if slow == 1.0 else 25.0, 300.0)
-    for engine in ENGINE_KINDS:
-        c[f"layer_factor.{engine}"] = _factor(1.0, 0.3, 6.0)
-        c[f"step_us.{engine}"] = _us(1000.0, 20000.0)
-        c[f"sequence_us.{engine}"] = _us(5.0, 300.0)
-        c[f"first_token_ms.{engine}"] = Coefficient(value=30.0, unit="ms", prior=30.0, low=0.0, high=500.0)
-        c[f"first_token_per_ktok_ms.{engine}"] = Coefficient(value=2.0, unit="ms per 1000 tokens", prior=2.0, low=0.0, high=60.0)
-        c[f"stall.{engine}"] = _factor(0.8, 0.0, 2.5)
-        c[f"queue.{engine}"] = _factor(1.0, 0.0, 10.0)
-        c[f"wave.{engine}"] = _factor(0.3, 0.0, 2.0)
-        c[f"opening.{engine}"] = _factor(1.0, 0.0, 5.0)
-        c[f"wait_steps.{engine}"] = _factor(1.0, 0.0, 6.0)
-        c[f"offline.{engine}"] = _factor(1.1, 0.5, 4.0)
-    c["collective_latency"] = _factor(1.3, 0.5, 6.0)
-    c["collective_bandwidth"] = _factor(0.8, 0.2, 1.0)
-    c["expert_imbalance"] = _factor(1.2, 1.0, 3.0)
-    c["accepted_tokens"] = Coefficient(value=2.2, unit="tokens per step", prior=2.2, low=1.0, high=4.0)
-    return c
+    """Return the priors of all coefficients by name: medians of measured kernels, and usual overheads."""
+    return {
+        **_by_architecture(),
+        **_by_engine(),
+        "collective_latency": _factor(1.3, 0.5, 6.0),
+        "collective_bandwidth": _factor(0.8, 0.2, 1.0),
+        "expert_imbalance": _factor(1.2, 1.0, 3.0),
+        "accepted_tokens": Coefficient(value=2.2, unit="tokens per step", prior=2.2, low=1.0, high=4.0),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,62 +150,84 @@ class Estimate:
     terms: Mapping[str, FloatArray]
 
 
+def _spread(coefficients: Coefficients, name: str, kinds: tuple[str, ...], codes: IntArray) -> FloatArray:
+    """Return the coefficient `name` of each row's kind, shape (n,)."""
+    values: FloatArray = coefficients.values([f"{name}.{kind}" for kind in kinds])[codes]
+    return values
+
+
+def _compute_share(r: Requests, coefficients: Coefficients, architecture: IntArray) -> FloatArray:
+    """Return the achieved share of the compute peak in the format that the GPU multiplies in."""
+    shares = {p: _spread(coefficients, f"compute_{p}", ARCHITECTURES, architecture) for p in _COMPUTED}
+    share = shares["bf16"]
+    for name in ("fp8", "fp4"):
+        own = (r.weight_precision == PRECISIONS.index(name)) & (getattr(r.gpu, f"units_{name}") > 0)
+        share = np.where(own, shares[name], share)
+    return share
+
+
 def rates_of(r: Requests, coefficients: Coefficients) -> Rates:
-    """Spread the coefficients over the requests."""
+    """Spread the coefficients over the requests: shape (n,) each, seconds and shares."""
     architecture = r.gpu.architecture.astype(np.int64)
     kind = KIND_OF_ENGINE[r.engine]
 
-    def by_architecture(name: str) -> FloatArray:
-        return coefficients.values([f"{name}.{a}" for a in ARCHITECTURES])[architecture]
+    def of_gpu(name: str) -> FloatArray:
+        return _spread(coefficients, name, ARCHITECTURES, architecture)
 
-    def by_engine(name: str) -> FloatArray:
-        return coefficients.values([f"{name}.{e}" for e in ENGINE_KINDS])[kind]
+    def of_engine(name: str) -> FloatArray:
+        return _spread(coefficients, name, ENGINE_KINDS, kind)
 
-    table = np.stack([by_architecture(f"compute_{p}") for p in ("bf16", "fp8", "fp4")], axis=1)
-    units = np.stack([getattr(r.gpu, f"units_{p}") for p in PRECISIONS], axis=1)[np.arange(len(r)), r.weight_precision]
-    column = np.where((r.weight_precision == 1) & (units > 0), 1, np.where((r.weight_precision == 2) & (units > 0), 2, 0))
-    layer = (by_architecture("layer_us") + by_architecture("moe_layer_us") * (r.model.is_moe > 0)) * 1e-6
-    accepted = np.where(r.spec_decode > 0, coefficients.entries["accepted_tokens"].value, 1.0)
-    one = np.ones(len(r))
+    def of_all(name: str) -> FloatArray:
+        return np.full(len(r), coefficients.entries[name].value)
+
+    speculates = r.spec_decode > 0
+    layer = (of_gpu("layer_us") + of_gpu("moe_layer_us") * (r.model.is_moe > 0)) * 1e-6
     return Rates(
-        weight_bandwidth=by_architecture("weight_bandwidth"),
-        kv_bandwidth=by_architecture("kv_bandwidth"),
-        compute=table[np.arange(len(r)), column],
-        attention_compute=by_architecture("attention_compute"),
-        layer_s=layer * by_engine("layer_factor"),
-        step_s=by_engine("step_us") * 1e-6,
-        sequence_s=by_engine("sequence_us") * 1e-6,
-        collective_latency=one * coefficients.entries["collective_latency"].value,
-        collective_bandwidth=one * coefficients.entries["collective_bandwidth"].value,
-        expert_imbalance=one * coefficients.entries["expert_imbalance"].value,
-        accepted=accepted,
-        drafted=np.where(r.spec_decode > 0, 3.0, 0.0),
+        weight_bandwidth=of_gpu("weight_bandwidth"),
+        kv_bandwidth=of_gpu("kv_bandwidth"),
+        compute=_compute_share(r, coefficients, architecture),
+        attention_compute=of_gpu("attention_compute"),
+        layer_s=layer * of_engine("layer_factor"),
+        step_s=of_engine("step_us") * 1e-6,
+        sequence_s=of_engine("sequence_us") * 1e-6,
+        collective_latency=of_all("collective_latency"),
+        collective_bandwidth=of_all("collective_bandwidth"),
+        expert_imbalance=of_all("expert_imbalance"),
+        accepted=np.where(speculates, of_all("accepted_tokens"), 1.0),
+        drafted=np.where(speculates, DRAFTED_TOKENS, 0.0),
+        perfect_overlap=np.zeros(len(r), dtype=bool),
     )
 
 
 def _behaviour(r: Requests, coefficients: Coefficients) -> Behaviour:
     kind = KIND_OF_ENGINE[r.engine]
 
-    def by_engine(name: str) -> FloatArray:
-        return coefficients.values([f"{name}.{e}" for e in ENGINE_KINDS])[kind]
+    def of_engine(name: str) -> FloatArray:
+        return _spread(coefficients, name, ENGINE_KINDS, kind)
 
     return Behaviour(
-        first_token_s=by_engine("first_token_ms") * 1e-3,
-        first_token_per_token_s=by_engine("first_token_per_ktok_ms") * 1e-6,
-        stall=by_engine("stall"),
-        queue=by_engine("queue"),
-        wave=by_engine("wave"),
-        opening=by_engine("opening"),
-        wait_steps=by_engine("wait_steps"),
-        offline=by_engine("offline"),
+        first_token_s=of_engine("first_token_ms") * 1e-3,
+        first_token_per_token_s=of_engine("first_token_per_ktok_ms") * 1e-6,
+        stall=of_engine("stall"),
+        queue=of_engine("queue"),
+        wave=of_engine("wave"),
+        opening=of_engine("opening"),
+        wait_steps=of_engine("wait_steps"),
+        offline=of_engine("offline"),
     )
 
 
 def _ideal_behaviour(r: Requests) -> Behaviour:
     one, zero = np.ones(len(r)), np.zeros(len(r))
     return Behaviour(
-        first_token_s=zero, first_token_per_token_s=zero, stall=zero, queue=zero, wave=zero, opening=zero,
-        wait_steps=zero, offline=one,
+        first_token_s=zero,
+        first_token_per_token_s=zero,
+        stall=zero,
+        queue=zero,
+        wave=zero,
+        opening=zero,
+        wait_steps=zero,
+        offline=one,
     )
 
 
@@ -189,7 +236,10 @@ def _estimate(r: Requests, rates: Rates, behaviour: Behaviour) -> Estimate:
         fit = memory_fit(r)
         steady = steady_state(r, rates, behaviour, fit, fabric_of(r, rates))
     usable = r.valid & fit.fits
-    values = {name: np.where(usable, getattr(steady, name), np.nan) for name in ("ttft_s", "tpot_s", "e2e_s", "request_s")}
+    values = {
+        name: np.where(usable, getattr(steady, name), np.nan)
+        for name in ("ttft_s", "tpot_s", "e2e_s", "request_s")
+    }
     return Estimate(
         **values,
         output_tok_s=values["request_s"] * r.osl,
@@ -212,7 +262,9 @@ def _terms(steady: Steady, rates: Rates, ttft: FloatArray) -> dict[str, FloatArr
     terms["queue"] = steady.stall_s
     terms |= {f"ttft_{name}": getattr(steady.prefill, name) for name in names}
     terms["ttft_queue"] = steady.queue_s
-    terms["ttft_launch"] = np.maximum(ttft - steady.prefill.total - steady.queue_s, 0.0) + steady.prefill.launch
+    terms["ttft_launch"] = (
+        np.maximum(ttft - steady.prefill.total - steady.queue_s, 0.0) + steady.prefill.launch
+    )
     return terms
 
 
@@ -224,3 +276,23 @@ def floor(r: Requests) -> Estimate:
 def baseline(r: Requests, coefficients: Coefficients) -> Estimate:
     """Return the calibrated physics."""
     return _estimate(r, rates_of(r, coefficients), _behaviour(r, coefficients))
+
+
+def floor_and_baseline(r: Requests, coefficients: Coefficients) -> tuple[Estimate, Estimate]:
+    """Return `floor` and `baseline`; of a few requests in one pass, whose cost is calls, not numbers."""
+    if len(r) > _FEW:
+        return floor(r), baseline(r, coefficients)
+    rows = np.arange(len(r))
+    rates = _joined(ideal_rates(r), rates_of(r, coefficients))
+    behaviour = _joined(_ideal_behaviour(r), _behaviour(r, coefficients))
+    both = _estimate(r.take(np.concatenate([rows, rows])), rates, behaviour)
+    return _part(both, slice(None, len(r))), _part(both, slice(len(r), None))
+
+
+def _joined(first: _Record, second: _Record) -> _Record:
+    return type(first)(**{k: np.concatenate([v, vars(second)[k]]) for k, v in vars(first).items()})
+
+
+def _part(estimate: Estimate, rows: slice) -> Estimate:
+    parts = {k: v[rows] for k, v in vars(estimate).items() if k != "terms"}
+    return Estimate(**parts, terms={k: v[rows] for k, v in estimate.terms.items()})

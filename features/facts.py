@@ -22,9 +22,12 @@ IntArray = NDArray[np.int64]
 # Architectures share calibrated efficiencies; those without rows of their own borrow from the first of kin.
 ARCHITECTURES = ("ampere", "hopper", "blackwell", "cdna3", "cdna4", "other")
 ARCHITECTURE_OF = {"blackwell-ultra": "blackwell", "rubin": "blackwell", "ada": "ampere"}
+# Chips for which engines ship kernels that widen 8- and 4-bit floats on the fly (Marlin and its kin, Quark).
+_WIDENING = ("turing", "ampere", "ada", "hopper", "blackwell", "blackwell-ultra", "rubin", "cdna3", "cdna4")
 PRECISIONS = ("bf16", "fp8", "fp4", "int8", "int4", "fp32")
 # Stored bytes per weight, group scales included: NVFP4 one FP8 scale per 16, INT4 one FP16 scale per 128.
 BYTES_PER_WEIGHT = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5625, "int8": 1.0, "int4": 0.53, "fp32": 4.0}
+NIC_BANDWIDTH = 50e9  # B/s per GPU one way (400 Gb/s), where the platform does not say
 BYTES_PER_KV = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5625, "int8": 1.0, "int4": 0.5625, "fp32": 4.0}
 
 
@@ -141,6 +144,7 @@ def _native_code(spec: ModelSpec) -> int:
 
 def _gpu_row(spec: GpuSpec) -> dict[str, float]:
     family = spec.architecture.split()[0]
+    widens = family in _WIDENING
     family = ARCHITECTURE_OF.get(family, family)
     row = {
         "memory_bytes": spec.memory_bytes,
@@ -149,7 +153,7 @@ def _gpu_row(spec: GpuSpec) -> dict[str, float]:
         "link_domain": max(spec.link_domain, 1),
         "pcie_bandwidth": spec.pcie_bandwidth,
         "architecture": ARCHITECTURES.index(family if family in ARCHITECTURES else "other"),
-        "is_amd": spec.vendor == "amd",
+        "widens": widens,
         "tdp_w": spec.tdp_w,
     }
     for precision in PRECISIONS:
@@ -168,3 +172,23 @@ def model_columns() -> dict[str, FloatArray]:
 def gpu_columns() -> dict[str, FloatArray]:
     """Return the GPU fact columns, one row per catalogue entry in the catalogue's order."""
     return _columns([_gpu_row(spec) for spec in catalogue.gpus().values()])
+
+
+@cache
+def platform_columns() -> dict[str, FloatArray]:
+    """Return what a request takes from its platform, one row per catalogue entry in the catalogue's order.
+
+    gpu: place of its GPU in the GPU catalogue [-]; num_gpus, domain [GPUs]; nic_bandwidth [B/s per GPU].
+    """
+    places = {name: float(place) for place, name in enumerate(catalogue.gpus())}
+    return _columns(
+        [
+            {
+                "gpu": places[spec.gpu],
+                "num_gpus": float(spec.num_gpus),
+                "domain": float(spec.scale_up_domain),
+                "nic_bandwidth": spec.nic_bandwidth or NIC_BANDWIDTH,
+            }
+            for spec in catalogue.platforms().values()
+        ]
+    )

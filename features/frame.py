@@ -9,7 +9,7 @@ import numpy as np
 
 from .baseline import Estimate
 from .facts import FloatArray
-from .request import ENGINES, MODES, Requests
+from .request import Requests
 
 FRAME_VERSION = 1
 _TERMS = ("weights", "kv", "compute", "communication", "launch", "queue")
@@ -24,7 +24,7 @@ def _log(values: FloatArray) -> FloatArray:
 
 
 def feature_columns(r: Requests, floor: Estimate, base: Estimate) -> dict[str, FloatArray]:
-    """Return the features by name, each of shape (n,), in the order of FEATURE_NAMES.
+    """Return the features by name, each of shape (n,), in the order of the matrix's columns.
 
     Physics first: logarithms of the baseline's answers and the share of each term, then the request, then
     facts of model and GPU. Names of models and GPUs never enter: only what they are made of.
@@ -51,12 +51,23 @@ def feature_columns(r: Requests, floor: Estimate, base: Estimate) -> dict[str, F
         "burst": base.burst_s, "burst_over_decode": base.burst_s / (r.osl * base.tpot_s),
     }  # fmt: skip
     out |= {f"log_{name}": _log(values) for name, values in log2.items()}
+    tokens = base.batch * np.maximum(r.model.experts_per_token, 1.0)
+    sizes = {
+        "batch_per_group": base.batch / r.dp,
+        "tokens_per_expert": tokens / np.maximum(r.model.n_experts, 1.0),
+        "weights_per_gpu": r.model.params_total / r.tp, "active_per_gpu": r.model.params_active / r.tp,
+        "kv_heads_per_gpu": r.model.n_kv_heads * r.dp / r.tp, "width_per_gpu": r.model.d_model * r.dp / r.tp,
+        "prefill": base.ttft_s - base.terms["ttft_queue"], "context": r.isl + 0.5 * r.osl,
+    }  # fmt: skip
+    out |= {f"log_{name}": _log(values) for name, values in sizes.items()}
+    out |= {f"log_{name}_s": _log(base.terms[name]) for name in _TERMS}
     plain = {
         "tp": r.tp, "pp": r.pp, "ep": r.ep, "dp": r.dp, "replicas": r.replicas,
         "disagg": r.disagg, "prefill_tp": r.prefill_tp, "prefill_workers": r.prefill_workers,
         "prefill_share": r.prefill_gpus / r.num_gpus, "spec_decode": r.spec_decode,
         "engine": r.engine, "mode": r.mode, "weight_precision": r.weight_precision,
-        "kv_precision": r.kv_precision, "months": r.months, "prefix_cached": r.prefix_cached_frac, "mean_ttft": r.mean_ttft,
+        "kv_precision": r.kv_precision, "months": r.months, "prefix_cached": r.prefix_cached_frac,
+        "mean_ttft": r.mean_ttft,
         "architecture": r.gpu.architecture, "is_mla": r.model.is_mla, "is_moe": r.model.is_moe,
         "linear_layers": r.model.linear_layers, "sliding_layers": r.model.sliding_layers,
         "sparse": r.model.sparse_topk < 1e9, "active_share": r.model.params_active / r.model.params_total,
@@ -72,6 +83,3 @@ def feature_matrix(r: Requests, floor: Estimate, base: Estimate) -> tuple[FloatA
     """Return the features as a matrix of shape (n, k) and their names."""
     columns = feature_columns(r, floor, base)
     return np.column_stack(list(columns.values())), tuple(columns)
-
-
-CATEGORICAL = {"engine": len(ENGINES), "mode": len(MODES)}

@@ -44,7 +44,7 @@ def memory_fit(r: Requests) -> MemoryFit:
     available, weights = _free(r, layout)
     sequence = kv_bytes_stored(r, r.isl + r.osl) * kv_share(r, layout) / layout.pp
     room = np.maximum(available - weights, 0.0)
-    max_batch = np.floor(room / np.maximum(sequence, 1.0) * layout.dp)
+    max_batch = np.floor(room / np.maximum(sequence, 1.0)) * layout.dp
     needed = weights + sequence
     prefill_available, prefill_weights = _free(r, prefill_layout(r))
     fits = (max_batch >= 1.0) & (prefill_weights <= prefill_available)

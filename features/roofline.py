@@ -10,17 +10,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data import catalogue
-from .collectives import Fabric, all_gather_s, all_reduce_s, all_to_all_s, fabric_arrays
+from .collectives import Fabric, all_gather_s, all_reduce_s, all_to_all_s, fabric_index, tables
 from .facts import PRECISIONS, FloatArray
 from .request import Requests
 from .work import Layout, Work, peak_flops, prefill_work, step_work
 
+_BOX = 8.0  # GPUs; a larger scale-up domain is a rack's
 _BF16 = PRECISIONS.index("bf16")
 _FP8 = PRECISIONS.index("fp8")
+# Draft tokens verified per step under speculation: the depth of nearly all measured MTP and EAGLE runs.
+DRAFTED_TOKENS = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +44,7 @@ class Rates:
     expert_imbalance: FloatArray
     accepted: FloatArray
     drafted: FloatArray
-    perfect_overlap: bool = False
+    perfect_overlap: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,32 +62,40 @@ class StepTime:
 def ideal_rates(r: Requests) -> Rates:
     """Return rates at datasheet peaks without overheads; speculation accepts every draft token."""
     one, zero = np.ones(len(r)), np.zeros(len(r))
-    drafted = np.where(r.spec_decode > 0, 3.0, 0.0)
+    drafted = np.where(r.spec_decode > 0, DRAFTED_TOKENS, 0.0)
     return Rates(
         weight_bandwidth=one, kv_bandwidth=one, compute=one, attention_compute=one,
         layer_s=zero, step_s=zero, sequence_s=zero, collective_latency=zero, collective_bandwidth=one,
-        expert_imbalance=one, accepted=1.0 + drafted, drafted=drafted, perfect_overlap=True,
+        expert_imbalance=one, accepted=1.0 + drafted, drafted=drafted,
+        perfect_overlap=np.ones(len(r), dtype=bool),
     )  # fmt: skip
 
 
 def fabric_of(r: Requests, rates: Rates) -> Fabric:
     """Return the fabric that each request's GPUs talk over, scaled by the calibrated shares."""
-    links = np.array([spec.link or "pcie4" for spec in catalogue.gpus().values()])[r.gpu.codes]
+    code = _fabric_codes()[(r.domain > _BOX).astype(np.int64), r.gpu.codes]
     pcie = np.maximum(r.gpu.pcie_bandwidth, 8e9)
-    fabric = fabric_arrays(
-        link=links,
-        link_bandwidth=np.maximum(r.gpu.link_bandwidth, pcie),
-        domain=r.domain,
-        nic_bandwidth=r.nic_bandwidth,
-    )
     return Fabric(
-        code=fabric.code, link_bandwidth=fabric.link_bandwidth, domain=fabric.domain,
-        nic_bandwidth=fabric.nic_bandwidth, nic_alpha_s=fabric.nic_alpha_s,
-        alpha_scale=np.maximum(rates.collective_latency, 1e-9), efficiency_scale=rates.collective_bandwidth,
-    )  # fmt: skip
+        code=code,
+        link_bandwidth=np.maximum(r.gpu.link_bandwidth, pcie),
+        domain=np.maximum(r.domain, np.where(tables().cards[code], _BOX, 1.0)),
+        nic_bandwidth=r.nic_bandwidth,
+        nic_alpha_s=np.full(len(r), tables().network.alpha_s),
+        alpha_scale=np.maximum(rates.collective_latency, 1e-9),
+        efficiency_scale=rates.collective_bandwidth,
+    )
 
 
-def _communication(r: Requests, layout: Layout, tokens: FloatArray, fabric: Fabric) -> FloatArray:
+@cache
+def _fabric_codes() -> NDArray[np.intp]:
+    """Return each GPU's row of the collectives' table, shape (2, GPUs): within a box, in a rack."""
+    links = [spec.link or "pcie4" for spec in catalogue.gpus().values()]
+    return np.stack([fabric_index(links, domain, "engine") for domain in (_BOX, 9.0 * _BOX)])
+
+
+def _communication(
+    r: Requests, layout: Layout, tokens: FloatArray, fabric: Fabric, rates: Rates
+) -> FloatArray:
     """Return the seconds of all layers' collectives for `tokens` tokens per replica.
 
     Two all-reduces of tokens x d_model x 2 bytes per layer (16 KB each for d_model 8192 and one token).
@@ -92,15 +105,33 @@ def _communication(r: Requests, layout: Layout, tokens: FloatArray, fabric: Fabr
     m = r.model
     message = tokens * m.d_model * 2.0
     own = message / layout.dp
+    ideal = _ideal_communication(r, layout, message)
+    if rates.perfect_overlap.all():
+        return ideal
     attention = all_reduce_s(own, layout.attention_tp, fabric)
-    reduce = all_reduce_s(message, layout.tp, fabric)
-    gather = 2.0 * all_gather_s(message, layout.tp, fabric)
-    copies = np.minimum(np.maximum(m.experts_per_token, 1.0), layout.ep)
-    scatter = 2.0 * all_to_all_s(own * copies / layout.attention_tp, layout.tp, fabric)
-    spread = np.where((layout.ep > 1) & (m.is_moe > 0), np.minimum(gather, scatter), gather)
-    feed_forward = np.where(layout.dp > 1, spread, reduce)
+    feed_forward = attention  # without data parallelism: the same message over the same group
+    if (layout.dp > 1).any():
+        reduce = all_reduce_s(message, layout.tp, fabric)
+        gather = 2.0 * all_gather_s(message, layout.tp, fabric)
+        copies = np.minimum(np.maximum(m.experts_per_token, 1.0), layout.ep)
+        scatter = 2.0 * all_to_all_s(own * copies / layout.attention_tp, layout.tp, fabric)
+        spread = np.where((layout.ep > 1) & (m.is_moe > 0), np.minimum(gather, scatter), gather)
+        feed_forward = np.where(layout.dp > 1, spread, reduce)
     stages = np.where(layout.pp > 1, (layout.pp - 1.0) * (own / r.gpu.pcie_bandwidth + 10e-6), 0.0)
-    return m.n_layers * (attention + feed_forward) + stages
+    total = m.n_layers * (attention + feed_forward) + stages
+    return np.where(rates.perfect_overlap, ideal, total)
+
+
+def _ideal_communication(r: Requests, layout: Layout, message: FloatArray) -> FloatArray:
+    """Return the least seconds of the collectives: each GPU's share of the bytes once over its full links.
+
+    A switch that reduces on the way (NVLink SHARP) lets an all-reduce move its message once; no latency.
+    """
+    link = np.maximum(r.gpu.link_bandwidth, np.maximum(r.gpu.pcie_bandwidth, 8e9))
+    shared = np.where(layout.tp > 1, message, 0.0) * np.where(layout.dp > 1, 1.0 / layout.tp, 1.0)
+    attention = np.where(layout.attention_tp > 1, message / layout.dp, 0.0)
+    least: FloatArray = r.model.n_layers * (attention + shared) / link
+    return least
 
 
 def _rooflines(r: Requests, work: Work, rates: Rates, layout: Layout) -> tuple[FloatArray, ...]:
@@ -128,12 +159,10 @@ def decode_step(
     weights, compute, kv, attention = _rooflines(r, work, rates, layout)
     linear = np.maximum(weights, compute)
     cache = np.maximum(kv, attention)
-    communication = _communication(r, layout, tokens, fabric)
+    communication = _communication(r, layout, tokens, fabric, rates)
     launch = r.model.n_layers * rates.layer_s + rates.step_s + rates.sequence_s * sequences
-    if rates.perfect_overlap:
-        total = np.maximum(np.maximum(weights + kv, compute + attention), communication)
-    else:
-        total = linear + cache + communication + launch
+    overlapped = np.maximum(np.maximum(weights + kv, compute + attention), communication)
+    total = np.where(rates.perfect_overlap, overlapped, linear + cache + communication + launch)
     return StepTime(
         weights=np.where(weights >= compute, linear, 0.0),
         compute=np.where(weights >= compute, 0.0, linear) + np.maximum(attention - kv, 0.0),
@@ -141,19 +170,30 @@ def decode_step(
     )  # fmt: skip
 
 
-def prefill_time(r: Requests, layout: Layout, rates: Rates, fabric: Fabric, tokens: FloatArray) -> StepTime:
-    """Return the time to prefill one prompt of `tokens` tokens on its replica (one pipeline pass)."""
-    work = prefill_work(r, layout, tokens)
-    weights, compute, kv, attention = _rooflines(r, work, rates, layout)
+def prefill_time(
+    r: Requests,
+    layout: Layout,
+    rates: Rates,
+    fabric: Fabric,
+    tokens: FloatArray,
+    prompts: FloatArray | float = 1.0,
+) -> StepTime:
+    """Return the time to prefill `prompts` prompts of `tokens` new tokens together on one replica.
+
+    What is cached of each prompt (r.isl - tokens) is attended to but not computed again.
+    """
+    together = np.maximum(prompts / layout.dp, 1.0) * layout.dp
+    work = prefill_work(
+        r, layout, tokens, np.maximum(r.isl - tokens, 0.0), np.asarray(prompts, dtype=np.float64)
+    )
+    weights, compute, _, attention = _rooflines(r, work, rates, layout)
     linear = np.maximum(weights, compute)
-    communication = _communication(r, layout, tokens * layout.dp, fabric) / np.maximum(layout.dp, 1.0)
+    communication = _communication(r, layout, tokens * together, fabric, rates) * (prompts / together)
     launch = r.model.n_layers * rates.layer_s + rates.step_s
-    if rates.perfect_overlap:
-        total = np.maximum(np.maximum(weights, compute + attention), communication)
-    else:
-        total = linear + attention + communication + launch
+    overlapped = np.maximum(np.maximum(weights, compute + attention), communication)
+    total = np.where(rates.perfect_overlap, overlapped, linear + attention + communication + launch)
     return StepTime(
         weights=np.where(weights >= compute, linear, 0.0),
         compute=np.where(weights >= compute, 0.0, linear) + attention,
-        kv=kv * 0.0, communication=communication, launch=launch, total=total,
+        kv=np.zeros_like(linear), communication=communication, launch=launch, total=total,
     )  # fmt: skip

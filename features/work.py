@@ -30,7 +30,8 @@ class Layout:
     @property
     def attention_tp(self) -> FloatArray:
         """GPUs that share one sequence's attention (the others hold other sequences)."""
-        return np.maximum(self.tp / self.dp, 1.0)
+        share: FloatArray = np.maximum(self.tp / self.dp, 1.0)
+        return share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,8 @@ def weight_bytes_each(r: Requests) -> FloatArray:
     A model published in four bits (gpt-oss, DeepSeek-V4) is stored so whatever its products are computed in.
     """
     native = _WEIGHT_BYTES[r.model.native_precision.astype(np.int64)]
-    return np.minimum(_WEIGHT_BYTES[r.weight_precision], native)
+    each: FloatArray = np.minimum(_WEIGHT_BYTES[r.weight_precision], native)
+    return each
 
 
 def attention_bytes_each(r: Requests) -> FloatArray:
@@ -82,7 +84,8 @@ def distinct_experts(n_experts: FloatArray, per_token: FloatArray, tokens: Float
     """
     share = np.where(n_experts > 0, per_token / np.maximum(n_experts, 1.0), 0.0)
     log_miss = np.log1p(-np.minimum(share, 1.0 - 1e-12))
-    return n_experts * -np.expm1(np.maximum(tokens, 0.0) * log_miss)
+    touched: FloatArray = n_experts * -np.expm1(np.maximum(tokens, 0.0) * log_miss)
+    return touched
 
 
 def kv_share(r: Requests, layout: Layout) -> FloatArray:
@@ -90,7 +93,8 @@ def kv_share(r: Requests, layout: Layout) -> FloatArray:
 
     KV heads split over the tensor-parallel group until each GPU has one; beyond that they are copied.
     """
-    return 1.0 / np.minimum(layout.attention_tp, r.model.n_kv_heads)
+    share: FloatArray = 1.0 / np.minimum(layout.attention_tp, r.model.n_kv_heads)
+    return share
 
 
 def kv_bytes_read(r: Requests, context: FloatArray) -> FloatArray:
@@ -103,7 +107,8 @@ def kv_bytes_read(r: Requests, context: FloatArray) -> FloatArray:
     full = np.minimum(context, m.sparse_topk) * (m.kv_values - m.index_values) + context * m.index_values
     window = np.minimum(context, m.window) * m.kv_values
     state = m.linear_layers * m.linear_state_values * 8.0
-    return (m.full_layers * full + m.sliding_layers * window) * each + state
+    read: FloatArray = (m.full_layers * full + m.sliding_layers * window) * each + state
+    return read
 
 
 def kv_bytes_stored(r: Requests, context: FloatArray) -> FloatArray:
@@ -114,7 +119,8 @@ def kv_bytes_stored(r: Requests, context: FloatArray) -> FloatArray:
     m = r.model
     tokens = m.full_layers * context + m.sliding_layers * np.minimum(context, m.window)
     state = m.linear_layers * m.linear_state_values * 4.0
-    return tokens * m.kv_values * _KV_BYTES[r.kv_precision] + state
+    stored: FloatArray = tokens * m.kv_values * _KV_BYTES[r.kv_precision] + state
+    return stored
 
 
 def stored_weight_bytes(r: Requests, layout: Layout) -> FloatArray:
@@ -131,50 +137,70 @@ def _linear_params_active(r: Requests) -> FloatArray:
     return m.dense_params + m.shared_params + m.moe_layers * m.experts_per_token * m.expert_params
 
 
+def step_weight_bytes(r: Requests, layout: Layout, tokens: FloatArray) -> FloatArray:
+    """Return the weight bytes [B] that each GPU reads for one pass of `tokens` tokens: each weight once."""
+    m = r.model
+    touched = distinct_experts(m.n_experts, m.experts_per_token, tokens) * m.expert_params * m.moe_layers
+    feed_forward = (m.dense_params + m.shared_params + touched) / layout.tp * weight_bytes_each(r)
+    attention = m.attention_params / layout.attention_tp * attention_bytes_each(r)
+    return feed_forward + attention + 2.0 * m.head_params / layout.tp
+
+
 def step_work(
     r: Requests, layout: Layout, tokens: FloatArray, sequences: FloatArray, context: FloatArray
 ) -> Work:
     """Return the work of one decode step over `tokens` new tokens of `sequences` sequences per replica.
 
     tokens equals sequences unless several draft tokens per sequence are verified at once. All layers are
-    counted, whatever the pipeline: a token passes every stage.
+    counted, whatever the pipeline: a token passes every stage. With attention data parallelism the group
+    that holds the most sequences sets the pace: at least one.
     """
     m = r.model
-    touched = distinct_experts(m.n_experts, m.experts_per_token, tokens) * m.expert_params * m.moe_layers
-    feed_forward = (m.dense_params + m.shared_params + touched) / layout.tp * weight_bytes_each(r)
-    attention = m.attention_params / layout.attention_tp * attention_bytes_each(r)
-    head = 2.0 * m.head_params / layout.tp
-    own = sequences / layout.dp
-    pairs = (m.full_layers * np.minimum(context, m.sparse_topk) + m.sliding_layers * np.minimum(context, m.window))
+    own = np.maximum(sequences / layout.dp, 1.0)
+    drafts = tokens / sequences
+    pairs = m.full_layers * np.minimum(context, m.sparse_topk)
+    pairs = pairs + m.sliding_layers * np.minimum(context, m.window)
+    shared = tokens * (_linear_params_active(r) + m.head_params) / layout.tp
     return Work(
-        weight_bytes=feed_forward + attention + head,
+        weight_bytes=step_weight_bytes(r, layout, tokens),
         kv_bytes=own * kv_bytes_read(r, context) * kv_share(r, layout),
-        linear_flops=2.0 * tokens * (
-            (_linear_params_active(r) + m.head_params) / layout.tp
-            + m.attention_params / layout.dp / layout.attention_tp
-        ),
-        attention_flops=2.0 * (tokens / layout.dp) * pairs * m.n_heads * m.decode_width / layout.attention_tp,
+        linear_flops=2.0 * (shared + own * drafts * m.attention_params / layout.attention_tp),
+        attention_flops=2.0 * own * drafts * pairs * m.n_heads * m.decode_width / layout.attention_tp,
     )
 
 
-def prefill_work(r: Requests, layout: Layout, tokens: FloatArray) -> Work:
-    """Return the work of prefilling one prompt of `tokens` tokens: all weights read once, causal attention.
+def causal_pairs(tokens: FloatArray, cached: FloatArray, limit: FloatArray) -> FloatArray:
+    """Return the query-key pairs of one layer [-]: `tokens` queries after `cached` keys, `limit` keys each.
 
-    A prompt runs on one attention-parallel group; its experts are spread over the whole replica.
+    Without limit t (c + t / 2); the first queries see fewer keys than the limit, all later ones `limit`.
+
+    >>> causal_pairs(np.array([1000.0, 1000.0]), np.array([0.0, 0.0]), np.array([1e12, 200.0])).tolist()
+    [500000.0, 180000.0]
+    """
+    growing = np.clip(limit - cached, 0.0, tokens)
+    pairs: FloatArray = growing * (cached + growing / 2.0) + (tokens - growing) * limit
+    return pairs
+
+
+def prefill_work(
+    r: Requests, layout: Layout, tokens: FloatArray, cached: FloatArray, prompts: FloatArray
+) -> Work:
+    """Return the work of prefilling `prompts` prompts per replica of `tokens` tokens after `cached` ones.
+
+    Weights are read once for all; attention is causal. A prompt runs on one attention-parallel group, the
+    prompts spread over the groups; the feed-forward layers are spread over the whole replica.
     """
     m = r.model
-    touched = distinct_experts(m.n_experts, m.experts_per_token, tokens) * m.expert_params * m.moe_layers
-    feed_forward = (m.dense_params + m.shared_params + touched) / layout.tp * weight_bytes_each(r)
-    attention = m.attention_params / layout.attention_tp * attention_bytes_each(r)
-    pairs = m.full_layers * tokens * np.minimum(tokens / 2.0, m.sparse_topk)
-    pairs = pairs + m.sliding_layers * tokens * np.minimum(tokens / 2.0, m.window)
+    own = np.maximum(prompts / layout.dp, 1.0)
+    pairs = m.full_layers * causal_pairs(tokens, cached, m.sparse_topk)
+    pairs = pairs + m.sliding_layers * causal_pairs(tokens, cached, m.window)
+    shared = prompts * _linear_params_active(r) / layout.tp
+    linear = 2.0 * tokens * (shared + own * m.attention_params / layout.attention_tp)
     return Work(
-        weight_bytes=feed_forward + attention + 2.0 * m.head_params / layout.tp,
-        kv_bytes=kv_bytes_stored(r, tokens) * kv_share(r, layout),
-        linear_flops=2.0 * tokens * (
-            _linear_params_active(r) / layout.tp + m.attention_params / layout.attention_tp
-        ) + 2.0 * m.head_params / layout.tp,
-        attention_flops=2.0 * pairs * m.n_heads * m.score_width / layout.attention_tp,
+        weight_bytes=step_weight_bytes(r, layout, tokens * prompts),
+        kv_bytes=own * kv_bytes_stored(r, cached + tokens) * kv_share(r, layout),
+        linear_flops=linear + 2.0 * prompts * m.head_params / layout.tp,
+        attention_flops=own * 2.0 * pairs * m.n_heads * m.score_width / layout.attention_tp,
     )
 
 

@@ -96,7 +96,7 @@ def calibrate(table: pd.DataFrame, *, seed: int = 0, max_evaluations: int = 12) 
     )  # fmt: skip
     jacobian = np.asarray(result.jac.todense())
     spread = float(np.median(np.abs(result.fun[: 3 * len(r)][result.fun[: 3 * len(r)] != 0.0]))) * 1.48
-    errors = spread * np.sqrt(np.diag(np.linalg.pinv(jacobian.T @ jacobian)))
+    errors = spread * np.sqrt(np.maximum(np.diag(np.linalg.pinv(jacobian.T @ jacobian)), 0.0))
     fitted = _with_values(entries, result.x).entries
     return Coefficients(
         entries={

@@ -21,10 +21,22 @@ Progress = Callable[[str, float], None]
 
 
 def evaluate_table(
-    table: pd.DataFrame, protocols: Sequence[str] = PROTOCOLS, progress: Progress | None = None
+    table: pd.DataFrame,
+    protocols: Sequence[str] = PROTOCOLS,
+    *,
+    settings: Settings | None = None,
+    n_folds: int | None = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Return the scores frame of every protocol, with floor, baseline, nearest neighbour and pure ML."""
-    records = crossfit.cross_fit(sample_of(table), protocols, Settings(), references=True, progress=progress)
+    records = crossfit.cross_fit(
+        sample_of(table),
+        protocols,
+        settings or Settings(),
+        n_folds=n_folds,
+        references=True,
+        progress=progress,
+    )
     return crossfit.all_scores(records)
 
 
@@ -33,6 +45,8 @@ def evaluate(
     store: Path | None = None,
     out: Path = Path("docs"),
     protocols: Sequence[str] = PROTOCOLS,
+    settings: Settings | None = None,
+    n_folds: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Rerun the protocols on the table in `store`; write accuracy.md, accuracy.json and the plots to `out`.
@@ -42,7 +56,7 @@ def evaluate(
     start = time.perf_counter()
     benchmarks = BenchmarkStore(store)
     table = benchmarks.load()
-    scores = evaluate_table(table, protocols, progress)
+    scores = evaluate_table(table, protocols, settings=settings, n_folds=n_folds, progress=progress)
     meta = {
         "fingerprint": benchmarks.fingerprint(),
         "table_rows": len(table),

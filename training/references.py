@@ -47,7 +47,7 @@ PURE_ML_PARAMETERS: dict[str, Any] = {
     "feature_fraction": 0.8,
     "deterministic": True,
     "force_row_wise": True,
-    "num_threads": 2,
+    "num_threads": 1,
     "verbosity": -1,
 }
 PURE_ML_ROUNDS = 300

@@ -1,0 +1,250 @@
+"""The trained model: physics, learned correction, support and intervals, from requests to answers.
+
+    answer = baseline x exp(w x correction)
+
+w shrinks the correction where the request lies far from what training saw. TPOT, TTFT and end-to-end time
+are learned; throughput follows from them by Little's law, output_tok_s = concurrency x osl / e2e, so the
+three never disagree. Only numpy and lightgbm are needed here.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import catalogue
+from ..features.baseline import Coefficients, Estimate, floor_and_baseline
+from ..features.facts import FloatArray
+from ..features.frame import feature_matrix
+from ..features.request import Requests
+from .intervals import IntervalTable
+
+if TYPE_CHECKING:
+    from lightgbm import Booster
+
+STRATA = ("setup", "family", "parts", "model", "gpu")
+LEVEL_OF = {"setup": "in", "family": "near", "parts": "near", "model": "far", "gpu": "far"}
+CORRECTED = ("tpot", "ttft", "e2e")
+METRICS = ("ttft_ms", "tpot_ms", "e2e_ms", "output_tok_s", "total_tok_s")
+INTERVAL_OF = {
+    "ttft_ms": "ttft",
+    "tpot_ms": "tpot",
+    "e2e_ms": "e2e",
+    "output_tok_s": "e2e",
+    "total_tok_s": "e2e",
+}
+
+
+def shape_text(spec: catalogue.ModelSpec) -> str:
+    """Return a model's shape as text: models of one shape are served alike."""
+    fields = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff", "n_experts", "d_ff_expert")
+    return "-".join(str(getattr(spec, field)) for field in fields)
+
+
+@cache
+def _name_hashes() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return stable hashes of the catalogue's GPU names and model shapes, in catalogue order."""
+    gpus = [zlib.crc32(name.encode()) for name in catalogue.gpus()]
+    shapes = [zlib.crc32(shape_text(spec).encode()) for spec in catalogue.models().values()]
+    return np.array(gpus, dtype=np.uint64), np.array(shapes, dtype=np.uint64)
+
+
+def _mix(*parts: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return one hash per row of several whole-number columns (63 bits, so that JSON readers agree)."""
+    key = np.zeros(len(parts[0]), dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        for part in parts:
+            key = (key ^ part.astype(np.int64).astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+            key ^= key >> np.uint64(29)
+    return key >> np.uint64(1)
+
+
+def _two_digits(values: FloatArray) -> FloatArray:
+    scale = 10.0 ** (np.floor(np.log10(np.maximum(values, 1.0))) - 1.0)
+    return np.round(values / scale) * scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class Support:
+    """What training saw, as sorted hashes: GPUs, model shapes, families and setups.
+
+    A family is (gpu, shape, engine); a setup adds precision, layout, speculation, mode and lengths to two
+    digits, all but the load. Strata, best first: `setup` seen at another load; `family` seen in another
+    setup; `parts`, GPU and shape both seen but not together under that engine; `model` or `gpu` never seen.
+    """
+
+    gpus: NDArray[np.uint64]
+    shapes: NDArray[np.uint64]
+    families: NDArray[np.uint64]
+    setups: NDArray[np.uint64]
+
+    def stratum(self, r: Requests) -> NDArray[np.str_]:
+        """Return the stratum of each request, shape (n,): one of STRATA."""
+        gpu, shape, family, setup = support_keys(r)
+        seen_gpu, seen_shape = _among(gpu, self.gpus), _among(shape, self.shapes)
+        out = np.where(seen_gpu & seen_shape, "parts", np.where(seen_gpu, "model", "gpu"))
+        out = np.where(_among(family, self.families), "family", out)
+        return np.where(_among(setup, self.setups), "setup", out)
+
+    def to_dict(self) -> dict[str, list[int]]:
+        """Return lists of whole numbers, for JSON."""
+        return {name: getattr(self, name).tolist() for name in ("gpus", "shapes", "families", "setups")}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Sequence[int]]) -> Support:
+        """Rebuild from `to_dict`'s output."""
+        names = ("gpus", "shapes", "families", "setups")
+        return Support(**{name: np.array(data[name], dtype=np.uint64) for name in names})
+
+
+def _among(keys: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    if not len(known):
+        return np.zeros(len(keys), dtype=bool)
+    place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+    return np.asarray(known[place] == keys)
+
+
+def support_keys(r: Requests) -> tuple[NDArray[np.uint64], ...]:
+    """Return the hashes of GPU, shape, family and setup of each request, each of shape (n,)."""
+    gpu_names, shapes = _name_hashes()
+    gpu, shape = gpu_names[r.gpu.codes], shapes[r.model.codes]
+    family = _mix(gpu, shape, r.engine)
+    layout = (r.weight_precision, r.tp, r.pp, r.ep, r.dp, r.num_gpus, r.disagg, r.prefill_gpus)
+    setup = _mix(family, *layout, r.spec_decode, r.mode, _two_digits(r.isl), _two_digits(r.osl))
+    return gpu, shape, family, setup
+
+
+def support_of(r: Requests) -> Support:
+    """Return the support that training on these requests gives."""
+    gpu, shape, family, setup = (np.unique(keys) for keys in support_keys(r))
+    return Support(gpus=gpu, shapes=shape, families=family, setups=setup)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Everything a prediction needs; made by training, stored as a bundle.
+
+    boosters: LightGBM models of log(measured / baseline) by name in CORRECTED; blend: weight of the
+    correction by name and level; intervals: conformal table by name in CORRECTED.
+    """
+
+    coefficients: Coefficients
+    boosters: Mapping[str, Booster]
+    feature_names: tuple[str, ...]
+    support: Support
+    blend: Mapping[str, Mapping[str, float]]
+    intervals: Mapping[str, IntervalTable]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Answers for n requests: `values[name]`, and bounds under name + "_lo" / "_hi"; ms and tok/s.
+
+    `correction[name]` is the learned log correction applied, for name in CORRECTED; `stratum` is the support
+    in full, `support` its short form in | near | far.
+    """
+
+    values: Mapping[str, FloatArray]
+    floor: Estimate
+    baseline: Estimate
+    stratum: NDArray[np.str_]
+    support: NDArray[np.str_]
+    correction: Mapping[str, FloatArray]
+
+
+def corrections(model: Model, matrix: FloatArray, threads: int = 0) -> dict[str, FloatArray]:
+    """Return the raw learned log corrections by name, each of shape (n,)."""
+    options: dict[str, Any] = {"num_threads": threads} if threads else {}
+    return {name: np.asarray(b.predict(matrix, **options)) for name, b in model.boosters.items()}
+
+
+def answer(model: Model, r: Requests) -> Answers:
+    """Answer n requests. Rows that are invalid or do not fit are NaN."""
+    low, base = floor_and_baseline(r, model.coefficients)
+    matrix, _ = feature_matrix(r, low, base)
+    stratum = model.support.stratum(r)
+    raw = corrections(model, matrix, threads=1 if len(r) < 64 else 0)
+    return blend(model, r, low, base, raw, stratum)
+
+
+def levels(stratum: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Return the short form of each stratum: in, near or far."""
+    return np.select([stratum == name for name in STRATA], [LEVEL_OF[name] for name in STRATA], default="far")
+
+
+def shrink(
+    weights: Mapping[str, Mapping[str, float]], raw: Mapping[str, FloatArray], stratum: NDArray[np.str_]
+) -> dict[str, FloatArray]:
+    """Return the corrections that are applied: raw ones times the weight of their stratum."""
+    here = [stratum == name for name in STRATA]
+    return {
+        name: raw[name] * np.select(here, [weights[name][s] for s in STRATA], default=0.0)
+        for name in CORRECTED
+    }
+
+
+def log_times(
+    r: Requests, low: Estimate, base: Estimate, correction: Mapping[str, FloatArray]
+) -> dict[str, FloatArray]:
+    """Return the log seconds of TPOT, TTFT and e2e: corrected, never under the floor, consistent.
+
+    Two answers for e2e, its own correction and ttft + (osl - 1) x tpot, are averaged in log space; in modes
+    without queueing of unknown length the result is never below that sum by more than measured runs are.
+    """
+    with np.errstate(all="ignore"):
+        out = {
+            name: np.log(
+                np.maximum(getattr(base, f"{name}_s") * np.exp(correction[name]), getattr(low, f"{name}_s"))
+            )
+            for name in CORRECTED
+        }
+        together = np.log(np.exp(out["ttft"]) + np.exp(out["tpot"]) * np.maximum(r.osl - 1.0, 0.0))
+    steady = r.is_mode("closed-loop") & (r.osl > 1.0)
+    out["e2e"] = np.where(steady, 0.5 * (out["e2e"] + together), out["e2e"])
+    return out
+
+
+def blend(
+    model: Model,
+    r: Requests,
+    low: Estimate,
+    base: Estimate,
+    raw: Mapping[str, FloatArray],
+    stratum: NDArray[np.str_],
+) -> Answers:
+    """Shrink the corrections by stratum, apply them, and put the intervals round them."""
+    applied = shrink(model.blend, raw, stratum)
+    times = log_times(r, low, base, applied)
+    values: dict[str, FloatArray] = {}
+    for metric in ("ttft_ms", "tpot_ms", "e2e_ms"):
+        name = INTERVAL_OF[metric]
+        lo, hi = model.intervals[name].interval(times[name], interval_keys(r, stratum))
+        for suffix, value in (("", times[name]), ("_lo", lo), ("_hi", hi)):
+            values[metric + suffix] = np.exp(value) * 1e3
+    rate = {k: base.concurrency * 1e3 / values[f"e2e_ms{k}"] for k in ("", "_lo", "_hi")}
+    asked = r.is_mode("open-loop", "server") & ~np.isnan(r.request_rate)
+    if asked.any():
+        # What is sent is served, up to what the deployment sustains; the residence is that of one request.
+        rate = {k: np.where(asked, np.minimum(v, r.request_rate), v) for k, v in rate.items()}
+        alone = values["ttft_ms"] + values["tpot_ms"] * (r.osl - 1.0)
+        for k in ("_lo", "_hi", ""):
+            values[f"e2e_ms{k}"] = np.where(
+                asked, alone * values[f"e2e_ms{k}"] / values["e2e_ms"], values[f"e2e_ms{k}"]
+            )
+    for metric, each in (("output_tok_s", r.osl), ("total_tok_s", r.isl + r.osl)):
+        for here, there in (("", ""), ("_lo", "_hi"), ("_hi", "_lo")):
+            values[metric + here] = rate[there] * each
+    return Answers(
+        values=values, floor=low, baseline=base, stratum=stratum, support=levels(stratum), correction=applied
+    )
+
+
+def interval_keys(r: Requests, stratum: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Return the calibration cell of each request: its stratum, disaggregated deployments apart."""
+    return np.where(r.disagg, np.char.add(stratum, "|disagg"), stratum)

@@ -1,0 +1,134 @@
+"""Boosted trees at serving time: LightGBM's own library, called without its Python package.
+
+`import lightgbm` brings scikit-learn, scipy and pandas along: two seconds where a whole cold prediction may
+take one and a half. The three calls needed here belong to LightGBM's C API
+(https://lightgbm.readthedocs.io/en/stable/C-API.html): load a model from text, predict a matrix, free.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+import re
+import weakref
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import errors
+
+Floats = NDArray[np.float64]
+
+_FLOAT64, _ROW_MAJOR, _RAW = 1, 1, 1
+# Many rows walk a few trees at a time, which then stay in the processor's nearest cache: half the time.
+_MANY_ROWS, _LEAVES_AT_ONCE = 1024, 1600
+_TREE = re.compile(r"Tree=(?P<number>\d+)\nnum_leaves=(?P<leaves>\d+)\nnum_cat=.*\nleaf_value=", re.DOTALL)
+_LIBRARIES = ("lib_lightgbm.so", "lib_lightgbm.dylib", "lib_lightgbm.dll")
+
+
+class Scorer(Protocol):
+    """What predicts from a matrix: `Trees`, or a LightGBM Booster fresh from training."""
+
+    def predict(self, data: Floats, *, num_threads: int = ...) -> Floats:
+        """Return one number per row of a (n, k) matrix."""
+        ...
+
+    def model_to_string(self) -> str:
+        """Return the model in LightGBM's text format."""
+        ...
+
+
+class Trees:
+    """One boosted-tree model read from LightGBM's text format.
+
+    Raises BadBundle if the text is not such a model. Predictions are LightGBM's own, up to the last bit (the
+    trees of many rows are summed in groups).
+    """
+
+    def __init__(self, text: str, name: str = "model") -> None:
+        leaves = _leaves(text, name)
+        self.text = text
+        self._handle = ctypes.c_void_p()
+        rounds = ctypes.c_int()
+        encoded = ctypes.c_char_p(text.encode())
+        _call("LGBM_BoosterLoadModelFromString", encoded, ctypes.byref(rounds), ctypes.byref(self._handle))
+        weakref.finalize(self, _library().LGBM_BoosterFree, self._handle)
+        self.rounds = rounds.value
+        self._step = max(1, _LEAVES_AT_ONCE * self.rounds // leaves)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The features' names in the order of the matrix's columns, as the text gives them."""
+        line = next(part for part in self.text.split("\n", 32) if part.startswith("feature_names="))
+        return tuple(line.removeprefix("feature_names=").split())
+
+    def predict(self, data: Floats, *, num_threads: int = 1) -> Floats:
+        """Return one number per row of a (n, k) matrix, k the number of features."""
+        matrix = np.ascontiguousarray(data, dtype=np.float64)
+        if not len(matrix):
+            return np.zeros(0)
+        step = self._step if len(matrix) >= _MANY_ROWS else self.rounds
+        total = self._scores(matrix, 0, step, num_threads)
+        for first in range(step, self.rounds, step):
+            total += self._scores(matrix, first, step, num_threads)
+        return total
+
+    def _scores(self, matrix: Floats, first: int, rounds: int, threads: int) -> Floats:
+        rows, columns = matrix.shape
+        out, written = np.zeros(rows), ctypes.c_int64()
+        _call(
+            "LGBM_BoosterPredictForMat", self._handle, matrix.ctypes.data_as(ctypes.c_void_p),
+            ctypes.c_int(_FLOAT64), ctypes.c_int32(rows), ctypes.c_int32(columns),
+            ctypes.c_int(_ROW_MAJOR), ctypes.c_int(_RAW), ctypes.c_int(first), ctypes.c_int(rounds),
+            f"num_threads={threads} verbosity=-1".encode(), ctypes.byref(written),
+            out.ctypes.data_as(ctypes.c_void_p),
+        )  # fmt: skip
+        return out
+
+    def model_to_string(self) -> str:
+        """Return the model as LightGBM text, as a Booster's method of this name does."""
+        return self.text
+
+
+def _leaves(text: str, name: str) -> int:
+    """Return the leaves of all trees, each of which must lie where the header's sizes say.
+
+    Raises BadBundle where one does not: given a cut text, LightGBM would end the process.
+    """
+    header, _, _ = text.partition("\n\n")
+    fields = dict(line.split("=", 1) for line in header.splitlines() if "=" in line)
+    sizes = [int(size) for size in fields.get("tree_sizes", "").split() if size.isdigit()]
+    at, leaves, sound = len(header) + 2, 0, header.startswith("tree\n") and "feature_names" in fields
+    for number, size in enumerate(sizes):
+        found = _TREE.match(text[at : at + size])
+        sound = sound and found is not None and int(found["number"]) == number
+        leaves += int(found["leaves"]) if found else 0
+        at += size
+    if not (sound and sizes and text.startswith("end of trees\n", at)):
+        raise errors.BadBundle(f"{name} is not a whole LightGBM model")
+    return leaves
+
+
+def _call(name: str, *arguments: object) -> None:
+    library = _library()
+    if getattr(library, name)(*arguments) != 0:
+        raise errors.BadBundle(f"LightGBM refused the model: {library.LGBM_GetLastError().decode()}")
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """Open LightGBM's shared library, found where the package keeps it; else let the package find it."""
+    spec = importlib.util.find_spec("lightgbm")
+    folders = [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
+    places = [
+        folder / sub / name for folder in folders for sub in ("lib", "bin", "..") for name in _LIBRARIES
+    ]
+    found = next((place for place in places if place.is_file()), None)
+    library = ctypes.CDLL(str(found)) if found else importlib.import_module("lightgbm.libpath")._LIB
+    library.LGBM_GetLastError.restype = ctypes.c_char_p
+    library.LGBM_BoosterFree.argtypes = [ctypes.c_void_p]
+    return library

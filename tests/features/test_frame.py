@@ -1,0 +1,92 @@
+"""One frame for training and serving: names, order and finiteness."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from roofcast.data import catalogue
+from roofcast.features.baseline import Coefficients, baseline, floor
+from roofcast.features.facts import FloatArray
+from roofcast.features.frame import FRAME_VERSION, feature_columns, feature_matrix
+from roofcast.features.request import MODES, Requests, normalise
+
+
+def matrix_of(r: Requests) -> tuple[FloatArray, tuple[str, ...]]:
+    return feature_matrix(r, floor(r), baseline(r, Coefficients()))
+
+
+def varied(n: int = 2000, seed: int = 0) -> Requests:
+    rng = np.random.default_rng(seed)
+    tp = rng.choice([1, 2, 4, 8], n)
+    columns: dict[str, Any] = {
+        "model": rng.choice(list(catalogue.models()), n),
+        "gpu": rng.choice(list(catalogue.gpus()), n),
+        "tp": tp,
+        "num_gpus": tp * rng.choice([1, 2], n),
+        "ep": np.where(rng.random(n) < 0.3, tp, 1),
+        "dp": np.where(rng.random(n) < 0.3, tp, 1),
+        "weight_precision": rng.choice(["bf16", "fp8", "fp4", "int4"], n),
+        "mode": rng.choice(list(MODES), n),
+        "disagg": rng.random(n) < 0.1,
+        "spec_decode": rng.choice(["none", "mtp"], n),
+        "isl": rng.integers(1, 20_000, n),
+        "osl": rng.integers(1, 3_000, n),
+        "concurrency": rng.integers(1, 1000, n),
+        "request_rate": rng.uniform(0.01, 20, n),
+    }
+    return normalise(pd.DataFrame(columns))
+
+
+def test_names_are_unique_and_match_the_columns() -> None:
+    matrix, names = matrix_of(varied(50))
+    assert len(set(names)) == len(names) == matrix.shape[1]
+    assert matrix.dtype == np.float64
+
+
+def test_the_order_does_not_depend_on_the_rows() -> None:
+    assert matrix_of(varied(5, seed=1))[1] == matrix_of(varied(50, seed=2))[1]
+
+
+def test_every_feature_of_a_feasible_row_is_finite() -> None:
+    r = varied()
+    feasible = baseline(r, Coefficients()).feasible
+    matrix, names = matrix_of(r)
+    assert feasible.sum() > 300
+    bad = [
+        name for name, column in zip(names, matrix[feasible].T, strict=True) if not np.isfinite(column).all()
+    ]
+    assert bad == []
+
+
+def test_the_columns_of_the_matrix_are_the_named_features() -> None:
+    r = varied(20)
+    low, base = floor(r), baseline(r, Coefficients())
+    matrix, names = feature_matrix(r, low, base)
+    for i, (name, column) in enumerate(feature_columns(r, low, base).items()):
+        assert names[i] == name
+        np.testing.assert_array_equal(matrix[:, i], column)
+
+
+@pytest.mark.parametrize("name", ["model", "gpu", "source"])
+def test_no_name_of_model_gpu_or_source_is_a_feature(name: str) -> None:
+    assert name not in matrix_of(varied(5))[1]
+
+
+def test_models_of_one_shape_have_the_same_features() -> None:
+    rows = {
+        "model": ["deepseek-r1", "deepseek-v3"],
+        "gpu": ["b200"] * 2,
+        "tp": [8, 8],
+        "weight_precision": ["fp8"] * 2,
+    }
+    matrix, _ = matrix_of(normalise(rows))
+    np.testing.assert_array_equal(matrix[0], matrix[1])
+
+
+def test_the_version_is_a_whole_number() -> None:
+    assert isinstance(FRAME_VERSION, int)
+    assert FRAME_VERSION >= 1

@@ -1,0 +1,116 @@
+"""More hardware never slows, more load never gains back latency: laws of the physics, on random requests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from roofcast.features.baseline import Coefficients, baseline, floor
+from roofcast.features.facts import Facts, FloatArray
+from roofcast.features.memory import memory_fit
+from roofcast.features.request import Requests, normalise
+
+from .conftest import ALL_MODES, CLOSED, questions
+
+SLACK = 1.0 + 1e-9
+PERIPHERAL = ("bandwidth", "link_bandwidth", "pcie_bandwidth")
+
+
+def ask(question: dict[str, Any], **changes: list[Any]) -> Requests:
+    """Return the requests of one question, once per changed value."""
+    n = max((len(values) for values in changes.values()), default=1)
+    r = normalise({**{name: [value] * n for name, value in question.items()}, **changes})
+    return r.take(r.valid)
+
+
+def faster(r: Requests, names: tuple[str, ...], factor: float) -> Requests:
+    """Return the same requests on GPUs whose named facts are `factor` times as large."""
+    columns = {name: column * factor if name in names else column for name, column in r.gpu.columns.items()}
+    return replace(r, gpu=Facts(columns=columns, codes=r.gpu.codes))
+
+
+def no_slower(quick: FloatArray, slow: FloatArray) -> bool:
+    return bool(np.all((quick <= slow * SLACK) | np.isnan(slow)))
+
+
+def rising(values: FloatArray, slack: float = 1e-9) -> bool:
+    known = values[np.isfinite(values)]
+    return bool(np.all(np.diff(known) >= -slack * np.abs(known[:-1])))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("bandwidth",),
+        ("link_bandwidth", "pcie_bandwidth"),
+        tuple(f"peak_{p}" for p in ("bf16", "fp8", "fp4", "int8", "int4", "fp32")),
+    ],
+    ids=["memory", "links", "compute"],
+)
+@given(question=questions(), factor=st.floats(1.0, 4.0))
+@settings(max_examples=40)
+def test_more_hardware_is_never_slower(
+    names: tuple[str, ...], coefficients: Coefficients, question: dict[str, Any], factor: float
+) -> None:
+    r = ask(question)
+    quick = faster(r, names, factor)
+    before, after = baseline(r, coefficients), baseline(quick, coefficients)
+    assert no_slower(after.tpot_s, before.tpot_s)
+    assert no_slower(after.e2e_s, before.e2e_s)
+    low, lower = floor(r), floor(quick)
+    for name in ("tpot_s", "ttft_s", "e2e_s"):
+        assert no_slower(getattr(lower, name), getattr(low, name))
+
+
+@given(question=questions(modes=ALL_MODES))
+@settings(max_examples=150)
+def test_the_baseline_never_beats_the_floor(coefficients: Coefficients, question: dict[str, Any]) -> None:
+    r = ask(question)
+    low, base = floor(r), baseline(r, coefficients)
+    assert no_slower(low.tpot_s, base.tpot_s)
+    assert no_slower(low.ttft_s, base.ttft_s)
+
+
+@given(question=questions(modes=CLOSED))
+@settings(max_examples=50)
+def test_throughput_never_falls_with_concurrency_up_to_the_memory_limit(
+    coefficients: Coefficients, question: dict[str, Any]
+) -> None:
+    """Where prompts, not tokens, take the time, waits behind prompts count twice: there it may sag."""
+    r = ask(question, concurrency=[2.0**k for k in range(11)])
+    fits = r.concurrency <= memory_fit(r).max_batch * r.replicas
+    r = r.take(fits & (r.concurrency >= r.replicas * r.dp))
+    base = baseline(r, coefficients)
+    assert rising(floor(r).output_tok_s)
+    if len(r) and np.isfinite(base.tpot_s[0]):
+        decodes = r.osl[0] * base.tpot_s[0] > base.ttft_s[0]
+        best = np.maximum.accumulate(base.output_tok_s)
+        assert rising(base.output_tok_s) if decodes else np.all(base.output_tok_s >= 0.6 * best)
+
+
+@given(question=questions(modes=("closed-loop", "static-batch")))
+@settings(max_examples=50)
+def test_first_tokens_never_come_sooner_for_longer_prompts(
+    coefficients: Coefficients, question: dict[str, Any]
+) -> None:
+    """Within a hundredth: a longer context slows decoding too, and who decodes longer asks less often."""
+    r = ask(question, isl=[1.0 + 2.0**k for k in range(15)])
+    r = r.take(r.concurrency <= memory_fit(r).max_batch * r.replicas)
+    assert rising(baseline(r, coefficients).ttft_s, slack=0.01)
+    assert rising(floor(r).ttft_s)
+
+
+@given(question=questions())
+@settings(max_examples=50)
+def test_more_kv_per_token_never_raises_the_largest_batch(question: dict[str, Any]) -> None:
+    r = ask(question)
+    wide = {**r.model.columns, "kv_values": r.model.columns["kv_values"] * 1.5}
+    wider = replace(r, model=Facts(columns=wide, codes=r.model.codes))
+    assert np.all(memory_fit(wider).max_batch <= memory_fit(r).max_batch)
+    eight, sixteen = ask({**question, "kv_precision": "fp8"}), ask({**question, "kv_precision": "bf16"})
+    assert np.all(memory_fit(sixteen).max_batch <= memory_fit(eight).max_batch)

@@ -1,0 +1,211 @@
+"""Every command prints what its library twin answers; expected errors are one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from roofcast.data import catalogue
+from roofcast.data.errors import BadStore
+from roofcast.predictor import Predictor, cli
+from roofcast.predictor.predictor import ANSWER_COLUMNS
+
+from .conftest import QUESTION, requests_frame
+
+Run = Callable[[str], tuple[int, str, str]]
+OPTIONS = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in QUESTION.items())
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line: exit code, stdout, stderr."""
+
+    def call(line: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["roofcast", *shlex.split(line)])
+        monkeypatch.setenv("COLUMNS", "100")
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture
+def twins(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """Stand-ins for the functions behind train and evaluate; returns what they were called with."""
+    calls: dict[str, dict[str, Any]] = {}
+
+    def train(**options: Any) -> SimpleNamespace:
+        calls["train"] = options
+        options["progress"]("fitting", 0.5)
+        return SimpleNamespace(
+            bundle=Path("b"), metrics={"family": {"tpot_ms": 0.1}}, run_id="r1", seconds=1.25
+        )
+
+    def evaluate(**options: Any) -> dict[str, Any]:
+        calls["evaluate"] = options
+        options["progress"]("family", 1.0)
+        return {"family": {"tpot_ms": 0.1}}
+
+    for name, function in (("train", train), ("evaluate", evaluate)):
+        module = ModuleType(f"roofcast.training.{name}")
+        setattr(module, name, function)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return calls
+
+
+def test_predict_prints_the_answer_in_words(run: Run, bundle: Path) -> None:
+    code, out, err = run(f"predict {OPTIONS} --bundle {bundle}")
+    assert (code, err) == (0, "")
+    for words in (
+        "qwen2.5-72b on 8 x b200-sxm",
+        "[tok/s]",
+        "90 % interval",
+        "learned correction",
+        "bottleneck",
+    ):
+        assert words in out
+
+
+def test_predict_prints_json_and_nothing_else(run: Run, bundle: Path, predictor: Predictor) -> None:
+    code, out, err = run(f"predict {OPTIONS} --bundle {bundle} --json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == predictor.predict(**QUESTION).to_dict()
+
+
+def test_a_deployment_that_does_not_fit_is_an_answer(run: Run, bundle: Path) -> None:
+    code, out, _ = run(
+        f"predict --model qwen2.5-72b --gpu h100-sxm --tp 1 --weight-precision bf16 --bundle {bundle}"
+    )
+    assert code == 0
+    assert "infeasible: does not fit" in out
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("predict --model qwen2.5-72 --gpu b200-sxm", "nearest: qwen2.5-72b"),
+        ("predict --model qwen2.5-72b --gpu b200-smx", "nearest: b200-sxm"),
+        ("predict --model qwen2.5-72b --gpu b200-sxm --isl 0", "isl"),
+        ("predict --model qwen2.5-72b --gpu b200-sxm --osl -4", "osl"),
+        ("predict --model qwen2.5-72b --gpu b200-sxm --isl inf", "isl"),
+        ("predict --model qwen2.5-72b --gpu b200-sxm --tp 3", "tp"),
+        ("predict --model qwen2.5-72b --gpu b200-sxm --tp eight", "--tp"),
+        ("predict --modl qwen2.5-72b", "--model"),
+        ("predict", "model is required"),
+        ("predict --frame no-such-file.csv", "cannot be read as CSV"),
+        ("predict --frame x.csv --model qwen2.5-72b", "drop --model"),
+        ("predict --model qwen2.5-72b --bundle no-such-folder", "no such bundle folder"),
+        ("guess", "guess"),
+        ("models no-such-model", "nothing in the catalogue"),
+    ],
+)
+def test_an_expected_error_is_one_line_and_exit_code_2(line: str, words: str, run: Run, bundle: Path) -> None:
+    needs_bundle = line.startswith("predict") and "--bundle" not in line
+    code, out, err = run(f"{line} --bundle {bundle}" if needs_bundle else line)
+    assert (code, out) == (2, "")
+    assert err.startswith("roofcast: ")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_a_file_of_requests_is_answered_row_for_row(
+    run: Run, bundle: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    frame = requests_frame(20).assign(label="mine")
+    frame.to_csv(tmp_path / "requests.csv", index=False)
+    code, out, _ = run(
+        f"predict --frame {tmp_path / 'requests.csv'} --out {tmp_path / 'answers.csv'} --bundle {bundle}"
+    )
+    assert (code, out) == (0, "")
+    answers = pd.read_csv(tmp_path / "answers.csv", keep_default_na=True)
+    assert list(answers.columns) == [*frame.columns, *ANSWER_COLUMNS]
+    assert (answers["label"] == "mine").all()
+    wanted = predictor.predict_frame(frame)
+    pd.testing.assert_series_equal(answers["tpot_ms"], wanted["tpot_ms"])
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_file_of_requests_goes_to_stdout_without_out(
+    as_json: bool, run: Run, bundle: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "requests.csv"
+    requests_frame(3).to_csv(path, index=False)
+    code, out, _ = run(f"predict --frame {path} --bundle {bundle}{' --json' if as_json else ''}")
+    assert code == 0
+    if as_json:
+        assert [row["feasible"] for row in json.loads(out)]
+    else:
+        assert out.splitlines()[0].endswith("support,feasible,reason")
+        assert len(out.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("command", "known"),
+    [("models", catalogue.models), ("gpus", catalogue.gpus), ("platforms", catalogue.platforms)],
+)
+def test_a_listing_shows_the_whole_catalogue(command: str, known: Callable[[], Any], run: Run) -> None:
+    code, out, _ = run(f"{command} --json")
+    assert code == 0
+    assert [row["name"] for row in json.loads(out)] == list(known())
+
+
+@pytest.mark.parametrize(("line", "name"), [("models qwen2.5", "qwen2.5-72b"), ("gpus HOPPER", "h100-sxm")])
+def test_a_listing_can_be_narrowed(line: str, name: str, run: Run) -> None:
+    _, out, _ = run(f"{line} --json")
+    assert 0 < len(json.loads(out)) < 30
+    assert name in [row["name"] for row in json.loads(out)]
+    _, table, _ = run(line)
+    assert name in table
+
+
+def test_a_listing_without_a_match_is_an_empty_list_in_json(run: Run) -> None:
+    code, out, _ = run("gpus no-such-gpu --json")
+    assert (code, json.loads(out)) == (0, [])
+
+
+def test_train_hands_its_options_on(run: Run, twins: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    code, out, _ = run(f"train --out {tmp_path} --no-track --json")
+    assert code == 0
+    assert json.loads(out)["metrics"] == {"family": {"tpot_ms": 0.1}}
+    assert twins["train"]["out"] == tmp_path
+    assert twins["train"]["track"] is False
+    assert twins["train"]["store"] is None
+
+
+def test_evaluate_runs_the_protocols_asked_for(run: Run, twins: dict[str, dict[str, Any]]) -> None:
+    code, out, _ = run("evaluate --protocol family --protocol model")
+    assert code == 0
+    assert out == "family.tpot_ms: 0.1\n"
+    assert twins["evaluate"]["protocols"] == ("family", "model")
+    run("evaluate")
+    assert len(twins["evaluate"]["protocols"]) == 5
+
+
+def test_an_error_while_training_is_one_line_too(
+    run: Run, twins: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(**options: Any) -> None:
+        raise BadStore("benchmarks.parquet is truncated")
+
+    monkeypatch.setattr(sys.modules["roofcast.training.train"], "train", fails)
+    code, _, err = run("train")
+    assert code == 2
+    assert "roofcast: benchmarks.parquet is truncated" in err
+    assert "Traceback" not in err
+
+
+def test_without_a_command_the_help_is_shown(run: Run) -> None:
+    code, out, err = run("")
+    assert code == 2
+    assert "predict" in out + err
+    assert "Traceback" not in out + err

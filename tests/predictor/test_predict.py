@@ -1,0 +1,233 @@
+"""One request: answers, errors that name the next thing to try, and infeasible as an answer."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roofcast.data.errors import BadBundle, BadRequest, RoofcastError, UnknownName
+from roofcast.predictor import Prediction, Predictor
+from roofcast.predictor.prediction import ANSWERS, TERMS
+
+from .conftest import QUESTION
+
+COLD = """
+import sys
+from roofcast.predictor import Predictor
+Predictor.load({bundle!r}).predict(**{question!r})
+print(sorted({{name.split(".")[0] for name in sys.modules}}))
+"""
+
+
+@pytest.fixture(scope="module")
+def prediction(predictor: Predictor) -> Prediction:
+    return predictor.predict(**QUESTION)
+
+
+def test_a_prediction_is_feasible_and_bounded(prediction: Prediction) -> None:
+    assert prediction.feasible
+    for name in ANSWERS:
+        low, value, high = (getattr(prediction, f"{name}{bound}") for bound in ("_lo", "", "_hi"))
+        assert 0 < low <= value <= high
+
+
+def test_no_time_is_under_its_floor(prediction: Prediction) -> None:
+    assert all(
+        prediction.floor[name] <= getattr(prediction, name) for name in ("ttft_ms", "tpot_ms", "e2e_ms")
+    )
+
+
+def test_requests_in_flight_are_rate_times_time(prediction: Prediction) -> None:
+    in_flight = prediction.output_tok_s / QUESTION["osl"] * prediction.e2e_ms / 1e3
+    assert in_flight == pytest.approx(QUESTION["concurrency"])
+    ratio = prediction.total_tok_s / prediction.output_tok_s
+    assert ratio == pytest.approx((QUESTION["isl"] + QUESTION["osl"]) / QUESTION["osl"])
+
+
+def test_the_terms_sum_to_their_answers(prediction: Prediction) -> None:
+    assert tuple(prediction.terms) == tuple(prediction.ttft_terms) == TERMS
+    assert sum(prediction.terms.values()) == pytest.approx(prediction.tpot_ms)
+    assert sum(prediction.ttft_terms.values()) == pytest.approx(prediction.ttft_ms)
+
+
+def test_the_bottleneck_is_the_largest_physical_term(prediction: Prediction) -> None:
+    assert prediction.terms[prediction.bottleneck] == max(prediction.terms[name] for name in TERMS[:-1])
+    assert 1 / 6 < prediction.bottleneck_share <= 1
+
+
+def test_the_dictionary_is_flat_and_plain_json(prediction: Prediction) -> None:
+    flat = prediction.to_dict()
+    assert json.loads(json.dumps(flat, allow_nan=False)) == flat
+    assert not any(isinstance(value, dict | list) for value in flat.values())
+    assert 0 < flat["floor_tpot_ms"] < flat["tpot_ms"]
+    assert flat["request_rate"] is None
+
+
+def test_the_request_comes_back_with_its_defaults_filled(predictor: Predictor) -> None:
+    request = predictor.predict(model="Qwen/Qwen2.5-72B-Instruct", platform="hgx-b200").request
+    assert request["model"] == "qwen2.5-72b"
+    assert (request["gpu"], request["num_gpus"]) == ("b200-sxm", 8)
+    assert (request["engine"], request["isl"], request["mode"]) == ("vllm", 1024, "offline")
+    assert request["concurrency"] > 1
+
+
+def test_the_reason_names_the_defaults_that_were_assumed(predictor: Predictor) -> None:
+    reason = predictor.predict(model="qwen2.5-72b", platform="hgx-b200").reason
+    assert all(f"{name} assumed" in reason for name in ("engine", "isl", "osl"))
+
+
+def test_missing_values_mean_the_default(predictor: Predictor, prediction: Prediction) -> None:
+    missing = {"pp": None, "request_rate": math.nan, "spec_decode": "", "engine_version": None}
+    assert predictor.predict(**QUESTION, **missing).to_dict() == prediction.to_dict()
+
+
+def test_numbers_may_come_as_text_or_numpy(predictor: Predictor, prediction: Prediction) -> None:
+    import numpy as np
+
+    other = QUESTION | {"tp": "8", "isl": np.int64(2048), "concurrency": np.float32(32)}
+    assert predictor.predict(**other).to_dict() == prediction.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "nearest"),
+    [
+        ({"model": "qwen2.5-72"}, "qwen2.5-72b"),
+        ({"gpu": "b200-smx"}, "b200-sxm"),
+        ({"gpu": None, "platform": "hgx-b20"}, "hgx-b200"),
+        ({"concurency": 8}, "concurrency"),
+    ],
+)
+def test_an_unknown_name_raises_with_the_nearest(
+    change: dict[str, Any], nearest: str, predictor: Predictor
+) -> None:
+    with pytest.raises(UnknownName) as caught:
+        predictor.predict(**QUESTION | change)
+    assert nearest in caught.value.nearest
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"isl": 0}, "isl"),
+        ({"isl": -5}, "isl"),
+        ({"osl": 0}, "osl"),
+        ({"isl": math.inf}, "isl"),
+        ({"osl": "many"}, "osl"),
+        ({"concurrency": -1}, "concurrency"),
+        ({"concurrency": -math.inf}, "concurrency"),
+        ({"request_rate": 0}, "request_rate"),
+        ({"tp": 0}, "tp"),
+        ({"tp": 2.5}, "tp"),
+        ({"tp": 3}, "tp"),
+        ({"tp": 16}, "num_gpus"),
+        ({"pp": 100, "num_gpus": 800}, "pp"),
+        ({"prefix_cached_frac": 1.5}, "prefix_cached_frac"),
+        ({"prefix_cached_frac": -0.1}, "prefix_cached_frac"),
+        ({"weight_precision": "fp5"}, "weight_precision"),
+        ({"kv_precision": "huge"}, "kv_precision"),
+        ({"mode": "closed"}, "mode"),
+        ({"mode": "open-loop", "concurrency": None}, "mode"),
+        ({"spec_decode": "magic"}, "spec_decode"),
+        ({"date": "yesterday"}, "date"),
+        ({"platform": "hgx-h100"}, "gpu"),
+        ({"model": None}, "model"),
+        ({"gpu": None}, "gpu"),
+        ({"model": 7}, "model"),
+        ({"isl": 10_000_000}, "isl"),
+    ],
+)
+def test_a_bad_value_raises_naming_its_field_in_one_line(
+    change: dict[str, Any], field: str, predictor: Predictor
+) -> None:
+    with pytest.raises((BadRequest, UnknownName)) as caught:
+        predictor.predict(**QUESTION | change)
+    error = caught.value
+    assert (error.field if isinstance(error, BadRequest) else error.kind) == field
+    assert "\n" not in str(error)
+
+
+def test_a_precision_without_units_is_refused_or_runs_as_weight_only(predictor: Predictor) -> None:
+    question = QUESTION | {"gpu": "a100-80g", "weight_precision": "fp4", "engine": "vllm"}
+    answer = predictor.predict(**question)
+    assert answer.feasible
+    assert answer.request["weight_precision"] == "fp4"
+    assert "this GPU has no fp4 units" in answer.reason
+    with pytest.raises(BadRequest, match="units"):
+        predictor.predict(**question | {"gpu": "v100", "weight_precision": "fp8"})
+
+
+def test_a_model_that_does_not_fit_is_an_answer_with_the_bytes(predictor: Predictor) -> None:
+    answer = predictor.predict(
+        model="qwen2.5-72b", gpu="h100-sxm", tp=1, weight_precision="bf16", engine="vllm", concurrency=4
+    )
+    assert not answer.feasible
+    assert math.isnan(answer.tpot_ms)
+    assert "does not fit: needs 14" in answer.reason
+    assert "GB available; fits from tp=" in answer.reason
+    assert answer.bottleneck == "memory capacity"
+    assert answer.to_dict()["tpot_ms"] is None
+    assert "infeasible" in str(answer)
+
+
+def test_the_degree_it_says_fits_does(predictor: Predictor) -> None:
+    question = {"model": "qwen2.5-72b", "gpu": "h100-sxm", "weight_precision": "bf16", "concurrency": 1}
+    reason = predictor.predict(**question, tp=1).reason
+    degree = int(reason.split("fits from tp=")[1].split(";")[0])
+    assert predictor.predict(**question, tp=degree).feasible
+    assert not predictor.predict(**question, tp=degree // 2).feasible
+
+
+def test_a_rate_above_the_sustainable_one_is_said(predictor: Predictor) -> None:
+    answer = predictor.predict(**QUESTION | {"concurrency": None, "mode": "open-loop", "request_rate": 1e6})
+    assert "above what this deployment sustains" in answer.reason
+
+
+def test_a_source_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadBundle):
+        Predictor.load(tmp_path / "nothing")
+
+
+def test_a_registered_model_is_fetched_from_the_registry(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from roofcast.training import tracking
+
+    asked: list[str] = []
+    monkeypatch.setattr(tracking, "download_bundle", lambda uri: asked.append(uri) or bundle)
+    assert Predictor.load("models:/roofcast@champion").manifest["data_fingerprint"] == "0" * 64
+    assert asked == ["models:/roofcast@champion"]
+
+
+def test_predicting_one_request_loads_no_data_frame_and_no_learning_library(bundle: Path) -> None:
+    code = COLD.format(bundle=str(bundle), question=QUESTION)
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    loaded = set(json.loads(done.stdout.replace("'", '"')))
+    heavy = {
+        "pandas",
+        "pyarrow",
+        "scipy",
+        "sklearn",
+        "lightgbm",
+        "mlflow",
+        "optuna",
+        "matplotlib",
+        "pandera",
+        "rich",
+    }
+    assert not loaded & heavy
+
+
+def test_a_prediction_reads_as_one_line(prediction: Prediction) -> None:
+    assert "\n" not in str(prediction)
+    assert "TPOT" in str(prediction)
+
+
+def test_every_expected_error_is_a_roofcast_error() -> None:
+    assert issubclass(UnknownName, RoofcastError)
+    assert issubclass(BadRequest, RoofcastError)

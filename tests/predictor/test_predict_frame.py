@@ -1,0 +1,176 @@
+"""A frame: the same numbers as one by one, row for row, whatever its index, order and size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from roofcast.data.errors import BadRequest
+from roofcast.predictor import Predictor
+from roofcast.predictor import predictor as module
+from roofcast.predictor.predictor import ANSWER_COLUMNS, NUMBERS
+
+from .conftest import QUESTION, requests_frame
+
+ANSWERS = ("output_tok_s", "total_tok_s", "ttft_ms", "tpot_ms", "e2e_ms")
+COLUMNS = [
+    *(f"{name}{bound}" for name in ANSWERS for bound in ("", "_lo", "_hi")),
+    *(f"baseline_{name}" for name in ANSWERS),
+    *(f"floor_{name}" for name in ANSWERS),
+    "support",
+    "feasible",
+    "reason",
+]
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return requests_frame(400, seed=5)
+
+
+@pytest.fixture(scope="module")
+def answers(predictor: Predictor, frame: pd.DataFrame) -> pd.DataFrame:
+    return predictor.predict_frame(frame)
+
+
+def _same(left: pd.DataFrame, right: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(left, right, check_exact=False, rtol=1e-9)
+
+
+def test_the_columns_are_those_promised(answers: pd.DataFrame) -> None:
+    assert list(answers.columns) == COLUMNS == list(ANSWER_COLUMNS)
+    assert answers["feasible"].dtype == bool
+    assert set(answers["support"]) <= {"in", "near", "far"}
+
+
+def test_a_row_has_the_numbers_of_predict(
+    predictor: Predictor, frame: pd.DataFrame, answers: pd.DataFrame
+) -> None:
+    for position in range(0, len(frame), 37):
+        alone = predictor.predict(**frame.iloc[position].to_dict()).to_dict()
+        row = answers.iloc[position]
+        for name in NUMBERS:
+            wanted = np.nan if alone[name] is None else alone[name]
+            np.testing.assert_allclose(row[name], wanted, rtol=1e-9, err_msg=name)
+        assert (row["support"], row["feasible"], row["reason"]) == (
+            alone["support"], alone["feasible"], alone["reason"],
+        )  # fmt: skip
+
+
+def test_times_and_rates_obey_littles_law(frame: pd.DataFrame, answers: pd.DataFrame) -> None:
+    ok = answers["feasible"]
+    assert ok.mean() > 0.5
+    in_flight = answers["output_tok_s"] / frame["osl"] * answers["e2e_ms"] / 1e3
+    np.testing.assert_allclose(in_flight[ok], frame["concurrency"][ok], rtol=1e-9)
+
+
+def test_every_answer_lies_within_its_bounds(answers: pd.DataFrame) -> None:
+    ok = answers[answers["feasible"]]
+    for name in ANSWERS:
+        assert (ok[f"{name}_lo"] <= ok[name]).all()
+        assert (ok[name] <= ok[f"{name}_hi"]).all()
+        assert (ok[f"{name}_lo"] > 0).all()
+
+
+def test_no_time_is_under_its_floor(answers: pd.DataFrame) -> None:
+    ok = answers[answers["feasible"]]
+    for name in ("ttft_ms", "tpot_ms", "e2e_ms"):
+        assert (ok[name] >= ok[f"floor_{name}"] * (1 - 1e-12)).all()
+        assert (ok[f"baseline_{name}"] >= ok[f"floor_{name}"] * (1 - 1e-12)).all()
+
+
+def test_rows_that_cannot_be_answered_are_nan_with_a_reason(answers: pd.DataFrame) -> None:
+    odd = answers[~answers["feasible"]]
+    assert len(odd)
+    assert odd[list(NUMBERS)].isna().all(axis=None)
+    assert odd["reason"].str.contains("does not fit").all()
+
+
+def test_a_bad_row_says_why_and_harms_no_other(predictor: Predictor) -> None:
+    good = pd.DataFrame([QUESTION] * 3)
+    bad = good.astype(object).copy()
+    bad.loc[0, "model"], bad.loc[2, "isl"] = "qwen9-9b", -3
+    answers = predictor.predict_frame(bad)
+    assert "unknown model 'qwen9-9b'; nearest" in answers.loc[0, "reason"]
+    assert "isl = -3 is not allowed" in answers.loc[2, "reason"]
+    assert answers.loc[[0, 2], list(NUMBERS)].isna().all(axis=None)
+    assert not answers.loc[[0, 2], "feasible"].any()
+    assert answers.loc[0, "support"] == "far"
+    _same(answers.loc[[1]], predictor.predict_frame(good).loc[[1]])
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.Index(["b", "a", "a", "c"]),
+        pd.Index([7, 7, 7, 7]),
+        pd.MultiIndex.from_product([["x", "y"], [1, 2]], names=["i", "j"]),
+        pd.date_range("2026-01-01", periods=4),
+    ],
+    ids=["text with repeats", "all the same", "two levels", "dates"],
+)
+def test_the_index_is_kept(index: pd.Index, predictor: Predictor, frame: pd.DataFrame) -> None:
+    part = frame.iloc[:4]
+    answers = predictor.predict_frame(part.set_axis(index))
+    pd.testing.assert_index_equal(answers.index, index)
+    _same(answers.reset_index(drop=True), predictor.predict_frame(part))
+
+
+def test_an_empty_frame_gives_an_empty_one(predictor: Predictor, frame: pd.DataFrame) -> None:
+    answers = predictor.predict_frame(frame.iloc[:0])
+    assert list(answers.columns) == COLUMNS
+    assert len(answers) == 0
+    assert len(predictor.predict_frame(pd.DataFrame())) == 0
+
+
+def test_rows_without_any_known_column_are_told_what_is_missing(predictor: Predictor) -> None:
+    answers = predictor.predict_frame(pd.DataFrame({"colour": ["red"]}))
+    assert "model is required" in answers.loc[0, "reason"]
+
+
+def test_answers_do_not_depend_on_the_order(
+    predictor: Predictor, frame: pd.DataFrame, answers: pd.DataFrame
+) -> None:
+    order = np.random.default_rng(0).permutation(len(frame))
+    _same(predictor.predict_frame(frame.iloc[order]), answers.iloc[order])
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64, 399, 400, 401])
+def test_answers_do_not_depend_on_the_chunks(
+    rows: int,
+    predictor: Predictor,
+    frame: pd.DataFrame,
+    answers: pd.DataFrame,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "CHUNK_ROWS", rows)
+    part = frame if rows > 1 else frame.iloc[:9]
+    _same(predictor.predict_frame(part), answers.iloc[: len(part)])
+
+
+def test_other_columns_are_ignored_and_the_frame_is_left_alone(
+    predictor: Predictor, frame: pd.DataFrame, answers: pd.DataFrame
+) -> None:
+    more = frame.assign(colour="red", tpot_ms=1.0)
+    before = more.copy(deep=True)
+    _same(predictor.predict_frame(more), answers)
+    pd.testing.assert_frame_equal(more, before)
+
+
+def test_text_and_number_columns_of_any_type_mean_the_same(
+    predictor: Predictor, frame: pd.DataFrame, answers: pd.DataFrame
+) -> None:
+    other = frame.assign(
+        model=frame["model"].astype("category"),
+        gpu=frame["gpu"].astype(object),
+        tp=frame["tp"].astype("Int64"),
+        isl=frame["isl"].astype(str),
+        concurrency=frame["concurrency"].astype(object),
+    )
+    _same(predictor.predict_frame(other), answers)
+
+
+def test_a_column_given_twice_is_refused(predictor: Predictor, frame: pd.DataFrame) -> None:
+    with pytest.raises(BadRequest, match="at most once"):
+        predictor.predict_frame(pd.concat([frame, frame[["tp"]]], axis=1))

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from roofcast.data.store import BenchmarkStore
+from roofcast.features.baseline import Coefficients, baseline
+from roofcast.features.frame import feature_matrix
+from roofcast.training.calibrate import calibrate, predicted
+from roofcast.training.learner import Sample, Settings, fit, measured_seconds, sample_of, targets
+
+QUICK = Settings(trees={"tpot": 30, "ttft": 30, "e2e": 30}, threads=1)
+
+
+@pytest.fixture(scope="module")
+def sample() -> Sample:
+    table = BenchmarkStore().load()
+    picked = table[table["mode"] == "closed-loop"].sample(1200, random_state=5)
+    return sample_of(picked.reset_index(drop=True))
+
+
+def _median_error(sample: Sample, coefficients: Coefficients, target: str) -> float:
+    answer = predicted(baseline(sample.requests, coefficients))[target]
+    return float(np.nanmedian(np.abs(answer / sample.table[target].to_numpy(np.float64) - 1)))
+
+
+def test_calibration_beats_the_priors_on_the_rows_it_saw(sample: Sample) -> None:
+    fitted = calibrate(sample.table)
+    for target in ("tpot_ms", "ttft_ms"):
+        assert _median_error(sample, fitted, target) < _median_error(sample, Coefficients(), target)
+
+
+def test_calibration_recovers_the_coefficients_that_made_the_data(sample: Sample) -> None:
+    entries = dict(Coefficients().entries)
+    truth = {"weight_bandwidth.hopper": 0.5, "layer_us.blackwell": 100.0, "stall.vllm": 0.4}
+    for name, value in truth.items():
+        entries[name] = replace(entries[name], value=value)
+    made = predicted(baseline(sample.requests, Coefficients(entries=entries)))
+    fitted = calibrate(sample.table.assign(**made, ttft_stat="p50"), max_evaluations=25).entries
+    for name, value in truth.items():
+        assert fitted[name].value == pytest.approx(value, rel=0.15), name
+        assert fitted[name].rows > 0
+
+
+def test_every_coefficient_stays_within_its_bounds(sample: Sample) -> None:
+    for name, entry in calibrate(sample.table).entries.items():
+        assert entry.low <= entry.value <= entry.high, name
+
+
+def test_learning_improves_on_the_baseline_and_is_repeatable(sample: Sample) -> None:
+    once, again = fit(sample, QUICK), fit(sample, QUICK)
+    base = baseline(sample.requests, once.coefficients)
+    matrix, names = feature_matrix(sample.requests, sample.floor, base)
+    assert names == once.names
+    for name, gap in targets(sample, base).items():
+        known = np.isfinite(gap)
+        correction = once.boosters[name].predict(matrix)
+        assert np.abs(gap - correction)[known].mean() < 0.8 * np.abs(gap)[known].mean()
+        np.testing.assert_array_equal(correction, again.boosters[name].predict(matrix))
+
+
+def test_measured_end_to_end_time_is_littles_law(sample: Sample) -> None:
+    base = baseline(sample.requests, Coefficients())
+    seconds = measured_seconds(sample, base)["e2e"]
+    table = sample.table
+    expected = table["concurrency"] * table["osl"] / table["output_tok_s"]
+    np.testing.assert_allclose(seconds, expected.to_numpy(np.float64), rtol=1e-9)
+
+
+def test_rows_that_physics_cannot_answer_are_left_out() -> None:
+    table = BenchmarkStore().load().head(50).copy()
+    table.loc[table.index[0], "model"] = "no-such-model"
+    kept = sample_of(table)
+    assert len(kept.table) == 49
+    assert isinstance(kept.table, pd.DataFrame)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from roofcast.data.store import BenchmarkStore
+from roofcast.predictor import Predictor
+from roofcast.training import crossfit
+from roofcast.training.evaluate import evaluate
+from roofcast.training.learner import Settings, sample_of
+from roofcast.training.train import TrainResult, train
+
+QUICK = Settings(trees={"tpot": 15, "ttft": 15, "e2e": 15}, threads=1)
+REQUEST = {"model": "llama-3.3-70b", "gpu": "h200-sxm", "tp": 4, "concurrency": 32.0}
+
+
+@pytest.fixture(scope="module")
+def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    table = BenchmarkStore().load().sample(1500, random_state=2)
+    path = tmp_path_factory.mktemp("store") / "table.parquet"
+    table.to_parquet(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def mlruns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mlruns")
+
+
+@pytest.fixture(scope="module")
+def trained(small_store: Path, mlruns: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROOFCAST_MLRUNS", str(mlruns))
+        return train(
+            store=small_store,
+            out=tmp_path_factory.mktemp("out") / "bundle",
+            settings=QUICK,
+            protocols=("configuration", "platform"),
+        )
+
+
+def test_a_training_writes_a_bundle_that_predicts(trained: TrainResult) -> None:
+    answer = Predictor.load(trained.bundle).predict(**REQUEST)
+    assert 0 < answer.tpot_ms_lo < answer.tpot_ms < answer.tpot_ms_hi
+
+
+def test_the_champion_in_the_registry_is_that_bundle(
+    trained: TrainResult, mlruns: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROOFCAST_MLRUNS", str(mlruns))
+    here, there = Predictor.load(trained.bundle), Predictor.load("models:/roofcast@champion")
+    assert here.predict(**REQUEST).to_dict() == there.predict(**REQUEST).to_dict()
+
+
+def test_a_training_reports_error_and_coverage_by_protocol(trained: TrainResult) -> None:
+    assert {"configuration/tpot_ms", "platform/output_tok_s"} <= set(trained.metrics)
+    for figures in trained.metrics.values():
+        assert 0 < figures["blend_median_ape"] < 200
+        assert 0.6 < figures["coverage"] <= 1
+
+
+def test_the_interval_of_a_fold_knows_nothing_of_its_rows(small_store: Path) -> None:
+    sample = sample_of(BenchmarkStore(small_store).load())
+    (records,) = crossfit.cross_fit(sample, ["family"], QUICK, n_folds=2)
+    left = records.rows[records.fold == 0]
+    honest = crossfit.learn_trust([records], left)
+    poisoned = records.measured_s["tpot"].copy()
+    poisoned[records.fold == 0] *= 1000.0
+    changed = crossfit.Records(**{**vars(records), "measured_s": {**records.measured_s, "tpot": poisoned}})
+    assert crossfit.learn_trust([changed], left) == honest
+    assert crossfit.learn_trust([changed]) != crossfit.learn_trust([records])
+
+
+def test_records_cover_every_row_once(small_store: Path) -> None:
+    sample = sample_of(BenchmarkStore(small_store).load())
+    (records,) = crossfit.cross_fit(sample, ["configuration"], QUICK, n_folds=2)
+    np.testing.assert_array_equal(np.sort(records.rows), np.arange(len(sample.table)))
+
+
+def test_an_evaluation_writes_the_report_and_the_plots(small_store: Path, tmp_path: Path) -> None:
+    figures = evaluate(
+        store=small_store, out=tmp_path, protocols=("configuration", "family"), settings=QUICK, n_folds=2
+    )
+    written = {p.name for p in tmp_path.iterdir()}
+    assert {"accuracy.md", "accuracy.json", "predicted_against_measured.png", "residuals.png"} <= written
+    assert "fingerprint" in str(figures)
+    assert pd.read_json(tmp_path / "accuracy.json", typ="series") is not None
