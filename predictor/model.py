@@ -194,8 +194,7 @@ def log_times(
 ) -> dict[str, FloatArray]:
     """Return the log seconds of TPOT, TTFT and e2e: corrected, never under the floor, consistent.
 
-    Two answers for e2e, its own correction and ttft + (osl - 1) x tpot, are averaged in log space; in modes
-    without queueing of unknown length the result is never below that sum by more than measured runs are.
+    Of a closed loop e2e has two answers, its own correction and ttft + (osl - 1) x tpot: their geometric mean.
     """
     with np.errstate(all="ignore"):
         out = {
@@ -225,6 +224,8 @@ def blend(
     for metric in ("ttft_ms", "tpot_ms", "e2e_ms"):
         name = INTERVAL_OF[metric]
         lo, hi = model.intervals[name].interval(times[name], interval_keys(r, stratum))
+        with np.errstate(divide="ignore"):
+            lo = np.maximum(lo, np.log(getattr(low, f"{name}_s")))
         for suffix, value in (("", times[name]), ("_lo", lo), ("_hi", hi)):
             values[metric + suffix] = np.exp(value) * 1e3
     rate = {k: base.concurrency * 1e3 / values[f"e2e_ms{k}"] for k in ("", "_lo", "_hi")}
