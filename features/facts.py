@@ -43,7 +43,10 @@ class Facts:
             column: FloatArray = vars(self)["columns"][name]
         except KeyError:
             raise AttributeError(name) from None
-        return column[self.codes]
+        gathered = column[self.codes]
+        gathered.setflags(write=False)
+        vars(self)[name] = gathered  # asked for again and again: found without this method next time
+        return gathered
 
     def take(self, rows: NDArray[np.bool_] | IntArray) -> Facts:
         """Return the same facts for a subset of rows."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..data import catalogue
 from ..features.baseline import Coefficients, Estimate, floor_and_baseline
-from ..features.facts import FloatArray
+from ..features.facts import ARCHITECTURES, FloatArray
 from ..features.frame import feature_matrix
 from ..features.request import Requests
 from .intervals import IntervalTable
@@ -32,6 +32,7 @@ STRATA = ("setup", "family", "parts", "model", "gpu")
 LEVEL_OF = {"setup": "in", "family": "near", "parts": "near", "model": "far", "gpu": "far"}
 CORRECTED = ("tpot", "ttft", "e2e")
 METRICS = ("ttft_ms", "tpot_ms", "e2e_ms", "output_tok_s", "total_tok_s")
+_KINDS = np.array([name if name in ("hopper", "blackwell") else "other" for name in ARCHITECTURES])
 INTERVAL_OF = {
     "ttft_ms": "ttft",
     "tpot_ms": "tpot",
@@ -194,7 +195,7 @@ def log_times(
 ) -> dict[str, FloatArray]:
     """Return the log seconds of TPOT, TTFT and e2e: corrected, never under the floor, consistent.
 
-    Of a closed loop e2e has two answers, its own correction and ttft + (osl - 1) x tpot: their geometric mean.
+    In a closed loop e2e is the geometric mean of its own answer and ttft + (osl - 1) x tpot.
     """
     with np.errstate(all="ignore"):
         out = {
@@ -221,9 +222,10 @@ def blend(
     applied = shrink(model.blend, raw, stratum)
     times = log_times(r, low, base, applied)
     values: dict[str, FloatArray] = {}
+    cells = interval_keys(r, stratum)
     for metric in ("ttft_ms", "tpot_ms", "e2e_ms"):
         name = INTERVAL_OF[metric]
-        lo, hi = model.intervals[name].interval(times[name], interval_keys(r, stratum))
+        lo, hi = model.intervals[name].interval(times[name], cells)
         with np.errstate(divide="ignore"):
             lo = np.maximum(lo, np.log(getattr(low, f"{name}_s")))
         for suffix, value in (("", times[name]), ("_lo", lo), ("_hi", hi)):
@@ -247,5 +249,6 @@ def blend(
 
 
 def interval_keys(r: Requests, stratum: NDArray[np.str_]) -> NDArray[np.str_]:
-    """Return the calibration cell of each request: its stratum, disaggregated deployments apart."""
-    return np.where(r.disagg, np.char.add(stratum, "|disagg"), stratum)
+    """Return the calibration cell of each request: stratum, disaggregated or not, kind of GPU."""
+    cell = np.char.add(np.where(r.disagg, "|disagg|", "|"), _KINDS[r.gpu.architecture.astype(np.int64)])
+    return np.char.add(stratum, cell)

@@ -31,7 +31,11 @@ from .references import neighbour, pure_ml, raw_columns
 Progress = Callable[[str, float], None]
 _WEIGHTS = np.linspace(0.0, 1.2, 13)
 _FEWEST_ROWS = 200  # a stratum with fewer records takes the next farther stratum's blend weight
-ALPHA = 0.1
+# Of the interval's 10 % misses the calibration spends 8: groups held out together differ less among
+# themselves than from the next one, and nominal quantiles were measured to cover 1 to 3 points too little.
+ALPHA = 0.08
+# What the shipped model learns its trust from, and so what every protocol is judged with.
+TAUGHT_BY = ("configuration", "family", "platform", "model")
 WORKERS = 2
 
 
@@ -216,8 +220,9 @@ def learn_trust(records: Sequence[Records], leave_out: Iterable[int] = ()) -> Tr
 def all_scores(records: Sequence[Records]) -> pd.DataFrame:
     """Return the scores frame of all protocols; each fold is judged by what the other rows taught."""
     frames = []
+    taught = [one for one in records if one.protocol in TAUGHT_BY] or list(records)
     for one in records:
-        trust = {int(k): learn_trust(records, one.rows[one.fold == k]) for k in np.unique(one.fold)}
+        trust = {int(k): learn_trust(taught, one.rows[one.fold == k]) for k in np.unique(one.fold)}
         frames.append(scores(one, trust))
     return pd.concat(frames, ignore_index=True)
 

@@ -45,7 +45,7 @@ class Settings:
     """
 
     parameters: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_PARAMETERS))
-    trees: Mapping[str, int] = field(default_factory=lambda: {"tpot": 300, "ttft": 300, "e2e": 200})
+    trees: Mapping[str, int] = field(default_factory=lambda: {"tpot": 280, "ttft": 280, "e2e": 150})
     seed: int = 1
     threads: int = 2
 

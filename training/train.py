@@ -20,7 +20,6 @@ from ..predictor.model import CORRECTED, Model, support_of
 from . import crossfit, metrics
 from .learner import Fitted, Sample, Settings, fit, sample_of
 
-TAUGHT_BY = ("configuration", "family", "platform", "model")
 FOLDS = 3
 Progress = Callable[[str, float], None]
 
@@ -79,13 +78,13 @@ def train(
     out: Path | None = None,
     track: bool = True,
     settings: Settings | None = None,
-    protocols: Sequence[str] = TAUGHT_BY,
+    protocols: Sequence[str] = crossfit.TAUGHT_BY,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train on the benchmark table in `store` (None: the shipped one) and write the bundle to `out`.
 
     out: folder (None: ./bundle). track: record the run in MLflow and register the model as champion.
-    Takes about 2 minutes on 2 cores. Raises BadStore if the table cannot be read.
+    Takes under 2 minutes on 2 cores. Raises BadStore if the table cannot be read.
     """
     start = time.perf_counter()
     settings, progress = settings or Settings(), progress or _silent

@@ -1,7 +1,7 @@
-"""The speed promised, on the shipped bundle; `--regenerate` writes the figures to docs/performance.md.
+"""How fast the shipped bundle answers, and how many times faster than what a user would do instead.
 
-A shared or busy machine is slower through no fault of the code: the test allows SLACK times the target unless
-ROOFCAST_SPEED=1 says that the machine is idle.
+Nothing here asserts a time: a busy machine is slower through no fault of the code. `--regenerate` writes the
+medians to docs/performance.md. Not part of the plain test run: `python -m pytest tests/benchmarks`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import statistics
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from roofcast.predictor import Predictor
 from roofcast.predictor.bundles import MANIFEST
@@ -33,7 +33,6 @@ pytestmark = [
     pytest.mark.xdist_group("speed"),
 ]
 
-SLACK = 1.0 if os.environ.get("ROOFCAST_SPEED") == "1" else 4.0
 ROWS = 200_000
 QUESTION: dict[str, Any] = {
     "model": "qwen2.5-72b",
@@ -60,17 +59,29 @@ assert len(answers) == len(frame)
 scale = 1 if sys.platform == "darwin" else 1024
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6)
 """
-FIGURES: dict[str, tuple[str, str]] = {}
+# What a user would write: the same trees through LightGBM's Python package, features ready made.
+INSTEAD_COLD = """
+import json, sys
+from pathlib import Path
+import lightgbm, numpy, pandas
+bundle = Path(sys.argv[1])
+boosters = [lightgbm.Booster(model_file=str(bundle / f"{name}.txt")) for name in ("tpot", "ttft", "e2e")]
+row = pandas.DataFrame(numpy.zeros((1, boosters[0].num_feature())))
+print([b.predict(row) for b in boosters])
+"""
+FIGURES: dict[str, tuple[str, str, str]] = {}
 
 
-def _median_seconds(work: Callable[[], object], times: int) -> float:
-    def once() -> float:
-        start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
+def _median_seconds(benchmark: BenchmarkFixture, work: Callable[[], object], rounds: int) -> float:
+    """Time `work` by pytest-benchmark; where that is switched off (under xdist), by one plain call."""
+    benchmark.pedantic(work, rounds=rounds, warmup_rounds=1)
+    return float(benchmark.stats.stats.median) if benchmark.stats else _once(work)
 
-    once()
-    return statistics.median(once() for _ in range(times))
+
+def _once(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 @pytest.fixture(scope="module")
@@ -102,30 +113,37 @@ def frame() -> pd.DataFrame:
     return sweep.sample(n=ROWS, random_state=0, ignore_index=True).assign(num_gpus=lambda table: table["tp"])
 
 
-def test_one_warm_prediction_takes_at_most_2_ms(predictor: Predictor) -> None:
-    seconds = _median_seconds(lambda: predictor.predict(**QUESTION), 300)
-    FIGURES["one warm `predict`"] = (f"{seconds * 1e3:.2f} ms", "at most 2 ms")
-    assert seconds <= 2e-3 * SLACK
+def test_one_warm_prediction(predictor: Predictor, benchmark: BenchmarkFixture) -> None:
+    seconds = _median_seconds(benchmark, lambda: predictor.predict(**QUESTION), 300)
+    frame = pd.DataFrame([QUESTION])
+    instead = min(_once(lambda: predictor.predict_frame(frame)) for _ in range(20))
+    ratio = f"{instead / seconds:.1f} x faster than a frame of one row"
+    FIGURES["one warm `predict`"] = (f"{seconds * 1e3:.2f} ms", "at most 2 ms", ratio)
 
 
-def test_a_frame_is_answered_at_50_000_rows_a_second(predictor: Predictor, frame: pd.DataFrame) -> None:
-    seconds = _median_seconds(lambda: predictor.predict_frame(frame), 3)
+def test_a_large_frame(predictor: Predictor, frame: pd.DataFrame, benchmark: BenchmarkFixture) -> None:
+    seconds = _median_seconds(benchmark, lambda: predictor.predict_frame(frame), 3)
+    few = frame.head(200).to_dict("records")
+    instead = _once(lambda: [predictor.predict(**{str(k): v for k, v in row.items()}) for row in few]) / 200
     FIGURES[f"`predict_frame`, {ROWS:,} rows with intervals"] = (
-        f"{ROWS / seconds:,.0f} rows/s", "at least 50,000 rows/s",
-    )  # fmt: skip
-    assert ROWS / seconds >= 50_000 / SLACK
+        f"{ROWS / seconds:,.0f} rows/s",
+        "at least 50,000 rows/s",
+        f"{instead * ROWS / seconds:.0f} x faster than `predict` row by row",
+    )
 
 
-def test_the_command_answers_from_a_cold_shell_in_1500_ms(tmp_path: Path) -> None:
-    def run() -> None:
-        subprocess.run([sys.executable, *COMMAND], cwd=tmp_path, check=True, capture_output=True)
+def test_a_cold_shell(tmp_path: Path, benchmark: BenchmarkFixture) -> None:
+    def run(arguments: list[str]) -> None:
+        subprocess.run([sys.executable, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
-    seconds = _median_seconds(run, 5)
-    FIGURES["`roofcast predict` from a cold shell"] = (f"{seconds:.2f} s", "at most 1.5 s")
-    assert seconds <= 1.5 * SLACK
+    seconds = _median_seconds(benchmark, lambda: run(COMMAND), 5)
+    bundle = str(files("roofcast.predictor").joinpath("bundle"))
+    instead = min(_once(lambda: run(["-c", INSTEAD_COLD, bundle])) for _ in range(3))
+    ratio = f"{instead / seconds:.1f} x faster than three bare LightGBM boosters through its Python package"
+    FIGURES["`roofcast predict` from a cold shell"] = (f"{seconds:.2f} s", "at most 1.5 s", ratio)
 
 
-def test_a_large_frame_stays_under_600_mb(frame: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_memory_of_a_large_frame_is_bounded(frame: pd.DataFrame, tmp_path: Path) -> None:
     pytest.importorskip("resource")
     path = tmp_path / "frame.parquet"
     frame.to_parquet(path)
@@ -133,7 +151,7 @@ def test_a_large_frame_stays_under_600_mb(frame: pd.DataFrame, tmp_path: Path) -
         [sys.executable, "-c", PEAK.format(path=str(path))], text=True, capture_output=True, check=True
     )
     megabytes = float(done.stdout)
-    FIGURES[f"peak memory of the process, {ROWS:,} rows"] = (f"{megabytes:.0f} MB", "under 600 MB")
+    FIGURES[f"peak memory of the process, {ROWS:,} rows"] = (f"{megabytes:.0f} MB", "under 600 MB", "-")
     assert megabytes < 600
 
 
@@ -146,12 +164,12 @@ def test_the_figures_are_on_record(repo_root: Path, regenerate: bool) -> None:
 
 
 def _document() -> str:
-    rows = "".join(f"| {name} | {value} | {target} |\n" for name, (value, target) in FIGURES.items())
+    rows = "".join(f"| {name} | {' | '.join(figures)} |\n" for name, figures in FIGURES.items())
     return (
         f"# Performance\n\nMedians on {os.cpu_count()} cores ({platform.machine()}, Python "
         f"{platform.python_version()}) with the shipped bundle. Measured by\n\n"
-        "    ROOFCAST_SPEED=1 python -m pytest tests/benchmarks/test_speed.py --regenerate\n\n"
-        f"| what | measured | target |\n|---|---|---|\n{rows}\n{NOTES}"
+        "    python -m pytest tests/benchmarks --regenerate\n\n"
+        f"| what | measured | target | instead |\n|---|---|---|---|\n{rows}\n{NOTES}"
     )
 
 
