@@ -82,4 +82,4 @@ def feature_columns(r: Requests, floor: Estimate, base: Estimate) -> dict[str, F
 def feature_matrix(r: Requests, floor: Estimate, base: Estimate) -> tuple[FloatArray, tuple[str, ...]]:
     """Return the features as a matrix of shape (n, k) and their names."""
     columns = feature_columns(r, floor, base)
-    return np.column_stack(list(columns.values())), tuple(columns)
+    return np.ascontiguousarray(np.array(list(columns.values())).T), tuple(columns)

@@ -138,12 +138,12 @@ def _hardware(rows: Rows) -> tuple[Facts, dict[str, Any]]:
 def _precisions(rows: Rows, model: Facts, gpu: Facts, engine: IntArray) -> tuple[IntArray, IntArray]:
     weight = codes_of(rows, "weight_precision", PRECISIONS, _WEIGHT_ALIASES)
     native = model.native_precision.astype(np.int64)
-    units = np.stack([getattr(gpu, f"units_{p}") for p in PRECISIONS], axis=1) > 0
+    units = (np.stack([gpu.columns[f"units_{p}"] for p in PRECISIONS], axis=1) > 0)[gpu.codes]
     fits = units[np.arange(rows.n), native] | (native == PRECISIONS.index("int4"))
     missing = weight < 0
     weight = np.where(missing, np.where(fits, native, 0), weight)
-    for code, name in enumerate(PRECISIONS):
-        rows.note(missing & (weight == code), f"weight_precision assumed {name}")
+    for code in np.unique(weight[missing]) if missing.any() else ():
+        rows.note(missing & (weight == code), f"weight_precision assumed {PRECISIONS[code]}")
     for name in _NEEDS_UNITS:
         code = PRECISIONS.index(name)
         foreign = ~missing & (weight == code) & ~units[:, code]

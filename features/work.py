@@ -206,6 +206,6 @@ def prefill_work(
 
 def peak_flops(r: Requests, precision: IntArray) -> FloatArray:
     """Return the dense peak [FLOP/s] of each request's GPU for weights stored in `precision` (codes)."""
-    peaks = np.stack([getattr(r.gpu, f"peak_{p}") for p in PRECISIONS], axis=1)
-    out: FloatArray = peaks[np.arange(len(r)), precision]
+    peaks = np.stack([r.gpu.columns[f"peak_{p}"] for p in PRECISIONS], axis=1)
+    out: FloatArray = peaks[r.gpu.codes, precision]
     return out

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -61,12 +62,16 @@ class IntervalTable:
 
     def quantiles(self, support: NDArray[Any]) -> tuple[Floats, Floats]:
         """Lower and upper log-residual quantile of each row's support level, shape (n,) each."""
-        lower = np.full(len(support), min(level.lower for level in self.levels.values()))
-        upper = np.full(len(support), max(level.upper for level in self.levels.values()))
-        for name, level in self.levels.items():
-            here = support == name
-            lower[here], upper[here] = level.lower, level.upper
-        return lower, upper
+        names, lower, upper = self._sorted
+        place = np.minimum(np.searchsorted(names, support), len(names) - 1)
+        known = names[place] == support
+        return np.where(known, lower[place], lower.min()), np.where(known, upper[place], upper.max())
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.str_], Floats, Floats]:
+        names = sorted(self.levels)
+        bounds = np.array([(self.levels[name].lower, self.levels[name].upper) for name in names])
+        return np.array(names), bounds[:, 0], bounds[:, 1]
 
     def to_dict(self) -> dict[str, Any]:
         """The table as JSON-ready plain values."""

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 STRATA = ("setup", "family", "parts", "model", "gpu")
 LEVEL_OF = {"setup": "in", "family": "near", "parts": "near", "model": "far", "gpu": "far"}
+_SORTED_STRATA = np.array(sorted(STRATA))
+_SORTED_LEVELS = np.array([LEVEL_OF[str(name)] for name in _SORTED_STRATA])
+_ODD, _SHIFT, _ONE = np.uint64(0x9E3779B97F4A7C15), np.uint64(29), np.uint64(1)
 CORRECTED = ("tpot", "ttft", "e2e")
 METRICS = ("ttft_ms", "tpot_ms", "e2e_ms", "output_tok_s", "total_tok_s")
 _KINDS = np.array([name if name in ("hopper", "blackwell") else "other" for name in ARCHITECTURES])
@@ -56,14 +59,14 @@ def _name_hashes() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     return np.array(gpus, dtype=np.uint64), np.array(shapes, dtype=np.uint64)
 
 
-def _mix(*parts: NDArray[Any]) -> NDArray[np.uint64]:
-    """Return one hash per row of several whole-number columns (63 bits, so that JSON readers agree)."""
-    key = np.zeros(len(parts[0]), dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        for part in parts:
-            key = (key ^ part.astype(np.int64).astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-            key ^= key >> np.uint64(29)
-    return key >> np.uint64(1)
+def _mix(first: NDArray[np.uint64], *parts: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return one hash per row of a hash and whole-number columns (63 bits, so that JSON readers agree)."""
+    rest = np.array(parts, dtype=np.float64).astype(np.int64).astype(np.uint64)
+    key = np.zeros(len(first), dtype=np.uint64)
+    for part in (first, *rest):
+        key = (key ^ part) * _ODD
+        key ^= key >> _SHIFT
+    return key >> _ONE
 
 
 def _two_digits(values: FloatArray) -> FloatArray:
@@ -176,16 +179,16 @@ def answer(model: Model, r: Requests) -> Answers:
 
 def levels(stratum: NDArray[np.str_]) -> NDArray[np.str_]:
     """Return the short form of each stratum: in, near or far."""
-    return np.select([stratum == name for name in STRATA], [LEVEL_OF[name] for name in STRATA], default="far")
+    return _SORTED_LEVELS[np.searchsorted(_SORTED_STRATA, stratum)]
 
 
 def shrink(
     weights: Mapping[str, Mapping[str, float]], raw: Mapping[str, FloatArray], stratum: NDArray[np.str_]
 ) -> dict[str, FloatArray]:
     """Return the corrections that are applied: raw ones times the weight of their stratum."""
-    here = [stratum == name for name in STRATA]
+    place = np.searchsorted(_SORTED_STRATA, stratum)
     return {
-        name: raw[name] * np.select(here, [weights[name][s] for s in STRATA], default=0.0)
+        name: raw[name] * np.array([weights[name][str(s)] for s in _SORTED_STRATA])[place]
         for name in CORRECTED
     }
 

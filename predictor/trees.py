@@ -1,8 +1,12 @@
 """Boosted trees at serving time: LightGBM's own library, called without its Python package.
 
 `import lightgbm` brings scikit-learn, scipy and pandas along: two seconds where a whole cold prediction may
-take one and a half. The three calls needed here belong to LightGBM's C API
+take one and a half. The few calls needed here belong to LightGBM's C API
 (https://lightgbm.readthedocs.io/en/stable/C-API.html): load a model from text, predict a matrix, free.
+
+A booster remembers which of its trees the last call asked for, whichever thread called: two threads that walk
+different trees of one booster answer with each other's. So all trees at once are asked of one booster, for
+which that memory never changes, and parts of them of a booster that nobody else holds meanwhile.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import re
 import weakref
 from functools import cache
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 import numpy as np
@@ -52,13 +57,18 @@ class Trees:
     def __init__(self, text: str, name: str = "model") -> None:
         leaves = _leaves(text, name)
         self.text = text
-        self._handle = ctypes.c_void_p()
-        rounds = ctypes.c_int()
-        encoded = ctypes.c_char_p(text.encode())
-        _call("LGBM_BoosterLoadModelFromString", encoded, ctypes.byref(rounds), ctypes.byref(self._handle))
-        weakref.finalize(self, _library().LGBM_BoosterFree, self._handle)
-        self.rounds = rounds.value
+        self._whole, self.rounds = self._load()
+        self._spare: SimpleQueue[ctypes.c_void_p] = SimpleQueue()
+        self._fast: ctypes.c_void_p | None = None
         self._step = max(1, _LEAVES_AT_ONCE * self.rounds // leaves)
+
+    def _load(self) -> tuple[ctypes.c_void_p, int]:
+        """Return a booster of its own and its number of trees."""
+        handle, rounds = ctypes.c_void_p(), ctypes.c_int()
+        encoded = ctypes.c_char_p(self.text.encode())
+        _call("LGBM_BoosterLoadModelFromString", encoded, ctypes.byref(rounds), ctypes.byref(handle))
+        weakref.finalize(self, _library().LGBM_BoosterFree, handle)
+        return handle, rounds.value
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -71,17 +81,46 @@ class Trees:
         matrix = np.ascontiguousarray(data, dtype=np.float64)
         if not len(matrix):
             return np.zeros(0)
-        step = self._step if len(matrix) >= _MANY_ROWS else self.rounds
-        total = self._scores(matrix, 0, step, num_threads)
-        for first in range(step, self.rounds, step):
-            total += self._scores(matrix, first, step, num_threads)
-        return total
+        if len(matrix) == 1:
+            return self._one(matrix)
+        if len(matrix) < _MANY_ROWS:
+            return self._scores(self._whole, matrix, 0, self.rounds, num_threads)
+        try:
+            handle = self._spare.get_nowait()
+        except Empty:
+            handle, _ = self._load()
+        try:
+            total = np.zeros(len(matrix))
+            for first in range(0, self.rounds, self._step):
+                total += self._scores(handle, matrix, first, self._step, num_threads)
+            return total
+        finally:
+            self._spare.put(handle)
 
-    def _scores(self, matrix: Floats, first: int, rounds: int, threads: int) -> Floats:
+    def _one(self, matrix: Floats) -> Floats:
+        """Score one row by the library's prepared path: no options to read, no predictor to build."""
+        if self._fast is None:
+            self._fast = ctypes.c_void_p()
+            _call(
+                "LGBM_BoosterPredictForMatSingleRowFastInit", self._whole, ctypes.c_int(_RAW),
+                ctypes.c_int(0), ctypes.c_int(self.rounds), ctypes.c_int(_FLOAT64),
+                ctypes.c_int32(matrix.shape[1]), b"num_threads=1 verbosity=-1", ctypes.byref(self._fast),
+            )  # fmt: skip
+            weakref.finalize(self, _library().LGBM_FastConfigFree, self._fast)
+        out, written = np.zeros(1), ctypes.c_int64()
+        _call(
+            "LGBM_BoosterPredictForMatSingleRowFast", self._fast, matrix.ctypes.data_as(ctypes.c_void_p),
+            ctypes.byref(written), out.ctypes.data_as(ctypes.c_void_p),
+        )  # fmt: skip
+        return out
+
+    def _scores(
+        self, handle: ctypes.c_void_p, matrix: Floats, first: int, rounds: int, threads: int
+    ) -> Floats:
         rows, columns = matrix.shape
         out, written = np.zeros(rows), ctypes.c_int64()
         _call(
-            "LGBM_BoosterPredictForMat", self._handle, matrix.ctypes.data_as(ctypes.c_void_p),
+            "LGBM_BoosterPredictForMat", handle, matrix.ctypes.data_as(ctypes.c_void_p),
             ctypes.c_int(_FLOAT64), ctypes.c_int32(rows), ctypes.c_int32(columns),
             ctypes.c_int(_ROW_MAJOR), ctypes.c_int(_RAW), ctypes.c_int(first), ctypes.c_int(rounds),
             f"num_threads={threads} verbosity=-1".encode(), ctypes.byref(written),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -53,3 +55,14 @@ def test_a_text_that_is_no_model_is_refused(text: str) -> None:
 def test_a_matrix_of_another_width_is_refused(trained: Model) -> None:
     with pytest.raises(BadBundle, match="features"):
         Trees(trained.boosters["tpot"].model_to_string()).predict(np.zeros((1, 3)))
+
+
+def test_threads_and_sizes_do_not_disturb_each_other(trained: Model, matrix: np.ndarray) -> None:
+    booster = trained.boosters["tpot"]
+    trees = Trees(booster.model_to_string())
+    trees._step = 3  # many short walks, so that threads are caught in the middle of one another's
+    wanted = booster.predict(matrix)
+    sizes = [3000, 1, 2000, 63, 3000, 1024, 1, 2500] * 10
+    with ThreadPoolExecutor(8) as pool:
+        for size, found in zip(sizes, pool.map(lambda n: trees.predict(matrix[:n]), sizes), strict=True):
+            np.testing.assert_allclose(found, wanted[:size], rtol=0, atol=1e-12)
