@@ -57,7 +57,10 @@ _ASSUMED_TP = (2.0, 4.0, 8.0)
 _POSITION_STRETCH = 4.0  # rotary scaling (YaRN) serves up to about this many times the trained length
 _NEEDS_UNITS = ("fp8", "fp4", "int8")
 DEFAULT_DATE_MONTHS = 18.0  # 2026-07, counted from 2025-01
-_WEIGHT_ALIASES = {"fp16": "bf16", "nvfp4": "fp4", "mxfp4": "fp4", "awq": "int4", "gptq": "int4", "": ""}
+_WEIGHT_ALIASES = {
+    "fp16": "bf16", "nvfp4": "fp4", "mxfp4": "fp4", "awq": "int4", "gptq": "int4", "": "",
+    "fp4/fp8 native": "fp4",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,10 +176,14 @@ def _layout(rows: Rows, model: Facts, platform_gpus: FloatArray) -> dict[str, Fl
     tp = np.where(assumed, 1.0, tp)
     for degree in _ASSUMED_TP:
         tp = np.where(assumed & (degree <= room) & (model.n_heads % degree == 0), degree, tp)
-    num = np.where(np.isnan(num), tp * pp, num)
     rows.note(assumed & rows.valid & (tp > 1), "tp assumed from num_gpus")
     ep = default(rows.number("ep", whole=True), 1.0)
     dp = rows.number("dp", whole=True)
+    # Engines write experts spread over attention groups as dp beside tp: tp 1, dp 8 is one copy on 8 GPUs.
+    beside = (model.is_moe > 0) & (dp > tp) & (ep > 1) & (np.isnan(num) | (tp * dp * pp <= num))
+    rows.note(beside, "dp above tp with experts spread: counted as one copy on tp x dp GPUs")
+    tp = np.where(beside, tp * dp, tp)
+    num = np.where(np.isnan(num), tp * pp, num)
     spread = np.isnan(dp) & (model.n_heads % np.maximum(tp, 1.0) != 0) & (model.is_moe > 0) & (tp <= num)
     rows.note(spread, "attention data parallelism assumed: tp does not divide the heads")
     dp = np.where(spread, tp, default(dp, 1.0))

@@ -318,3 +318,14 @@ def test_taking_rows_takes_every_column() -> None:
     part = r.take(np.array([False, True]))
     assert len(part) == 1
     assert (part.tp[0], part.model.n_layers[0], part.gpu.bandwidth[0]) == (4, 80, 3.35e12)
+
+
+def test_data_parallel_groups_that_share_experts_are_one_copy() -> None:
+    frame = pd.DataFrame(
+        [{"model": "deepseek-r1", "gpu": "h200-sxm", "tp": 1, "dp": 8, "ep": 8, "num_gpus": 16}]
+    )
+    r = normalise(frame)
+    assert (r.tp[0], r.dp[0], r.replicas[0]) == (8, 8, 2)
+    assert "one copy on tp x dp GPUs" in r.reason[0]
+    dense = normalise(frame.assign(model="llama-3.1-8b"))
+    assert (dense.tp[0], dense.replicas[0]) == (1, 16)
