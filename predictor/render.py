@@ -24,9 +24,9 @@ _TITLES = {
     "e2e_ms": "end to end [ms]",
 }
 _SUPPORT = {
-    "in": "this model on this GPU with this engine was measured",
-    "near": "model and GPU were measured, not in this combination",
-    "far": "model or GPU was not measured: mostly physics",
+    "in": "this setup was measured, perhaps at another load",
+    "near": "model and GPU were measured, in another setup or apart",
+    "far": "model or GPU was never measured: the answer rests on physics",
 }
 _LAYOUT = ("tp", "pp", "ep", "dp")
 
