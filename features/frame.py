@@ -19,8 +19,9 @@ _LOG_FACTS = {
 }
 
 
-def _log(values: FloatArray) -> FloatArray:
-    return np.log(np.maximum(values, 1e-9))
+def _logs(columns: dict[str, FloatArray]) -> dict[str, FloatArray]:
+    """Return the logarithm of each column under its own name; one call for all."""
+    return dict(zip(columns, np.log(np.maximum(np.array(list(columns.values())), 1e-9)), strict=True))
 
 
 def feature_columns(r: Requests, floor: Estimate, base: Estimate) -> dict[str, FloatArray]:
@@ -29,19 +30,16 @@ def feature_columns(r: Requests, floor: Estimate, base: Estimate) -> dict[str, F
     Physics first: logarithms of the baseline's answers and the share of each term, then the request, then
     facts of model and GPU. Names of models and GPUs never enter: only what they are made of.
     """
-    out: dict[str, FloatArray] = {
-        "log_tpot": _log(base.tpot_s),
-        "log_ttft": _log(base.ttft_s),
-        "log_e2e": _log(base.e2e_s),
-        "log_tpot_over_floor": _log(base.tpot_s) - _log(floor.tpot_s),
-        "log_ttft_over_floor": _log(base.ttft_s) - _log(floor.ttft_s),
-        "log_floor_prefill": _log(floor.ttft_s),
-    }
+    out = _logs({"log_tpot": base.tpot_s, "log_ttft": base.ttft_s, "log_e2e": base.e2e_s})
+    least = _logs({"tpot": floor.tpot_s, "ttft": floor.ttft_s})
+    out["log_tpot_over_floor"] = out["log_tpot"] - least["tpot"]
+    out["log_ttft_over_floor"] = out["log_ttft"] - least["ttft"]
+    out["log_floor_prefill"] = least["ttft"]
     tpot = np.maximum(base.tpot_s, 1e-9)
     ttft = np.maximum(base.ttft_s, 1e-9)
     out |= {f"share_{name}": base.terms[name] / tpot for name in _TERMS}
     out |= {f"ttft_share_{name}": base.terms[f"ttft_{name}"] / ttft for name in _TERMS if name != "kv"}
-    log2 = {
+    sizes = {
         "isl": r.isl, "osl": r.osl, "concurrency": base.concurrency, "batch": base.batch,
         "in_flight_per_gpu": base.concurrency / r.num_gpus, "num_gpus": r.num_gpus,
         "batch_of_max": base.batch / np.maximum(base.max_batch, 1.0),
@@ -50,17 +48,16 @@ def feature_columns(r: Requests, floor: Estimate, base: Estimate) -> dict[str, F
         "isl_over_osl": r.isl / r.osl,
         "burst": base.burst_s, "burst_over_decode": base.burst_s / (r.osl * base.tpot_s),
     }  # fmt: skip
-    out |= {f"log_{name}": _log(values) for name, values in log2.items()}
     tokens = base.batch * np.maximum(r.model.experts_per_token, 1.0)
-    sizes = {
+    sizes |= {
         "batch_per_group": base.batch / r.dp,
         "tokens_per_expert": tokens / np.maximum(r.model.n_experts, 1.0),
         "weights_per_gpu": r.model.params_total / r.tp, "active_per_gpu": r.model.params_active / r.tp,
         "kv_heads_per_gpu": r.model.n_kv_heads * r.dp / r.tp, "width_per_gpu": r.model.d_model * r.dp / r.tp,
         "prefill": base.ttft_s - base.terms["ttft_queue"], "context": r.isl + 0.5 * r.osl,
     }  # fmt: skip
-    out |= {f"log_{name}": _log(values) for name, values in sizes.items()}
-    out |= {f"log_{name}_s": _log(base.terms[name]) for name in _TERMS}
+    sizes |= {f"{name}_s": base.terms[name] for name in _TERMS}
+    out |= _logs({f"log_{name}": values for name, values in sizes.items()})
     plain = {
         "tp": r.tp, "pp": r.pp, "ep": r.ep, "dp": r.dp, "replicas": r.replicas,
         "disagg": r.disagg, "prefill_tp": r.prefill_tp, "prefill_workers": r.prefill_workers,
@@ -74,9 +71,12 @@ def feature_columns(r: Requests, floor: Estimate, base: Estimate) -> dict[str, F
         "experts_per_token": r.model.experts_per_token, "domain": r.domain,
     }  # fmt: skip
     out |= {name: np.asarray(values, dtype=np.float64) for name, values in plain.items()}
-    for facts, names in _LOG_FACTS.items():
-        out |= {f"{facts}_{name}": _log(getattr(getattr(r, facts), name)) for name in names}
-    return out
+    facts = {
+        f"{kind}_{name}": getattr(getattr(r, kind), name)
+        for kind, names in _LOG_FACTS.items()
+        for name in names
+    }
+    return out | _logs(facts)
 
 
 def feature_matrix(r: Requests, floor: Estimate, base: Estimate) -> tuple[FloatArray, tuple[str, ...]]:
