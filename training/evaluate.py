@@ -60,6 +60,7 @@ def evaluate(
     meta = {
         "fingerprint": benchmarks.fingerprint(),
         "table_rows": len(table),
+        "rows_that_physics_refuses": len(table) - len(sample_of(table).table),
         "roofcast": version("roofcast"),
         "lightgbm": version("lightgbm"),
         "python": platform.python_version(),
