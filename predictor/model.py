@@ -34,18 +34,10 @@ _SORTED_STRATA = np.array(sorted(STRATA))
 _SORTED_LEVELS = np.array([LEVEL_OF[str(name)] for name in _SORTED_STRATA])
 _ODD, _SHIFT, _ONE = np.uint64(0x9E3779B97F4A7C15), np.uint64(29), np.uint64(1)
 CORRECTED = ("tpot", "ttft", "e2e")
-METRICS = ("ttft_ms", "tpot_ms", "e2e_ms", "output_tok_s", "total_tok_s")
 _KINDS = np.array([name if name in ("hopper", "blackwell") else "other" for name in ARCHITECTURES])
-INTERVAL_OF = {
-    "ttft_ms": "ttft",
-    "tpot_ms": "tpot",
-    "e2e_ms": "e2e",
-    "output_tok_s": "e2e",
-    "total_tok_s": "e2e",
-}
 
 
-def shape_text(spec: catalogue.ModelSpec) -> str:
+def shape_key(spec: catalogue.ModelSpec) -> str:
     """Return a model's shape as text: models of one shape are served alike."""
     fields = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff", "n_experts", "d_ff_expert")
     return "-".join(str(getattr(spec, field)) for field in fields)
@@ -55,7 +47,7 @@ def shape_text(spec: catalogue.ModelSpec) -> str:
 def _name_hashes() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Return stable hashes of the catalogue's GPU names and model shapes, in catalogue order."""
     gpus = [zlib.crc32(name.encode()) for name in catalogue.gpus()]
-    shapes = [zlib.crc32(shape_text(spec).encode()) for spec in catalogue.models().values()]
+    shapes = [zlib.crc32(shape_key(spec).encode()) for spec in catalogue.models().values()]
     return np.array(gpus, dtype=np.uint64), np.array(shapes, dtype=np.uint64)
 
 
@@ -69,7 +61,8 @@ def _mix(first: NDArray[np.uint64], *parts: NDArray[Any]) -> NDArray[np.uint64]:
     return key >> _ONE
 
 
-def _two_digits(values: FloatArray) -> FloatArray:
+def two_digits(values: FloatArray) -> FloatArray:
+    """Return lengths rounded to two significant digits; 921.6 is 920."""
     scale = 10.0 ** (np.floor(np.log10(np.maximum(values, 1.0))) - 1.0)
     return np.round(values / scale) * scale
 
@@ -120,7 +113,7 @@ def support_keys(r: Requests) -> tuple[NDArray[np.uint64], ...]:
     gpu, shape = gpu_names[r.gpu.codes], shapes[r.model.codes]
     family = _mix(gpu, shape, r.engine)
     layout = (r.weight_precision, r.tp, r.pp, r.ep, r.dp, r.num_gpus, r.disagg, r.prefill_gpus)
-    setup = _mix(family, *layout, r.spec_decode, r.mode, _two_digits(r.isl), _two_digits(r.osl))
+    setup = _mix(family, *layout, r.spec_decode, r.mode, two_digits(r.isl), two_digits(r.osl))
     return gpu, shape, family, setup
 
 
@@ -194,17 +187,16 @@ def shrink(
 
 
 def log_times(
-    r: Requests, low: Estimate, base: Estimate, correction: Mapping[str, FloatArray]
+    r: Requests, low: Estimate, base_s: Mapping[str, FloatArray], correction: Mapping[str, FloatArray]
 ) -> dict[str, FloatArray]:
     """Return the log seconds of TPOT, TTFT and e2e: corrected, never under the floor, consistent.
 
-    In a closed loop e2e is the geometric mean of its own answer and ttft + (osl - 1) x tpot.
+    base_s: the baseline's seconds by name in CORRECTED, shape (n,). In a closed
+    loop e2e is the geometric mean of its own answer and ttft + (osl - 1) x tpot.
     """
     with np.errstate(all="ignore"):
         out = {
-            name: np.log(
-                np.maximum(getattr(base, f"{name}_s") * np.exp(correction[name]), getattr(low, f"{name}_s"))
-            )
+            name: np.log(np.maximum(base_s[name] * np.exp(correction[name]), getattr(low, f"{name}_s")))
             for name in CORRECTED
         }
         together = np.log(np.exp(out["ttft"]) + np.exp(out["tpot"]) * np.maximum(r.osl - 1.0, 0.0))
@@ -223,16 +215,15 @@ def blend(
 ) -> Answers:
     """Shrink the corrections by stratum, apply them, and put the intervals round them."""
     applied = shrink(model.blend, raw, stratum)
-    times = log_times(r, low, base, applied)
+    times = log_times(r, low, {name: getattr(base, f"{name}_s") for name in CORRECTED}, applied)
     values: dict[str, FloatArray] = {}
     cells = interval_keys(r, stratum)
-    for metric in ("ttft_ms", "tpot_ms", "e2e_ms"):
-        name = INTERVAL_OF[metric]
+    for name in CORRECTED:
         lo, hi = model.intervals[name].interval(times[name], cells)
         with np.errstate(divide="ignore"):
             lo = np.maximum(lo, np.log(getattr(low, f"{name}_s")))
         for suffix, value in (("", times[name]), ("_lo", lo), ("_hi", hi)):
-            values[metric + suffix] = np.exp(value) * 1e3
+            values[f"{name}_ms{suffix}"] = np.exp(value) * 1e3
     rate = {k: base.concurrency * 1e3 / values[f"e2e_ms{k}"] for k in ("", "_lo", "_hi")}
     asked = r.is_mode("open-loop", "server") & ~np.isnan(r.request_rate)
     if asked.any():

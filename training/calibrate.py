@@ -17,8 +17,8 @@ from scipy.sparse import lil_matrix
 from ..features.baseline import ENGINE_KINDS, KIND_OF_ENGINE, Coefficient, Coefficients, Estimate, baseline
 from ..features.facts import ARCHITECTURES, FloatArray
 from ..features.request import Requests, normalise
+from .metrics import METRICS
 
-TARGETS = ("tpot_ms", "ttft_ms", "output_tok_s")
 _IMPORTANCE = {"tpot_ms": 1.0, "ttft_ms": 0.6, "output_tok_s": 0.6}
 _PRIOR_STRENGTH = 6.0  # a coefficient's prior weighs as much as this many rows at an error of its own size
 _MOST_ROWS = 5000
@@ -71,7 +71,7 @@ def calibrate(table: pd.DataFrame, *, seed: int = 0, max_evaluations: int = 12) 
     """
     rows = _subsample(table, seed)
     r = normalise(rows)
-    measured = {t: np.log(rows[t].to_numpy(dtype=np.float64)) for t in TARGETS}
+    measured = {t: np.log(rows[t].to_numpy(dtype=np.float64)) for t in METRICS}
     weight = np.sqrt(rows["weight"].to_numpy(dtype=np.float64))
     entries = dict(Coefficients().entries)
     names = list(entries)
@@ -82,7 +82,7 @@ def calibrate(table: pd.DataFrame, *, seed: int = 0, max_evaluations: int = 12) 
     def residuals(logs: FloatArray) -> FloatArray:
         answer = predicted(baseline(r, _with_values(entries, logs)))
         parts = []
-        for target in TARGETS:
+        for target in METRICS:
             with np.errstate(all="ignore"):
                 error = (np.log(answer[target]) - measured[target]) * weight * _IMPORTANCE[target]
             parts.append(np.where(np.isfinite(error), error, 0.0))

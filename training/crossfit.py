@@ -159,17 +159,10 @@ class Trust:
     intervals: Mapping[str, IntervalTable]
 
 
-class _Times:
-    """The fields of an estimate that `log_times` reads."""
-
-    def __init__(self, seconds: Mapping[str, FloatArray]) -> None:
-        self.tpot_s, self.ttft_s, self.e2e_s = (seconds[name] for name in ("tpot", "ttft", "e2e"))
-
-
 def predicted_log(records: Records, blend: Mapping[str, Mapping[str, float]]) -> dict[str, FloatArray]:
     """Return the blended log seconds by name in CORRECTED, shape (n,)."""
     applied = shrink(blend, records.raw, records.stratum)
-    return log_times(records.sample.requests, records.sample.floor, _Times(records.base_s), applied)  # type: ignore[arg-type]
+    return log_times(records.sample.requests, records.sample.floor, records.base_s, applied)
 
 
 def _blend_weights(

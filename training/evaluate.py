@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,22 @@ import pandas as pd
 
 from ..data.store import BenchmarkStore
 from . import crossfit, plots
-from .learner import Settings, sample_of
+from .learner import Sample, Settings, sample_of
 from .report import accuracy, write_report
 from .splits import PROTOCOLS
 
-Progress = Callable[[str, float], None]
 
-
-def evaluate_table(
-    table: pd.DataFrame,
+def evaluate_sample(
+    sample: Sample,
     protocols: Sequence[str] = PROTOCOLS,
     *,
     settings: Settings | None = None,
     n_folds: int | None = None,
-    progress: Progress | None = None,
+    progress: crossfit.Progress | None = None,
 ) -> pd.DataFrame:
     """Return the scores frame of every protocol, with floor, baseline, nearest neighbour and pure ML."""
     records = crossfit.cross_fit(
-        sample_of(table),
+        sample,
         protocols,
         settings or Settings(),
         n_folds=n_folds,
@@ -47,7 +45,7 @@ def evaluate(
     protocols: Sequence[str] = PROTOCOLS,
     settings: Settings | None = None,
     n_folds: int | None = None,
-    progress: Progress | None = None,
+    progress: crossfit.Progress | None = None,
 ) -> dict[str, Any]:
     """Rerun the protocols on the table in `store`; write accuracy.md, accuracy.json and the plots to `out`.
 
@@ -56,11 +54,12 @@ def evaluate(
     start = time.perf_counter()
     benchmarks = BenchmarkStore(store)
     table = benchmarks.load()
-    scores = evaluate_table(table, protocols, settings=settings, n_folds=n_folds, progress=progress)
+    sample = sample_of(table)
+    scores = evaluate_sample(sample, protocols, settings=settings, n_folds=n_folds, progress=progress)
     meta = {
         "fingerprint": benchmarks.fingerprint(),
         "table_rows": len(table),
-        "rows_that_physics_refuses": len(table) - len(sample_of(table).table),
+        "rows_that_physics_refuses": len(table) - len(sample.table),
         "roofcast": version("roofcast"),
         "lightgbm": version("lightgbm"),
         "python": platform.python_version(),

@@ -16,11 +16,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data import catalogue, errors
+from ..predictor.model import shape_key, two_digits
 
 PROTOCOLS = ("configuration", "family", "platform", "model", "source")
 LEAVE_ONE_OUT = ("platform", "model", "source")
 
-SHAPE_FIELDS = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff", "n_experts", "d_ff_expert")
 SETUP_COLUMNS = (
     "gpu", "num_gpus", "engine", "weight_precision", "tp", "pp", "ep", "dp", "disagg", "prefill_gpus",
     "decode_gpus", "spec_decode", "mode", "concurrency", "request_rate",
@@ -29,11 +29,6 @@ SOMETIMES_UNKNOWN = ("tp", "ep", "spec_decode")
 
 Labels = NDArray[np.str_]
 Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
-
-
-def shape_key(spec: catalogue.ModelSpec) -> str:
-    """The architecture's shape as text: models with one shape (deepseek-r1, deepseek-v3) are served alike."""
-    return "-".join(str(getattr(spec, field)) for field in SHAPE_FIELDS)
 
 
 def shape_labels(models: pd.Series[Any]) -> Labels:
@@ -70,7 +65,7 @@ def configuration_labels(table: pd.DataFrame) -> Labels:
     setup = table[[c for c in SETUP_COLUMNS if c in table]].replace("", np.nan)
     setup["shape"] = shape_labels(table["model"])
     for column in ("isl", "osl"):
-        setup[column] = _two_digits(table[column].to_numpy(np.float64))
+        setup[column] = two_digits(table[column].to_numpy(np.float64))
     config, exact = pd.factorize(table["config_group"])[0], _codes(setup)
     loose = _codes(setup.drop(columns=list(SOMETIMES_UNKNOWN)))
     blank = setup[list(SOMETIMES_UNKNOWN)].isna().any(axis=1)
@@ -149,11 +144,6 @@ def _alone(descending: NDArray[np.intp], n_folds: int, alone: float) -> int:
 
 def _codes(frame: pd.DataFrame) -> NDArray[np.intp]:
     return np.asarray(frame.groupby(list(frame.columns), dropna=False).ngroup(), dtype=np.intp)
-
-
-def _two_digits(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    size = 10.0 ** np.floor(np.log10(np.where(values > 0, values, 1.0)))
-    return np.round(values / size, 1) * size
 
 
 def _shape_of(model: str) -> str:

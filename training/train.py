@@ -6,7 +6,7 @@ Cross-fits by protocol teach blend weights and intervals; the model that is kept
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from . import crossfit, metrics
 from .learner import Fitted, Sample, Settings, fit, sample_of
 
 FOLDS = 3
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,7 @@ def train(
     track: bool = True,
     settings: Settings | None = None,
     protocols: Sequence[str] = crossfit.TAUGHT_BY,
-    progress: Progress | None = None,
+    progress: crossfit.Progress | None = None,
 ) -> TrainResult:
     """Train on the benchmark table in `store` (None: the shipped one) and write the bundle to `out`.
 

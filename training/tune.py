@@ -6,7 +6,7 @@ on folds inside the rows given: pass training groups only, and what is left out 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from . import crossfit
 from .learner import DEFAULT_PARAMETERS, Sample, Settings
 
 STUDY = "roofcast"
-Progress = Callable[[str, float], None]
 
 
 def suggest(trial: optuna.Trial) -> Settings:
@@ -54,7 +53,7 @@ def tune(
     journal: str | Path,
     protocols: Sequence[str] = crossfit.TAUGHT_BY,
     n_folds: int = 3,
-    progress: Progress | None = None,
+    progress: crossfit.Progress | None = None,
 ) -> optuna.Study:
     """Run `trials` more trials of the study kept in `journal` (made where missing) and return the study.
 
