@@ -1,0 +1,1 @@
+"""The commands of `roofcast`: one module per kind of user's task; `cli.py` puts them together."""

@@ -1,0 +1,43 @@
+"""Commands that list the catalogue: `models`, `gpus`, `platforms`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from .shared import Json, fail, print_json, show
+
+Find = Annotated[str, typer.Argument(help="Show only entries whose name, alias or kind holds this text.")]
+
+
+def models(find: Find = "", as_json: Json = False) -> None:
+    """List the models of the catalogue."""
+    from ..listings import model_rows
+
+    _list(model_rows(find), find, as_json)
+
+
+def gpus(find: Find = "", as_json: Json = False) -> None:
+    """List the GPUs of the catalogue: memory, bandwidth, dense peaks, one-way link rates."""
+    from ..listings import gpu_rows
+
+    _list(gpu_rows(find), find, as_json)
+
+
+def platforms(find: Find = "", as_json: Json = False) -> None:
+    """List the platforms of the catalogue."""
+    from ..listings import platform_rows
+
+    _list(platform_rows(find), find, as_json)
+
+
+def _list(rows: list[dict[str, Any]], find: str, as_json: bool) -> None:
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        fail(f"nothing in the catalogue holds '{find}'")
+    else:
+        from ..render import listing
+
+        show(listing(rows))

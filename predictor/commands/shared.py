@@ -1,0 +1,73 @@
+"""What commands share: the types of options, and output as tables, lines, JSON or a bar."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeAlias
+
+import typer
+
+from ...data.errors import RoofcastError
+
+_UNBOUNDED = 1000
+Text: TypeAlias = str | None
+Count: TypeAlias = int | None
+Number: TypeAlias = float | None
+File: TypeAlias = Path | None
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
+Bundle = Annotated[Text, typer.Option(help="Bundle folder or models:/roofcast@champion.")]
+Store = Annotated[File, typer.Option(help="Benchmark table to use instead of the shipped one.")]
+
+
+def report(figures: dict[str, Any], as_json: bool) -> None:
+    """Print nested figures: as JSON, or one line each."""
+    if as_json:
+        print_json(figures)
+        return
+    for name, value in _flat(figures):
+        typer.echo(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
+
+
+def _flat(figures: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def show(renderable: Any) -> None:
+    """Print a table or text on stdout, uncut where stdout is a pipe."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    # A pipe has no width: a table is cut for people, never for the next program.
+    if not console.is_terminal:
+        unbounded = console.options.update(width=_UNBOUNDED)
+        console.width = max(console.width, console.measure(renderable, options=unbounded).minimum)
+    console.print(renderable)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on stdout."""
+    typer.echo(json.dumps(value, indent=1, default=str))
+
+
+@contextmanager
+def progress_bar(as_json: bool) -> Iterator[Callable[[str, float], None]]:
+    """Show a bar on stderr (none with --json) and yield what moves it: stage in words, share done 0 to 1."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<40}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=as_json, transient=True) as bar:
+        task = bar.add_task("starting", total=1.0)
+        yield lambda stage, done: bar.update(task, description=stage, completed=done)
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with one line on stderr and exit code 2."""
+    raise RoofcastError(message)
