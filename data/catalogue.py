@@ -11,12 +11,12 @@ Names resolve in any letter case and through aliases and Hugging Face ids; see `
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from .errors import BadRequest, UnknownName, nearest_names
 from .specs import WEIGHT_PRECISIONS, Conflict, GpuSpec, ModelSpec, PlatformSpec
@@ -27,6 +27,8 @@ __all__ = [
     "GpuSpec",
     "ModelSpec",
     "PlatformSpec",
+    "add_model",
+    "follows_models",
     "gpu",
     "gpus",
     "model",
@@ -36,6 +38,8 @@ __all__ = [
 ]
 
 Spec = TypeVar("Spec", bound=GpuSpec | PlatformSpec | ModelSpec)
+Args = ParamSpec("Args")
+Value = TypeVar("Value")
 
 _TUNING_SUFFIXES = ("-hf", "-it", "-instruct", "-chat")
 
@@ -114,8 +118,41 @@ def _platforms() -> _Catalogue[PlatformSpec]:
 
 
 @cache
-def _models() -> _Catalogue[ModelSpec]:
+def _shipped_models() -> _Catalogue[ModelSpec]:
     return _load("model", "models.toml", ModelSpec)
+
+
+_added: dict[str, ModelSpec] = {}
+_followers: list[Callable[[], None]] = []
+
+
+@cache
+def _models() -> _Catalogue[ModelSpec]:
+    specs = {**_shipped_models().specs, **_added}
+    return _Catalogue(kind="model", specs=MappingProxyType(specs)).index()
+
+
+def follows_models(function: Callable[Args, Value]) -> Callable[Args, Value]:
+    """Cache what a function makes of the catalogue's models until another model is added."""
+    kept = cache(function)
+    _followers.append(kept.cache_clear)
+    return kept  # type: ignore[return-value]  # functools types the wrapper without its arguments
+
+
+def add_model(spec: ModelSpec) -> str:
+    """Enter a model that the files do not hold, until the process ends; returns the name it goes by.
+
+    A model of the same name and shape is the one meant; another shape under a known name gets "-2", "-3".
+    """
+    name, number = spec.name, 1
+    while name in models() and models()[name].shape_key != spec.shape_key:
+        number += 1
+        name = f"{spec.name}-{number}"
+    if name not in models():
+        _added[name] = replace(spec, name=name)
+        for forget in (_models.cache_clear, *_followers):
+            forget()
+    return name
 
 
 def gpus() -> Mapping[str, GpuSpec]:

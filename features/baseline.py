@@ -7,13 +7,15 @@ has a unit, a prior from kernel measurements, bounds and the rows it was fitted 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import catalogue
 from .facts import ARCHITECTURES, PRECISIONS, FloatArray, IntArray
+from .measured import MeasuredFabric
 from .memory import memory_fit
 from .request import ENGINES, Requests
 from .roofline import DRAFTED_TOKENS, Rates, fabric_of, ideal_rates
@@ -47,7 +49,7 @@ def _factor(prior: float, low: float, high: float) -> Coefficient:
 
 _FEW = 64
 _Record = TypeVar("_Record", Rates, Behaviour)
-ENGINE_KINDS = ("vllm", "trtllm", "sglang", "atom", "other")
+ENGINE_KINDS = ("vllm", "trtllm", "sglang", "atom", "tgi", "llamacpp", "transformers", "other")
 KIND_OF_ENGINE = np.array([ENGINE_KINDS.index(e if e in ENGINE_KINDS else "other") for e in ENGINES])
 # Medians of measured kernels. GEMV reaches 0.6 to 0.8 of the bandwidth, decode attention 0.8 to 0.9, GEMM
 # 0.7 to 0.9 of the compute peak (less in narrow formats), prefill attention 0.3 to 0.6.
@@ -83,11 +85,13 @@ def _by_engine() -> dict[str, Coefficient]:
         out[f"step_us.{engine}"] = _us(1000.0, 20000.0)
         out[f"sequence_us.{engine}"] = _us(5.0, 300.0)
         out[f"first_token_ms.{engine}"] = Coefficient(value=30.0, unit="ms", prior=30.0, low=0.0, high=500.0)
+        out[f"handoff_ms.{engine}"] = Coefficient(value=60.0, unit="ms", prior=60.0, low=0.0, high=1000.0)
         out[f"first_token_per_ktok_ms.{engine}"] = per_thousand
         out[f"stall.{engine}"] = _factor(0.8, 0.0, 2.5)
+        out[f"passes.{engine}"] = _factor(0.5, 0.0, 3.0)
         out[f"queue.{engine}"] = _factor(1.0, 0.0, 10.0)
-        out[f"wave.{engine}"] = _factor(0.3, 0.0, 2.0)
-        out[f"opening.{engine}"] = _factor(1.0, 0.0, 5.0)
+        out[f"wave.{engine}"] = _factor(0.3, 0.0, 4.0)
+        out[f"opening.{engine}"] = _factor(1.0, 0.0, 8.0)
         out[f"wait_steps.{engine}"] = _factor(1.0, 0.0, 6.0)
         out[f"offline.{engine}"] = _factor(1.1, 0.5, 4.0)
     return out
@@ -100,7 +104,11 @@ def default_coefficients() -> dict[str, Coefficient]:
         **_by_engine(),
         "collective_latency": _factor(1.3, 0.5, 6.0),
         "collective_bandwidth": _factor(0.8, 0.2, 1.0),
+        "disagg_burst": _factor(0.7, 0.01, 2.0),
+        "backlog": Coefficient(value=100.0, unit="requests", prior=100.0, low=1.0, high=3000.0),
         "expert_imbalance": _factor(1.2, 1.0, 3.0),
+        "expert_skew": Coefficient(value=0.3, unit="exponent", prior=0.3, low=0.01, high=0.5),
+        "host_bandwidth": _share(0.95, 0.5),
         "accepted_tokens": Coefficient(value=2.2, unit="tokens per step", prior=2.2, low=1.0, high=4.0),
     }
 
@@ -193,6 +201,8 @@ def rates_of(r: Requests, coefficients: Coefficients) -> Rates:
         collective_latency=of_all("collective_latency"),
         collective_bandwidth=of_all("collective_bandwidth"),
         expert_imbalance=of_all("expert_imbalance"),
+        expert_skew=of_all("expert_skew"),
+        host_bandwidth=of_all("host_bandwidth"),
         accepted=np.where(speculates, of_all("accepted_tokens"), 1.0),
         drafted=np.where(speculates, DRAFTED_TOKENS, 0.0),
         perfect_overlap=np.zeros(len(r), dtype=bool),
@@ -209,11 +219,15 @@ def _behaviour(r: Requests, coefficients: Coefficients) -> Behaviour:
         first_token_s=of_engine("first_token_ms") * 1e-3,
         first_token_per_token_s=of_engine("first_token_per_ktok_ms") * 1e-6,
         stall=of_engine("stall"),
+        passes=of_engine("passes"),
         queue=of_engine("queue"),
         wave=of_engine("wave"),
         opening=of_engine("opening"),
         wait_steps=of_engine("wait_steps"),
         offline=of_engine("offline"),
+        backlog=np.full(len(r), coefficients.entries["backlog"].value),
+        handoff_s=of_engine("handoff_ms") * 1e-3,
+        disagg_burst=np.full(len(r), coefficients.entries["disagg_burst"].value),
     )
 
 
@@ -223,17 +237,21 @@ def _ideal_behaviour(r: Requests) -> Behaviour:
         first_token_s=zero,
         first_token_per_token_s=zero,
         stall=zero,
+        passes=zero,
         queue=zero,
         wave=zero,
         opening=zero,
         wait_steps=zero,
         offline=one,
+        backlog=zero,
+        handoff_s=zero,
+        disagg_burst=zero,
     )
 
 
-def _estimate(r: Requests, rates: Rates, behaviour: Behaviour) -> Estimate:
+def _estimate(r: Requests, rates: Rates, behaviour: Behaviour, overcommit: bool = False) -> Estimate:
     with np.errstate(all="ignore"):
-        fit = memory_fit(r)
+        fit = memory_fit(r, overcommit=overcommit)
         steady = steady_state(r, rates, behaviour, fit, fabric_of(r, rates))
     usable = r.valid & fit.fits
     values = {
@@ -257,7 +275,7 @@ def _estimate(r: Requests, rates: Rates, behaviour: Behaviour) -> Estimate:
 
 
 def _terms(steady: Steady, rates: Rates, ttft: FloatArray) -> dict[str, FloatArray]:
-    names = ("weights", "kv", "compute", "communication", "launch")
+    names = ("weights", "kv", "compute", "communication", "launch", "host")
     terms = {name: getattr(steady.decode, name) / rates.accepted for name in names}
     terms["queue"] = steady.stall_s
     terms |= {f"ttft_{name}": getattr(steady.prefill, name) for name in names}
@@ -268,14 +286,36 @@ def _terms(steady: Steady, rates: Rates, ttft: FloatArray) -> dict[str, FloatArr
     return terms
 
 
-def floor(r: Requests) -> Estimate:
-    """Return the ideal roofline: datasheet peaks, perfect overlap, no overhead, no queue."""
-    return _estimate(r, ideal_rates(r), _ideal_behaviour(r))
+def floor(r: Requests, *, overcommit: bool = False) -> Estimate:
+    """Return the ideal roofline: datasheet peaks, perfect overlap, no overhead, no queue.
+
+    overcommit: let every engine fill its memory with what sequences hold on average (see `memory_fit`).
+    """
+    return _estimate(_granted(r), ideal_rates(r), _ideal_behaviour(r), overcommit)
 
 
-def baseline(r: Requests, coefficients: Coefficients) -> Estimate:
-    """Return the calibrated physics."""
-    return _estimate(r, rates_of(r, coefficients), _behaviour(r, coefficients))
+def _granted(r: Requests) -> Requests:
+    """Return the requests as a floor must take them: where no cache precision is given, the 8-bit one."""
+    assumed = ~r.kv_given & (r.kv_precision == PRECISIONS.index("bf16"))
+    return replace(r, kv_precision=np.where(assumed, PRECISIONS.index("fp8"), r.kv_precision))
+
+
+def baseline(r: Requests, coefficients: Coefficients, measured: MeasuredFabric | None = None) -> Estimate:
+    """Return the calibrated physics; with `measured`, on a machine whose fabric was measured."""
+    rates = rates_of(r, coefficients)
+    if measured is not None:
+        rates = _on_fabric(r, rates, measured)
+    return _estimate(r, rates, _behaviour(r, coefficients))
+
+
+def _on_fabric(r: Requests, rates: Rates, measured: MeasuredFabric) -> Rates:
+    """Return the rates with the collectives of the measured GPU's rows scaled; a lone GPU has none."""
+    same = r.gpu.codes == list(catalogue.gpus()).index(catalogue.gpu(measured.gpu).name)
+    return replace(
+        rates,
+        collective_latency=rates.collective_latency * np.where(same, measured.alpha_scale, 1.0),
+        collective_bandwidth=rates.collective_bandwidth * np.where(same, measured.bandwidth_scale, 1.0),
+    )
 
 
 def floor_and_baseline(r: Requests, coefficients: Coefficients) -> tuple[Estimate, Estimate]:
@@ -285,7 +325,8 @@ def floor_and_baseline(r: Requests, coefficients: Coefficients) -> tuple[Estimat
     rows = np.arange(len(r))
     rates = _joined(ideal_rates(r), rates_of(r, coefficients))
     behaviour = _joined(_ideal_behaviour(r), _behaviour(r, coefficients))
-    both = _estimate(r.take(np.concatenate([rows, rows])), rates, behaviour)
+    kv = np.concatenate([_granted(r).kv_precision, r.kv_precision])
+    both = _estimate(replace(r.take(np.concatenate([rows, rows])), kv_precision=kv), rates, behaviour)
     return _part(both, slice(None, len(r))), _part(both, slice(len(r), None))
 
 

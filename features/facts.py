@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import catalogue
-from ..data.specs import GpuSpec, ModelSpec
+from ..data.specs import GpuSpec, ModelSpec, PlatformSpec
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -27,6 +27,9 @@ _WIDENING = ("turing", "ampere", "ada", "hopper", "blackwell", "blackwell-ultra"
 PRECISIONS = ("bf16", "fp8", "fp4", "int8", "int4", "fp32")
 # Stored bytes per weight, group scales included: NVFP4 one FP8 scale per 16, INT4 one FP16 scale per 128.
 BYTES_PER_WEIGHT = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5625, "int8": 1.0, "int4": 0.53, "fp32": 4.0}
+# Host memory of a GPU whose platform does not say: a box of 2 TB for eight GPUs.
+HOST_BYTES = 256e9
+BYTES_PER_MXFP4 = 0.53125
 NIC_BANDWIDTH = 50e9  # B/s per GPU one way (400 Gb/s), where the platform does not say
 BYTES_PER_KV = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5625, "int8": 1.0, "int4": 0.5625, "fp32": 4.0}
 
@@ -133,6 +136,7 @@ def _model_row(spec: ModelSpec) -> dict[str, float]:
         "params_active": spec.params_active,
         "max_position": spec.max_position or 1e12,
         "native_precision": _native_code(spec),
+        "native_mxfp4": spec.native_weight_precision == "mxfp4",
         "attention_bf16": spec.family == "gpt-oss",
         "mtp_layers": spec.mtp_layers,
     }
@@ -158,14 +162,29 @@ def _gpu_row(spec: GpuSpec) -> dict[str, float]:
         "architecture": ARCHITECTURES.index(family if family in ARCHITECTURES else "other"),
         "widens": widens,
         "tdp_w": spec.tdp_w,
+        "host_bytes": HOST_BYTES,
+        "host_bandwidth": spec.pcie_bandwidth,
     }
+    home = next((p for p in catalogue.platforms().values() if p.gpu == spec.name), None)
+    if home:
+        row["host_bytes"], row["host_bandwidth"] = _host(home, spec)
     for precision in PRECISIONS:
         row[f"peak_{precision}"] = spec.peak_flops(precision)
         row[f"units_{precision}"] = spec.has_units(precision)
     return row
 
 
-@cache
+def _host(platform: PlatformSpec, gpu: GpuSpec) -> tuple[float, float]:
+    """Return the host memory [B] and its one-way rate [B/s] that each GPU of a platform gets.
+
+    Over NVLink-C2C the slower of link and memory, over PCIe the card's; shared by all GPUs that read at once.
+    """
+    link = platform.c2c_bandwidth_per_gpu or gpu.pcie_bandwidth
+    rate = min(link, platform.host_memory_bandwidth_per_gpu or link)
+    return platform.host_memory_bytes_per_gpu or HOST_BYTES, rate
+
+
+@catalogue.follows_models
 def model_columns() -> dict[str, FloatArray]:
     """Return the model fact columns, one row per catalogue entry in the catalogue's order."""
     return _columns([_model_row(spec) for spec in catalogue.models().values()])
@@ -181,17 +200,21 @@ def gpu_columns() -> dict[str, FloatArray]:
 def platform_columns() -> dict[str, FloatArray]:
     """Return what a request takes from its platform, one row per catalogue entry in the catalogue's order.
 
-    gpu: place of its GPU in the GPU catalogue [-]; num_gpus, domain [GPUs]; nic_bandwidth [B/s per GPU].
+    gpu: place of its GPU in the GPU catalogue [-]; num_gpus, domain [GPUs]; nic_bandwidth [B/s per GPU];
+    host_bytes [B per GPU], host_bandwidth [B/s one way per GPU].
     """
     places = {name: float(place) for place, name in enumerate(catalogue.gpus())}
+    hosts = [_host(spec, catalogue.gpus()[spec.gpu]) for spec in catalogue.platforms().values()]
     return _columns(
         [
             {
+                "host_bytes": host[0],
+                "host_bandwidth": host[1],
                 "gpu": places[spec.gpu],
                 "num_gpus": float(spec.num_gpus),
                 "domain": float(spec.scale_up_domain),
                 "nic_bandwidth": spec.nic_bandwidth or NIC_BANDWIDTH,
             }
-            for spec in catalogue.platforms().values()
+            for spec, host in zip(catalogue.platforms().values(), hosts, strict=True)
         ]
     )

@@ -11,7 +11,7 @@ from .baseline import Estimate
 from .facts import FloatArray
 from .request import Requests
 
-FRAME_VERSION = 1
+FRAME_VERSION = 2
 _TERMS = ("weights", "kv", "compute", "communication", "launch", "queue")
 _LOG_FACTS = {
     "model": ("params_total", "params_active", "d_model", "n_layers", "n_heads", "kv_values", "n_experts"),

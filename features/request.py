@@ -8,11 +8,12 @@ Defaults for a missing value: `gpu` from the platform; `tp` the most of 8, 4, 2,
 `weight_precision` the model's own, or bf16 where the GPU has no units for it; `kv_precision` fp8 with fp8 or
 fp4 weights under trtllm, else bf16; `pp`, `ep`, `dp` 1; `mode` from what is given: request_rate open-loop,
 concurrency closed-loop, else offline; `isl`, `osl` 1024; `concurrency` 32 where the mode needs one; `date`
-2026-07 (the newest engines measured).
+2026-07 (the newest engines measured). Everything lies in HBM unless a tier column says otherwise.
 """
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -33,16 +34,23 @@ from .facts import (
 )
 from .rows import Rows, codes_of, default, entries_of, months_of
 
+# What lies in host memory (Grace over NVLink-C2C, x86 over PCIe) instead of HBM; see `tiers.py`.
+TIER_COLUMNS = (
+    "kv_hot_tokens", "kv_reread_every", "prefix_tier", "experts_resident_frac",
+    "host_bandwidth_gb_s", "host_memory_gb",
+)  # fmt: skip
 REQUEST_COLUMNS = (
     "model", "gpu", "platform", "num_gpus", "num_nodes", "engine", "engine_version", "date",
     "weight_precision", "kv_precision", "tp", "pp", "ep", "dp", "disagg", "prefill_gpus", "decode_gpus",
-    "spec_decode", "mode", "isl", "osl", "concurrency", "request_rate", "prefix_cached_frac",
+    "spec_decode", "mode", "isl", "osl", "concurrency", "request_rate", "prefix_cached_frac", "source",
+    *TIER_COLUMNS,
 )  # fmt: skip
 # Layout of the two pools of a disaggregated deployment; benchmark rows know it, users may say it.
 POOL_COLUMNS = (
     "prefill_tp", "prefill_ep", "prefill_dp", "prefill_workers",
     "decode_tp", "decode_ep", "decode_dp", "decode_workers",
 )  # fmt: skip
+TIERS = ("hbm", "host")
 MODES = ("static-batch", "closed-loop", "open-loop", "offline", "server")
 ENGINES = ("vllm", "trtllm", "sglang", "atom", "tgi", "llamacpp", "deepspeed", "transformers", "other")
 ENGINE_OF = {
@@ -53,6 +61,7 @@ ENGINE_OF = {
 }  # fmt: skip
 SPECULATION = ("none", "mtp", "eagle", "draft")
 SPECULATION_OF = {"eagle/mtp": "mtp", "eagle3": "eagle", "medusa": "eagle", "": "none"}
+_BOX = 8.0  # GPUs of a machine at most; a larger domain is a rack's, whose trays share it
 _ASSUMED_TP = (2.0, 4.0, 8.0)
 _POSITION_STRETCH = 4.0  # rotary scaling (YaRN) serves up to about this many times the trained length
 _NEEDS_UNITS = ("fp8", "fp4", "int8")
@@ -79,6 +88,7 @@ class Requests:
     months: FloatArray
     weight_precision: IntArray
     kv_precision: IntArray
+    kv_given: NDArray[np.bool_]
     tp: FloatArray
     pp: FloatArray
     ep: FloatArray
@@ -97,6 +107,13 @@ class Requests:
     concurrency: FloatArray
     request_rate: FloatArray
     prefix_cached_frac: FloatArray
+    prefix_on_host: NDArray[np.bool_]
+    kv_hot_tokens: FloatArray
+    kv_reread_every: FloatArray
+    experts_resident_frac: FloatArray
+    host_bandwidth: FloatArray
+    host_bytes: FloatArray
+    source: NDArray[np.uint64]
     mean_ttft: NDArray[np.bool_]
     valid: NDArray[np.bool_]
     reason: NDArray[np.object_]
@@ -135,10 +152,14 @@ def _hardware(rows: Rows) -> tuple[Facts, dict[str, Any]]:
         "platform_gpus": np.where(has_platform, platform.num_gpus, np.nan),
         "domain": np.where(has_platform, platform.domain, facts.link_domain),
         "nic_bandwidth": np.where(has_platform, platform.nic_bandwidth, NIC_BANDWIDTH),
+        "host_bandwidth": np.where(has_platform, platform.host_bandwidth, facts.host_bandwidth),
+        "host_bytes": np.where(has_platform, platform.host_bytes, facts.host_bytes),
     }
 
 
-def _precisions(rows: Rows, model: Facts, gpu: Facts, engine: IntArray) -> tuple[IntArray, IntArray]:
+def _precisions(
+    rows: Rows, model: Facts, gpu: Facts, engine: IntArray
+) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
     weight = codes_of(rows, "weight_precision", PRECISIONS, _WEIGHT_ALIASES)
     native = model.native_precision.astype(np.int64)
     units = (np.stack([gpu.columns[f"units_{p}"] for p in PRECISIONS], axis=1) > 0)[gpu.codes]
@@ -161,7 +182,7 @@ def _precisions(rows: Rows, model: Facts, gpu: Facts, engine: IntArray) -> tuple
         )
     kv = codes_of(rows, "kv_precision", PRECISIONS, _WEIGHT_ALIASES)
     quantised = ((weight == 1) | (weight == 2)) & (engine == ENGINES.index("trtllm"))
-    return weight, np.where(kv < 0, np.where(quantised, 1, 0), kv)
+    return weight, np.where(kv < 0, np.where(quantised, 1, 0), kv), kv >= 0
 
 
 def _layout(rows: Rows, model: Facts, platform_gpus: FloatArray) -> dict[str, FloatArray]:
@@ -235,19 +256,58 @@ def _load(rows: Rows) -> dict[str, Any]:
     isl, osl = rows.number("isl", low=1.0, strict=False), rows.number("osl", low=1.0, strict=False)
     rows.note(np.isnan(isl) & rows.valid, "isl assumed 1024")
     rows.note(np.isnan(osl) & rows.valid, "osl assumed 1024")
-    cached = default(rows.number("prefix_cached_frac", strict=False), 0.0)
-    over = np.flatnonzero(cached > 1.0)
-    rows.fault_each(
-        over, [f"prefix_cached_frac = {cached[i]:g} is not allowed: a share up to 1" for i in over]
-    )
     return {
         "mode": mode,
         "isl": default(isl, 1024.0),
         "osl": default(osl, 1024.0),
         "concurrency": np.where(needs, 32.0, concurrency),
         "request_rate": rate,
-        "prefix_cached_frac": np.clip(cached, 0.0, 1.0),
+        "prefix_cached_frac": _share(rows, "prefix_cached_frac", 0.0),
     }
+
+
+def _share(rows: Rows, name: str, missing: float) -> FloatArray:
+    """Return a column of shares from 0 to 1, with the default where missing."""
+    share = default(rows.number(name, strict=False), missing)
+    over = np.flatnonzero(share > 1.0)
+    rows.fault_each(over, [f"{name} = {share[i]:g} is not allowed: a share from 0 to 1" for i in over])
+    return np.clip(share, 0.0, 1.0)
+
+
+def _tiers(rows: Rows, model: Facts, hardware: dict[str, Any]) -> dict[str, Any]:
+    """Fill what lies in host memory, and the host's size and rate per GPU."""
+    if not any(name in rows.columns for name in TIER_COLUMNS):
+        every, none = np.ones(rows.n), np.zeros(rows.n, dtype=bool)
+        return {"kv_hot_tokens": np.inf * every, "kv_reread_every": every, "prefix_on_host": none,
+                "experts_resident_frac": every}  # fmt: skip
+    hot = default(rows.number("kv_hot_tokens", strict=False), np.inf)
+    spilled = np.isfinite(hot)
+    reread = rows.number("kv_reread_every", strict=False, whole=True)
+    rows.note(spilled & np.isnan(reread), "kv_reread_every assumed 1: the cold cache is read at every step")
+    skips = spilled & ~np.isnan(reread) & (reread != 1.0)
+    rows.note(skips, "attention skips the cold tokens between re-reads: quality may change")
+    alone = np.flatnonzero(~np.isnan(reread) & ~spilled)
+    rows.fault_each(
+        alone,
+        [f"kv_reread_every = {reread[i]:g} is not allowed: only beside kv_hot_tokens" for i in alone],
+    )
+    resident = _share(rows, "experts_resident_frac", 1.0)
+    rows.fault(
+        (resident < 1.0) & (model.is_moe == 0),
+        "experts_resident_frac is not allowed: this model has no experts",
+    )
+    on_host = codes_of(rows, "prefix_tier", TIERS, {"": "hbm", "grace": "host", "cpu": "host"}) == 1
+    rate = rows.number("host_bandwidth_gb_s") * 1e9
+    hardware["host_bandwidth"] = default(rate, hardware["host_bandwidth"])
+    hardware["host_bytes"] = default(rows.number("host_memory_gb") * 1e9, hardware["host_bytes"])
+    used = spilled | (resident < 1.0) | on_host
+    rows.fault(
+        used & (hardware["host_bandwidth"] <= 0.0),
+        "host_bandwidth_gb_s is required: no link from this GPU to host memory is known",
+    )
+    reread = np.where(reread == 0.0, np.inf, default(reread, 1.0))
+    return {"kv_hot_tokens": hot, "kv_reread_every": reread, "prefix_on_host": on_host,
+            "experts_resident_frac": resident}  # fmt: skip
 
 
 def _check(rows: Rows, model: Facts, parts: dict[str, Any]) -> None:
@@ -295,17 +355,29 @@ def normalise(frame: Table) -> Requests:
     engine = codes_of(rows, "engine", ENGINES, ENGINE_OF, other=ENGINES.index("other"))
     rows.note(engine < 0, "engine assumed vllm")
     engine = np.maximum(engine, 0)
-    weight, kv = _precisions(rows, model, gpu, engine)
+    weight, kv, kv_given = _precisions(rows, model, gpu, engine)
     disagg = default(rows.number("disagg", strict=False), 0.0) > 0
     layout = _layout(rows, model, hardware.pop("platform_gpus"))
     parts: dict[str, Any] = {**_pools(rows, layout, disagg), **_load(rows), "disagg": disagg}
+    parts |= _tiers(rows, model, hardware)
     _check(rows, model, parts)
+    nodes = default(rows.number("num_nodes"), 1.0)
+    shared = (nodes > 1.0) & (hardware["domain"] <= _BOX)
+    per_node = np.maximum(np.ceil(parts["num_gpus"] / nodes), 1.0)
+    hardware["domain"] = np.where(shared, np.minimum(hardware["domain"], per_node), hardware["domain"])
     return Requests(
         model=model, gpu=gpu, engine=engine, months=default(months_of(rows), DEFAULT_DATE_MONTHS),
-        mean_ttft=_is_mean(rows), weight_precision=weight, kv_precision=kv,
+        mean_ttft=_is_mean(rows), source=_source_of(rows),
+        weight_precision=weight, kv_precision=kv, kv_given=kv_given,
         spec_decode=np.maximum(codes_of(rows, "spec_decode", SPECULATION, SPECULATION_OF), 0),
         valid=rows.valid, reason=rows.reason, **hardware, **parts,
     )  # fmt: skip
+
+
+def _source_of(rows: Rows) -> NDArray[np.uint64]:
+    """Return a hash of who measures: the column `source`, by whatever letter case; 0 where it is not said."""
+    code, values = rows.text("source")
+    return np.array([zlib.crc32(v.lower().encode()) if v else 0 for v in values], dtype=np.uint64)[code]
 
 
 def _is_mean(rows: Rows) -> NDArray[np.bool_]:

@@ -19,6 +19,7 @@ from ..data import catalogue
 from .collectives import Fabric, all_gather_s, all_reduce_s, all_to_all_s, fabric_index, tables
 from .facts import PRECISIONS, FloatArray
 from .request import Requests
+from .tiers import streamed_bytes, streamed_expert_bytes
 from .work import Layout, Work, peak_flops, prefill_work, step_work
 
 _BOX = 8.0  # GPUs; a larger scale-up domain is a rack's
@@ -26,6 +27,9 @@ _BF16 = PRECISIONS.index("bf16")
 _FP8 = PRECISIONS.index("fp8")
 # Draft tokens verified per step under speculation: the depth of nearly all measured MTP and EAGLE runs.
 DRAFTED_TOKENS = 3.0
+_MOST_DRAFTED = 7.0  # by any engine's speculation that was measured: what the floor grants
+# The floor must hold for routing that favours some experts: the strongest skew seen in served models.
+_FLOOR_SKEW = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,8 @@ class Rates:
     collective_latency: FloatArray
     collective_bandwidth: FloatArray
     expert_imbalance: FloatArray
+    expert_skew: FloatArray
+    host_bandwidth: FloatArray
     accepted: FloatArray
     drafted: FloatArray
     perfect_overlap: NDArray[np.bool_]
@@ -49,24 +55,27 @@ class Rates:
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """Seconds of one step by term, shape (n,)."""
+    """Seconds of one step by term, shape (n,); of a prefill pass, `each` is what one more prompt adds."""
 
     weights: FloatArray
     kv: FloatArray
     compute: FloatArray
     communication: FloatArray
     launch: FloatArray
+    host: FloatArray
     total: FloatArray
+    each: FloatArray
 
 
 def ideal_rates(r: Requests) -> Rates:
     """Return rates at datasheet peaks without overheads; speculation accepts every draft token."""
     one, zero = np.ones(len(r)), np.zeros(len(r))
-    drafted = np.where(r.spec_decode > 0, DRAFTED_TOKENS, 0.0)
+    drafted = np.where(r.spec_decode > 0, _MOST_DRAFTED, 0.0)
     return Rates(
         weight_bandwidth=one, kv_bandwidth=one, compute=one, attention_compute=one,
         layer_s=zero, step_s=zero, sequence_s=zero, collective_latency=zero, collective_bandwidth=one,
-        expert_imbalance=one, accepted=1.0 + drafted, drafted=drafted,
+        expert_imbalance=one, expert_skew=_FLOOR_SKEW * one, host_bandwidth=one,
+        accepted=1.0 + drafted, drafted=drafted,
         perfect_overlap=np.ones(len(r), dtype=bool),
     )  # fmt: skip
 
@@ -155,18 +164,21 @@ def decode_step(
     """
     sequences = np.maximum(batch / layout.pp, 1.0)
     tokens = sequences * (1.0 + rates.drafted)
-    work = step_work(r, layout, tokens, sequences, context)
+    work = step_work(r, layout, tokens, sequences, context, rates.expert_skew, rates.perfect_overlap)
     weights, compute, kv, attention = _rooflines(r, work, rates, layout)
     linear = np.maximum(weights, compute)
     cache = np.maximum(kv, attention)
     communication = _communication(r, layout, tokens, fabric, rates)
     launch = r.model.n_layers * rates.layer_s + rates.step_s + rates.sequence_s * sequences
-    overlapped = np.maximum(np.maximum(weights + kv, compute + attention), communication)
-    total = np.where(rates.perfect_overlap, overlapped, linear + cache + communication + launch)
+    streamed = streamed_bytes(r, layout, tokens, sequences, context, rates.expert_skew)
+    host = streamed / np.maximum(r.host_bandwidth * rates.host_bandwidth, 1.0)
+    overlapped = np.maximum(np.maximum(weights + kv, compute + attention), np.maximum(communication, host))
+    total = np.where(rates.perfect_overlap, overlapped, linear + cache + communication + launch + host)
     return StepTime(
         weights=np.where(weights >= compute, linear, 0.0),
         compute=np.where(weights >= compute, 0.0, linear) + np.maximum(attention - kv, 0.0),
-        kv=np.minimum(kv, cache), communication=communication, launch=launch, total=total,
+        kv=np.minimum(kv, cache), communication=communication, launch=launch, host=host,
+        total=total, each=total,
     )  # fmt: skip
 
 
@@ -183,17 +195,32 @@ def prefill_time(
     What is cached of each prompt (r.isl - tokens) is attended to but not computed again.
     """
     together = np.maximum(prompts / layout.dp, 1.0) * layout.dp
-    work = prefill_work(
-        r, layout, tokens, np.maximum(r.isl - tokens, 0.0), np.asarray(prompts, dtype=np.float64)
-    )
+    prompts = np.asarray(prompts, dtype=np.float64)
+    cached, least = np.maximum(r.isl - tokens, 0.0), rates.perfect_overlap
+    work = prefill_work(r, layout, tokens, cached, prompts, rates.expert_skew, least)
     weights, compute, _, attention = _rooflines(r, work, rates, layout)
     linear = np.maximum(weights, compute)
     communication = _communication(r, layout, tokens * together, fabric, rates) * (prompts / together)
     launch = r.model.n_layers * rates.layer_s + rates.step_s
-    overlapped = np.maximum(np.maximum(weights, compute + attention), communication)
-    total = np.where(rates.perfect_overlap, overlapped, linear + attention + communication + launch)
+    missed = streamed_expert_bytes(r, layout, tokens * prompts, rates.expert_skew)
+    host = missed / np.maximum(r.host_bandwidth * rates.host_bandwidth, 1.0)
+    overlapped = np.maximum(np.maximum(weights, compute + attention), np.maximum(communication, host))
+    total = np.where(rates.perfect_overlap, overlapped, linear + attention + communication + launch + host)
+    moved = _ideal_communication(r, layout, tokens * r.model.d_model * 2.0) / rates.collective_bandwidth
+    share = _own_share(r, layout, tokens, work) / layout.pp
+    each = share * compute + (attention / layout.dp + np.minimum(2.0 * moved, communication)) / layout.pp
     return StepTime(
         weights=np.where(weights >= compute, linear, 0.0),
         compute=np.where(weights >= compute, 0.0, linear) + attention,
-        kv=np.zeros_like(linear), communication=communication, launch=launch, total=total,
+        kv=np.zeros_like(linear), communication=communication, launch=launch, host=host,
+        total=total, each=np.minimum(each, total),
     )  # fmt: skip
+
+
+def _own_share(r: Requests, layout: Layout, tokens: FloatArray, work: Work) -> FloatArray:
+    """Return the share of a pass's matrix products that a prompt costs when every attention group has one.
+
+    Alone it occupies one group of `dp`, while the others wait.
+    """
+    idle = 2.0 * tokens * r.model.attention_params / layout.attention_tp * (1.0 - 1.0 / layout.dp)
+    return 1.0 - idle / np.maximum(work.linear_flops, 1.0)

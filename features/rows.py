@@ -6,12 +6,12 @@ Nothing here raises for a bad value: the row is marked invalid and says why, the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.catalogue import follows_models
 from ..data.errors import RoofcastError
 from .columns import Columns, Table
 from .facts import FloatArray, IntArray
@@ -107,7 +107,7 @@ def codes_of(
     return lookup[codes]
 
 
-@cache
+@follows_models
 def _places(known: Callable[[], Mapping[str, Any]]) -> dict[str, int]:
     """Return each catalogue entry's place by name."""
     return {name: place for place, name in enumerate(known())}

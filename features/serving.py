@@ -14,6 +14,7 @@ disaggregated  prefill workers are a queue of their own, decode steps are not st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from .facts import FloatArray
 from .memory import MemoryFit
 from .request import Requests
 from .roofline import Rates, StepTime, decode_step, prefill_time
+from .tiers import prefix_load_s
 from .work import decode_layout, kv_bytes_stored, prefill_layout
 
 # Sequences an engine schedules at once unless told otherwise (vLLM v1 max_num_seqs on 80 GB cards: 1024;
@@ -34,28 +36,36 @@ _SWEEPS = 12
 # Benchmark clients draw lengths from [0.8, 1] x nominal, so requests that started together end within this
 # share of their duration, and send about this many requests per slot, the first of which arrive at once.
 _SPREAD = 0.2
-_WAVES = 10.0
-
-
-Part = TypeVar("Part", Rates, Fabric)
+WAVES = 10.0
+# Prompt tokens one pass takes (vLLM's max_num_batched_tokens, SGLang's chunked_prefill_size on 80 GB cards).
+PASS_TOKENS = 8192.0
+_MOST_BUSY = 0.98
 
 
 @dataclass(frozen=True, kw_only=True)
 class Behaviour:
     """Calibrated coefficients of scheduling, shape (n,): see `baseline.Coefficients`.
 
-    first_token_s [s] and first_token_per_token_s [s per prompt token]: handling beside the model; stall,
-    queue, wave, opening, wait_steps, offline: factors [-] on the terms of `steady_state`.
+    first_token_s [s] and first_token_per_token_s [s per prompt token]: handling beside the model; handoff_s
+    [s]: between separate pools; backlog [requests]: what an overloaded server gathers; stall, passes, queue,
+    wave, opening, wait_steps, offline, disagg_burst: factors [-] on the terms of `steady_state`.
     """
 
     first_token_s: FloatArray
     first_token_per_token_s: FloatArray
     stall: FloatArray
+    passes: FloatArray
     queue: FloatArray
     wave: FloatArray
     opening: FloatArray
     wait_steps: FloatArray
     offline: FloatArray
+    backlog: FloatArray
+    handoff_s: FloatArray
+    disagg_burst: FloatArray
+
+
+Part = TypeVar("Part", Rates, Fabric, StepTime, Behaviour)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,42 +114,49 @@ def _queue_wait(
 
 
 def _open_loop_customers(
-    r: Requests, rates: Rates, fabric: Fabric, prefill_s: FloatArray, context: FloatArray, most: FloatArray
-) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Return requests in flight per replica at the asked rate, and whether that rate is sustainable."""
-    layout = decode_layout(r)
+    r: Requests, rates: Rates, fabric: Fabric, alone: StepTime, stall: FloatArray, most: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return requests in flight per replica at the asked rate, and the rate that can be sustained [1/s].
+
+    Little's law: customers = rate x (prefill + osl x step / (1 - prefill's share of the time)).
+    """
+    layout, context = decode_layout(r), _context(r)
     rate = np.where(np.isnan(r.request_rate), 0.0, r.request_rate) / r.replicas
+    each = np.where(r.disagg, 0.0, stall * alone.each)
     full = decode_step(r, layout, rates, fabric, most, context)
-    limit = 1.0 / (prefill_s + r.osl * full.total / rates.accepted / most)
+    limit = 1.0 / (each + r.osl * full.total / rates.accepted / most)
+    workers = np.where(r.disagg, r.prefill_workers / r.replicas, 1.0)
+    limit = np.minimum(limit, workers / alone.each)
     customers = np.ones(len(r))
     for _ in range(_SWEEPS):
         step = decode_step(r, layout, rates, fabric, customers, context).total / rates.accepted
-        busy = np.clip(1.0 - rate * prefill_s, 0.05, 1.0)
-        customers = 0.5 * customers + 0.5 * np.clip(rate * (prefill_s + r.osl * step / busy), 1e-3, most)
+        free = np.maximum(1.0 - rate * each, 0.02)
+        customers = 0.5 * customers + 0.5 * np.clip(rate * (alone.total + r.osl * step / free), 1e-3, most)
         customers = np.maximum(customers, 1.0)
-    return customers, rate < limit
+    return np.where(rate < limit, customers, most), limit
 
 
 def _customers(
-    r: Requests, rates: Rates, fabric: Fabric, fit: MemoryFit, prefill_s: FloatArray, most: FloatArray
-) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Return requests in flight per replica [-] in every mode, and whether that state can last."""
+    r: Requests,
+    rates: Rates,
+    fabric: Fabric,
+    fit: MemoryFit,
+    alone: StepTime,
+    stall: FloatArray,
+    most: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Return requests in flight per replica [-] in every mode, and the rate that can last [1/s each]."""
     customers = np.maximum(in_flight(r, fit), 1e-3)
-    stable = np.ones(len(r), dtype=bool)
-    rows = np.flatnonzero(_by_rate(r))
+    limit = np.full(len(r), np.inf)
+    rows = np.flatnonzero(sent_at_a_rate(r))
     if len(rows):
-        customers[rows], stable[rows] = _open_loop_customers(
-            r.take(rows),
-            _take(rates, rows),
-            _take(fabric, rows),
-            prefill_s[rows],
-            _context(r)[rows],
-            most[rows],
+        customers[rows], limit[rows] = _open_loop_customers(
+            r.take(rows), _take(rates, rows), _take(fabric, rows), _take(alone, rows), stall[rows], most[rows]
         )
-    return customers, stable
+    return customers, limit
 
 
-def _by_rate(r: Requests) -> NDArray[np.bool_]:
+def sent_at_a_rate(r: Requests) -> NDArray[np.bool_]:
     """Return where a request rate, not a number in flight, sets the load."""
     by_rate: NDArray[np.bool_] = r.is_mode("open-loop", "server") & ~np.isnan(r.request_rate)
     return by_rate
@@ -150,57 +167,152 @@ def _context(r: Requests) -> FloatArray:
     return r.isl + r.osl / 2.0
 
 
-def _prompt_wait(
-    r: Requests, behaviour: Behaviour, prefill_s: FloatArray, tpot: FloatArray, batch: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return the mean wait of a prompt behind others [s], and the time all prompts in flight take [s].
+def _prompt_demand(r: Requests, alone: StepTime, tpot: FloatArray, batch: FloatArray) -> FloatArray:
+    """Return what a prompt costs a busy prefill stage [s]: its own work and its share of a pass's overhead.
 
-    Steady queue + the excess of prompts that arrive together (slots freed at about the same time) + the
-    opening burst, which only a mean over all requests sees.
+    Prompts that wait are prefilled in one pass, as many as its token budget holds. Beside decode steps at
+    most one pass starts per step: 1 + batch / osl prompts share it.
     """
-    demand = prefill_s * np.where(r.disagg, r.replicas / r.prefill_workers, 1.0)
+    overhead = alone.total / r.pp - alone.each
+    between = np.where(r.disagg, tpot * r.prefill_workers / r.replicas / np.maximum(alone.total, 1e-9), 1.0)
+    together = np.minimum(
+        1.0 + batch / (r.osl * np.maximum(between, 1e-9)), np.maximum(PASS_TOKENS / r.isl, 1.0)
+    )
+    return alone.each + np.maximum(overhead, 0.0) / together
+
+
+def _prompt_wait(
+    r: Requests, behaviour: Behaviour, demand_s: FloatArray, tpot: FloatArray, batch: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return a prompt's mean wait behind others, what the opening adds, and all prompts' time in turn [s].
+
+    In a closed loop the steady queue + the excess of prompts that arrive together (slots freed at about the
+    same time) + the opening burst, which only a mean over all requests sees. At a request rate Poisson
+    arrivals at one server of fixed service: the M/D/1 queue, rho x demand / (2 (1 - rho)) (Pollaczek 1930).
+    """
+    demand = demand_s * np.where(r.disagg, r.replicas / r.prefill_workers, 1.0)
     wait = _queue_wait(demand, r.osl * tpot, np.maximum(batch, 1.0), behaviour.queue)
     burst = np.maximum(batch - 1.0, 0.0) * demand
-    wait = wait + behaviour.wave * np.maximum(burst - _SPREAD * r.osl * tpot, 0.0) / 2.0
-    return wait + np.where(r.mean_ttft, behaviour.opening * burst / (2.0 * _WAVES), 0.0), burst
+    together = np.where(r.disagg, behaviour.disagg_burst, 1.0)
+    wait = wait + together * behaviour.wave * np.maximum(burst - _SPREAD * r.osl * tpot, 0.0) / 2.0
+    wait = np.minimum(wait, burst)
+    by_rate = sent_at_a_rate(r)
+    opening = np.where(r.mean_ttft & ~by_rate, together * behaviour.opening * burst / (2.0 * WAVES), 0.0)
+    if by_rate.any():
+        busy = np.minimum(np.where(by_rate, r.request_rate, 0.0) / r.replicas * demand, _MOST_BUSY)
+        wait = np.where(by_rate, busy * demand / (2.0 * (1.0 - busy)), wait)
+    return wait, opening, burst
 
 
 def _first_token_s(r: Requests, behaviour: Behaviour, step_s: FloatArray) -> FloatArray:
     """Return what a first token costs beside prefill and queue [s]: handling, KV transfer, a step's end."""
     way = np.where(r.num_gpus <= r.domain, np.maximum(r.gpu.link_bandwidth, r.nic_bandwidth), r.nic_bandwidth)
     transfer = np.where(r.disagg, kv_bytes_stored(r, r.isl) / (way * r.prefill_tp), 0.0)
-    first = behaviour.first_token_s + behaviour.first_token_per_token_s * r.isl + transfer
-    return first + behaviour.wait_steps * np.where(r.disagg | r.is_mode("static-batch"), 0.0, step_s)
+    first = behaviour.first_token_s + behaviour.first_token_per_token_s * r.isl
+    first = first + transfer + np.where(r.disagg, behaviour.handoff_s, 0.0)
+    # Prompts sent at a rate arrive anywhere in a step; in a closed loop they come together, at its end.
+    steps = np.where(sent_at_a_rate(r), np.minimum(behaviour.wait_steps, 0.5), behaviour.wait_steps)
+    steps = np.where(r.disagg | r.is_mode("static-batch"), 0.0, steps)
+    return first + steps * step_s
 
 
 def steady_state(r: Requests, rates: Rates, behaviour: Behaviour, fit: MemoryFit, fabric: Fabric) -> Steady:
     """Solve all modes at once for n requests."""
-    static, offline, by_rate = r.is_mode("static-batch"), r.is_mode("offline"), _by_rate(r)
+    static, offline, by_rate = r.is_mode("static-batch"), r.is_mode("offline"), sent_at_a_rate(r)
     fresh = np.maximum(r.isl * (1.0 - r.prefix_cached_frac), 1.0)
-    alone = prefill_time(r, prefill_layout(r), rates, fabric, fresh)
+    alone = _with_prefix(r, rates, fabric, prefill_time(r, prefill_layout(r), rates, fabric, fresh))
     most = np.minimum(fit.max_batch, MAX_SEQUENCES * r.dp)
-    customers, stable = _customers(r, rates, fabric, fit, alone.total, most)
+    customers, limit = _customers(r, rates, fabric, fit, alone, behaviour.stall, most)
+    stable = ~by_rate | (np.where(by_rate, r.request_rate, 0.0) < limit * r.replicas)
     batch = np.maximum(np.minimum(customers, most), np.minimum(customers, 1.0))
     prefill = _together(r, rates, fabric, alone, fresh, batch)
     step = decode_step(r, decode_layout(r), rates, fabric, np.maximum(batch, 1.0), _context(r))
+    step = _separate_decode(r, rates, behaviour, fabric, alone, step, batch)
     per_token = step.total / rates.accepted
-    others = np.maximum(batch - 1.0, 0.0) * alone.total / r.osl
-    stall = np.where(r.disagg | static, 0.0, behaviour.stall * others)
+    demand = _prompt_demand(r, alone, per_token, batch)
+    passes = behaviour.passes * np.maximum(demand - alone.each, 0.0)
+    stall = np.maximum(batch - 1.0, 0.0) * (behaviour.stall * alone.each + passes) / r.osl
+    stall = np.where(r.disagg | static, 0.0, stall)
     tpot = per_token + stall
-    wait, burst = _prompt_wait(r, behaviour, alone.total, tpot, batch)
-    wait = np.where(static, 0.0, wait)
+    wait, opening, burst = _prompt_wait(r, behaviour, demand, tpot, batch)
+    # Each other request is prefilled once in a request's time: while it waits, or while it decodes.
+    ahead = np.where(by_rate, 0.0, np.minimum(wait / np.maximum(burst, 1e-12), 1.0))
+    stall = stall * (1.0 - ahead)
+    tpot = per_token + stall
+    wait = np.where(static, 0.0, wait + opening)
     first = _first_token_s(r, behaviour, per_token * rates.accepted)
     alone_e2e = first + prefill.total + wait + (r.osl - 1.0) * tpot
     queued = _slot_wait(r, customers, batch, alone_e2e + tpot, alone_e2e)
+    queued = np.where(stable, queued, behaviour.backlog / 2.0 / np.maximum(limit * r.replicas, 1e-9))
     # The end-to-end time of a static batch is that of its last request: the time the whole batch takes.
     e2e = np.where(offline, behaviour.offline, 1.0) * (alone_e2e + np.where(static, 2.0 * queued, queued))
     total = np.where(offline, batch, customers) * r.replicas
     total = np.where(by_rate & stable, np.where(by_rate, r.request_rate, 0.0) * e2e, total)
+    served = np.where(stable, total / e2e, np.minimum(limit, 1e9) * r.replicas)
+    # The floor's prompts wait for nobody, yet no server answers more of them than it can compute.
+    prompts = np.where(r.disagg, r.prefill_workers, r.replicas) / np.maximum(alone.each, 1e-12)
+    served = np.where(rates.perfect_overlap, np.minimum(served, prompts), served)
     return Steady(
-        ttft_s=first + prefill.total + wait + queued, tpot_s=tpot, e2e_s=e2e, request_s=total / e2e,
-        concurrency=total, batch=batch, stall_s=stall, queue_s=wait + queued, burst_s=burst,
-        prefill=prefill, decode=step, stable=stable,
+        ttft_s=first + prefill.total + wait + queued, tpot_s=tpot, e2e_s=e2e, request_s=served,
+        concurrency=np.where(stable, total, served * e2e), batch=batch, stall_s=stall, queue_s=wait + queued,
+        burst_s=burst, prefill=prefill, decode=step, stable=stable,
     )  # fmt: skip
+
+
+def _separate_decode(
+    r: Requests,
+    rates: Rates,
+    behaviour: Behaviour,
+    fabric: Fabric,
+    alone: StepTime,
+    step: StepTime,
+    batch: FloatArray,
+) -> StepTime:
+    """Return the decode steps where prefill has its own GPUs: requests in prefill are not in the batch.
+
+    Of a request's time the share osl x tpot / (first token + osl x tpot) is spent in the decode pool.
+    """
+    rows = np.flatnonzero(r.disagg)
+    if not len(rows):
+        return step
+    part, own, ways = r.take(rows), _take(rates, rows), _take(behaviour, rows)
+    prefill, inside = _take(alone, rows), _take(step, rows)
+    for _ in range(2):
+        tpot = inside.total / own.accepted
+        demand = _prompt_demand(part, prefill, tpot, batch[rows])
+        wait, opening, _ = _prompt_wait(part, ways, demand, tpot, batch[rows])
+        first = _first_token_s(part, ways, inside.total) + prefill.total + wait + opening
+        busy = batch[rows] * part.osl * tpot / (first + part.osl * tpot)
+        inside = decode_step(
+            part, decode_layout(part), own, _take(fabric, rows), np.maximum(busy, 1.0), _context(part)
+        )
+    return _put(step, rows, vars(inside))
+
+
+def _with_prefix(r: Requests, rates: Rates, fabric: Fabric, fresh: StepTime) -> StepTime:
+    """Return the prefill of prompts whose cached prefix lies in host memory: loaded, or computed again.
+
+    The engine does what is faster, so that a hit never costs more than a miss.
+    """
+    rows = np.flatnonzero(r.prefix_on_host & (r.prefix_cached_frac > 0.0))
+    if not len(rows):
+        return fresh
+    part, own = r.take(rows), _take(rates, rows)
+    whole = prefill_time(part, prefill_layout(part), own, _take(fabric, rows), part.isl)
+    load = prefix_load_s(part, own.host_bandwidth)
+    hit = _take(fresh, rows)
+    longest = np.where(own.perfect_overlap, np.maximum(hit.total, load), hit.total + load)
+    loaded = replace(hit, host=hit.host + load, total=longest)
+    better = loaded.total < whole.total
+    return _put(fresh, rows, {k: np.where(better, v, getattr(whole, k)) for k, v in vars(loaded).items()})
+
+
+def _put(times: StepTime, rows: NDArray[np.int64], parts: Mapping[str, FloatArray]) -> StepTime:
+    """Return the same times with some rows replaced."""
+    joined = {name: values.copy() for name, values in vars(times).items()}
+    for name, values in parts.items():
+        joined[name][rows] = values
+    return StepTime(**joined)
 
 
 def _together(
@@ -214,10 +326,7 @@ def _together(
     whole = prefill_time(
         part, prefill_layout(part), _take(rates, rows), _take(fabric, rows), fresh[rows], batch[rows]
     )
-    joined = {name: values.copy() for name, values in vars(alone).items()}
-    for name, values in vars(whole).items():
-        joined[name][rows] = values
-    return StepTime(**joined)
+    return _put(alone, rows, vars(whole))
 
 
 def _slot_wait(
@@ -231,7 +340,7 @@ def _slot_wait(
     steady = np.maximum(customers - batch, 0.0) / (batch / slot_s)
     once = np.maximum(customers / np.maximum(batch, 1.0) - 1.0, 0.0) / 2.0 * batch_s
     waiting = np.where(r.is_mode("static-batch"), once, steady)
-    return np.where(_by_rate(r) | r.is_mode("offline"), 0.0, waiting)
+    return np.where(sent_at_a_rate(r) | r.is_mode("offline"), 0.0, waiting)
 
 
 def _take(parts: Part, rows: NDArray[np.int64]) -> Part:

@@ -10,11 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .facts import BYTES_PER_KV, BYTES_PER_WEIGHT, PRECISIONS, FloatArray, IntArray
+from .facts import (
+    ARCHITECTURES,
+    BYTES_PER_KV,
+    BYTES_PER_MXFP4,
+    BYTES_PER_WEIGHT,
+    PRECISIONS,
+    FloatArray,
+    IntArray,
+)
 from .request import Requests
 
 _WEIGHT_BYTES = np.array([BYTES_PER_WEIGHT[p] for p in PRECISIONS])
+_SURE = 1.0 - 1e-12
+_POINTS, _WEIGHTS = (half / 2.0 for half in np.polynomial.legendre.leggauss(6))
+_POINTS = _POINTS + 0.5  # of Gauss-Legendre quadrature over [0, 1]
 _KV_BYTES = np.array([BYTES_PER_KV[p] for p in PRECISIONS])
 
 
@@ -61,7 +73,9 @@ def weight_bytes_each(r: Requests) -> FloatArray:
     """
     native = _WEIGHT_BYTES[r.model.native_precision.astype(np.int64)]
     each: FloatArray = np.minimum(_WEIGHT_BYTES[r.weight_precision], native)
-    return each
+    # MXFP4, one scale byte per 32 values, where the model is published so or the GPU multiplies it (CDNA 4).
+    mx = (r.model.native_mxfp4 > 0) | (r.gpu.architecture == ARCHITECTURES.index("cdna4"))
+    return np.where(mx & (each == BYTES_PER_WEIGHT["fp4"]), BYTES_PER_MXFP4, each)
 
 
 def attention_bytes_each(r: Requests) -> FloatArray:
@@ -74,18 +88,37 @@ def attention_bytes_each(r: Requests) -> FloatArray:
     return np.where(four_bit, np.where(r.model.attention_bf16 > 0, 2.0, 1.0), each)
 
 
-def distinct_experts(n_experts: FloatArray, per_token: FloatArray, tokens: FloatArray) -> FloatArray:
+def distinct_experts(
+    n_experts: FloatArray,
+    per_token: FloatArray,
+    tokens: FloatArray,
+    skew: FloatArray | float = 0.0,
+    first: FloatArray | float = 0.0,
+) -> FloatArray:
     """Return the expected number of distinct experts that `tokens` tokens touch in one layer.
 
-    E x (1 - (1 - k/E)^tokens) for uniform routing; 8 of 256 with 32 tokens touch 163 (0.64 of all).
+    E x (1 - (1 - k/E)^tokens) for uniform routing; 8 of 256 with 32 tokens touch 163 (0.64 of all). With
+    `skew` s in [0, 1) the expert at share u of the ranking is chosen (1 - s) u^-s times as often as the mean
+    (Zipf's law): fewer are touched. `first` counts only the experts after that share of the ranking.
 
     >>> round(float(distinct_experts(np.array([256.0]), np.array([8.0]), np.array([32.0]))[0]), 1)
     163.3
+    >>> round(float(distinct_experts(np.array([256.0]), np.array([8.0]), np.array([32.0]), 0.5)[0]), 1)
+    143.7
     """
     share = np.where(n_experts > 0, per_token / np.maximum(n_experts, 1.0), 0.0)
-    log_miss = np.log1p(-np.minimum(share, 1.0 - 1e-12))
-    touched: FloatArray = n_experts * -np.expm1(np.maximum(tokens, 0.0) * log_miss)
-    return touched
+    tokens = np.maximum(tokens, 0.0)
+    rest = 1.0 - np.asarray(first, dtype=np.float64)
+    if not np.any(np.asarray(skew) > 0.0):
+        touched = -np.expm1(tokens * np.log1p(-np.minimum(share, _SURE)))
+        return np.asarray(n_experts * rest * touched)
+    total = np.zeros(np.broadcast_shapes(share.shape, np.shape(skew)))
+    for point, weight in zip(_POINTS, _WEIGHTS, strict=True):
+        # A squared grid is dense where the ranking is steep: u = first + rest x point^2.
+        popularity = (1.0 - skew) * (first + rest * point**2) ** -np.asarray(skew)
+        log_miss = np.log1p(-np.minimum(share * popularity, _SURE))
+        total = total - 2.0 * point * weight * np.expm1(tokens * log_miss)
+    return np.asarray(n_experts * rest * total)
 
 
 def kv_share(r: Requests, layout: Layout) -> FloatArray:
@@ -93,7 +126,7 @@ def kv_share(r: Requests, layout: Layout) -> FloatArray:
 
     KV heads split over the tensor-parallel group until each GPU has one; beyond that they are copied.
     """
-    share: FloatArray = 1.0 / np.minimum(layout.attention_tp, r.model.n_kv_heads)
+    share: FloatArray = np.ceil(r.model.n_kv_heads / layout.attention_tp) / r.model.n_kv_heads
     return share
 
 
@@ -137,17 +170,35 @@ def _linear_params_active(r: Requests) -> FloatArray:
     return m.dense_params + m.shared_params + m.moe_layers * m.experts_per_token * m.expert_params
 
 
-def step_weight_bytes(r: Requests, layout: Layout, tokens: FloatArray) -> FloatArray:
-    """Return the weight bytes [B] that each GPU reads for one pass of `tokens` tokens: each weight once."""
+def step_weight_bytes(
+    r: Requests,
+    layout: Layout,
+    tokens: FloatArray,
+    skew: FloatArray | float = 0.0,
+    least: NDArray[np.bool_] | bool = False,
+) -> FloatArray:
+    """Return the weight bytes [B] that each GPU reads for one pass of `tokens` tokens: each weight once.
+
+    The LM head is kept in 16 bits; with `least`, as a floor must allow, in the weights' own precision.
+    """
+    head_bytes = np.where(least, weight_bytes_each(r), 2.0)
     m = r.model
-    touched = distinct_experts(m.n_experts, m.experts_per_token, tokens) * m.expert_params * m.moe_layers
+    touched = (
+        distinct_experts(m.n_experts, m.experts_per_token, tokens, skew) * m.expert_params * m.moe_layers
+    )
     feed_forward = (m.dense_params + m.shared_params + touched) / layout.tp * weight_bytes_each(r)
     attention = m.attention_params / layout.attention_tp * attention_bytes_each(r)
-    return feed_forward + attention + 2.0 * m.head_params / layout.tp
+    return feed_forward + attention + head_bytes * m.head_params / layout.tp
 
 
 def step_work(
-    r: Requests, layout: Layout, tokens: FloatArray, sequences: FloatArray, context: FloatArray
+    r: Requests,
+    layout: Layout,
+    tokens: FloatArray,
+    sequences: FloatArray,
+    context: FloatArray,
+    skew: FloatArray | float = 0.0,
+    least: NDArray[np.bool_] | bool = False,
 ) -> Work:
     """Return the work of one decode step over `tokens` new tokens of `sequences` sequences per replica.
 
@@ -158,12 +209,14 @@ def step_work(
     m = r.model
     own = np.maximum(sequences / layout.dp, 1.0)
     drafts = tokens / sequences
-    pairs = m.full_layers * np.minimum(context, m.sparse_topk)
+    hot = np.minimum(context, r.kv_hot_tokens)
+    read = hot + (context - hot) / r.kv_reread_every
+    pairs = m.full_layers * np.minimum(read, m.sparse_topk)
     pairs = pairs + m.sliding_layers * np.minimum(context, m.window)
     shared = tokens * (_linear_params_active(r) + m.head_params) / layout.tp
     return Work(
-        weight_bytes=step_weight_bytes(r, layout, tokens),
-        kv_bytes=own * kv_bytes_read(r, context) * kv_share(r, layout),
+        weight_bytes=step_weight_bytes(r, layout, tokens, skew, least),
+        kv_bytes=own * kv_bytes_read(r, np.minimum(context, r.kv_hot_tokens)) * kv_share(r, layout),
         linear_flops=2.0 * (shared + own * drafts * m.attention_params / layout.attention_tp),
         attention_flops=2.0 * own * drafts * pairs * m.n_heads * m.decode_width / layout.attention_tp,
     )
@@ -183,7 +236,13 @@ def causal_pairs(tokens: FloatArray, cached: FloatArray, limit: FloatArray) -> F
 
 
 def prefill_work(
-    r: Requests, layout: Layout, tokens: FloatArray, cached: FloatArray, prompts: FloatArray
+    r: Requests,
+    layout: Layout,
+    tokens: FloatArray,
+    cached: FloatArray,
+    prompts: FloatArray,
+    skew: FloatArray | float = 0.0,
+    least: NDArray[np.bool_] | bool = False,
 ) -> Work:
     """Return the work of prefilling `prompts` prompts per replica of `tokens` tokens after `cached` ones.
 
@@ -197,7 +256,7 @@ def prefill_work(
     shared = prompts * _linear_params_active(r) / layout.tp
     linear = 2.0 * tokens * (shared + own * m.attention_params / layout.attention_tp)
     return Work(
-        weight_bytes=step_weight_bytes(r, layout, tokens * prompts),
+        weight_bytes=step_weight_bytes(r, layout, tokens * prompts, skew, least),
         kv_bytes=own * kv_bytes_stored(r, cached + tokens) * kv_share(r, layout),
         linear_flops=linear + 2.0 * prompts * m.head_params / layout.tp,
         attention_flops=own * 2.0 * pairs * m.n_heads * m.score_width / layout.attention_tp,

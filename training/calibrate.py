@@ -97,10 +97,11 @@ def calibrate(table: pd.DataFrame, *, seed: int = 0, max_evaluations: int = 12) 
     jacobian = np.asarray(result.jac.todense())
     spread = float(np.median(np.abs(result.fun[: 3 * len(r)][result.fun[: 3 * len(r)] != 0.0]))) * 1.48
     errors = spread * np.sqrt(np.maximum(np.diag(np.linalg.pinv(jacobian.T @ jacobian)), 0.0))
+    moved = (np.abs(jacobian[: 3 * len(r)]).reshape(3, len(r), -1) > 0.0).any(axis=0)
     fitted = _with_values(entries, result.x).entries
     return Coefficients(
         entries={
-            name: replace(c, standard_error=float(errors[i] * c.value), rows=int(touches[:, i].sum()))
+            name: replace(c, standard_error=float(errors[i] * c.value), rows=int(moved[:, i].sum()))
             for i, (name, c) in enumerate(fitted.items())
         }
     )

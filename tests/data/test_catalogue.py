@@ -195,7 +195,7 @@ def test_a_model_is_coherent(spec: ModelSpec) -> None:
     assert spec.experts_per_token <= spec.n_experts
     assert (spec.n_sliding_layers > 0) <= (spec.sliding_window > 0)
     assert (spec.n_linear_attention_layers > 0) == (spec.linear_state_values > 0)
-    assert spec.native_weight_precision in ("bf16", "fp8", "fp4", "int8", "int4")
+    assert spec.native_weight_precision in ("bf16", "fp8", "fp4", "mxfp4", "int8", "int4")
 
 
 def test_models_of_one_shape_share_their_shape_key() -> None:

@@ -199,7 +199,7 @@ def test_disaggregation_splits_the_gpus_in_half_unless_told() -> None:
         ({"mode": "batch"}, ["mode = 'batch'", "one of static-batch"]),
         ({"spec_decode": "magic"}, ["spec_decode = 'magic'", "one of none, mtp"]),
         ({"mode": "open-loop", "concurrency": None}, ["open-loop needs request_rate"]),
-        ({"prefix_cached_frac": 1.5}, ["prefix_cached_frac = 1.5", "up to 1"]),
+        ({"prefix_cached_frac": 1.5}, ["prefix_cached_frac = 1.5", "from 0 to 1"]),
         ({"date": "soon"}, ["date = 'soon'", "YYYY-MM"]),
         ({"date": "2026-13"}, ["date = '2026-13'", "YYYY-MM"]),
         ({"isl": 600_000}, ["isl + osl = 600512", "the model's limit is 131072"]),

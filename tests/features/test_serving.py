@@ -132,7 +132,8 @@ def test_offline_fills_memory_and_scheduler() -> None:
 def test_an_idle_open_loop_server_answers_as_if_alone() -> None:
     e, alone = solve("open-loop", request_rate=0.01), solve(concurrency=1)
     assert e.stable[0]
-    assert e.ttft_s[0] == pytest.approx(alone.ttft_s[0], rel=1e-6)
+    half_a_step = 0.5 * alone.tpot_s[0]  # a prompt that is sent finds the engine anywhere in a step
+    assert e.ttft_s[0] == pytest.approx(alone.ttft_s[0] - half_a_step, rel=1e-3)
     assert e.request_s[0] == 0.01
     assert e.concurrency[0] == pytest.approx(0.01 * e.e2e_s[0], rel=1e-9)
 
@@ -163,16 +164,16 @@ def test_separate_pools_never_stall_decoding() -> None:
 def test_more_prefill_workers_shorten_the_queue() -> None:
     few, many = pools(concurrency=64), pools(concurrency=64, num_gpus=8, prefill_gpus=6)
     assert many.terms["ttft_queue"][0] < few.terms["ttft_queue"][0]
-    assert many.tpot_s[0] == few.tpot_s[0]
+    assert many.tpot_s[0] > few.tpot_s[0]  # who waits less for the first token decodes with more others
 
 
 def test_the_cache_travels_between_pools_over_the_links_or_the_network() -> None:
-    """1000 tokens x 131,072 bytes over 450 GB/s inside the box, over 50 GB/s between boxes."""
+    """1000 tokens x 65,536 bytes (8-bit) over 450 GB/s inside the box, over 50 GB/s between boxes."""
     inside, apart = (
         floor(ask(disagg=1, num_gpus=8, concurrency=1)),
         floor(ask(disagg=1, num_gpus=16, concurrency=1)),
     )
-    size = 1000 * 131_072
+    size = 1000 * 65_536
     assert apart.ttft_s[0] - inside.ttft_s[0] == pytest.approx(size / 50e9 - size / 450e9, rel=1e-6)
 
 

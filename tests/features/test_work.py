@@ -122,7 +122,7 @@ def test_four_bit_weights_carry_scales_and_leave_the_embeddings_in_16_bits() -> 
 
 
 def test_a_model_published_in_four_bits_is_never_stored_wider() -> None:
-    assert weight_bytes_each(ask("gpt-oss-120b", gpu="h100", weight_precision="bf16"))[0] == 0.5625
+    assert weight_bytes_each(ask("gpt-oss-120b", gpu="h100", weight_precision="bf16"))[0] == 0.53125
     assert attention_bytes_each(ask("gpt-oss-120b", gpu="h100", weight_precision="bf16"))[0] == 2.0
 
 

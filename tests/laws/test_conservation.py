@@ -28,11 +28,14 @@ def table(rows: list[dict[str, Any]]) -> Requests:
 def test_littles_law_ties_throughput_to_time_in_every_mode(
     coefficients: Coefficients, rows: list[dict[str, Any]]
 ) -> None:
+    """The floor's prompts wait for nobody: where they would have to, it serves fewer than its times say."""
     r = table(rows)
-    for e in (floor(r), baseline(r, coefficients)):
+    for e, exact in ((floor(r), False), (baseline(r, coefficients), True)):
         known = e.feasible
         in_flight, rate = e.concurrency[known], e.request_s[known]
-        np.testing.assert_allclose(rate * e.e2e_s[known], in_flight, rtol=1e-9)
+        assert np.all(rate * e.e2e_s[known] <= in_flight * (1 + 1e-9))
+        if exact:
+            np.testing.assert_allclose(rate * e.e2e_s[known], in_flight, rtol=1e-9)
         np.testing.assert_allclose(e.output_tok_s[known], rate * r.osl[known], rtol=1e-12)
         np.testing.assert_allclose(e.total_tok_s[known], rate * (r.isl + r.osl)[known], rtol=1e-12)
 

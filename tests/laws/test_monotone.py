@@ -60,7 +60,10 @@ def test_more_hardware_is_never_slower(
     r = ask(question)
     quick = faster(r, names, factor)
     before, after = baseline(r, coefficients), baseline(quick, coefficients)
-    assert no_slower(after.tpot_s, before.tpot_s)
+    # In a closed loop time moves between the wait for the first token and the stops of later ones: the whole
+    # counts, and the token of who is alone.
+    alone = r.is_mode("static-batch") | (r.concurrency == 1)
+    assert no_slower(after.tpot_s[alone], before.tpot_s[alone])
     # Within a hundredth: a closed loop that decodes faster queues longer, by at most what it gained.
     assert no_slower(after.e2e_s, before.e2e_s * 1.01)
     low, lower = floor(r), floor(quick)
@@ -82,16 +85,14 @@ def test_the_baseline_never_beats_the_floor(coefficients: Coefficients, question
 def test_throughput_never_falls_with_concurrency_up_to_the_memory_limit(
     coefficients: Coefficients, question: dict[str, Any]
 ) -> None:
-    """Where prompts, not tokens, take the time, waits behind prompts count twice: there it may sag."""
+    """Of the baseline within 2 %: its queue is an approximation."""
     r = ask(question, concurrency=[2.0**k for k in range(11)])
     fits = r.concurrency <= memory_fit(r).max_batch * r.replicas
     r = r.take(fits & (r.concurrency >= r.replicas * r.dp))
     base = baseline(r, coefficients)
     assert rising(floor(r).output_tok_s)
     if len(r) and np.isfinite(base.tpot_s[0]):
-        decodes = r.osl[0] * base.tpot_s[0] > base.ttft_s[0]
-        best = np.maximum.accumulate(base.output_tok_s)
-        assert rising(base.output_tok_s) if decodes else np.all(base.output_tok_s >= 0.6 * best)
+        assert rising(base.output_tok_s, slack=0.02)
 
 
 @given(question=questions(modes=("closed-loop", "static-batch")))

@@ -1,0 +1,80 @@
+"""Percentiles of TTFT and TPOT over the requests of one run, from the queues behind their means.
+
+First token, at a request rate: the M/D/1 wait has an exponential tail, P(wait > t) = busy x exp(-t x busy /
+mean wait) (Kleinrock 1975, heavy traffic). It exists below the stability limit `busy < 1` alone. First token,
+at a fixed number in flight: the wait is exponential, and of a run's requests, sent in about ten waves, the
+first wave arrives at once and waits evenly between nothing and the whole burst.
+Token: a request of osl tokens is stopped by a Poisson number of others' prefills, each of the same length, so
+its mean time per token spreads by sqrt(stall x prefill / osl). A single gap between two tokens is a step, or
+a step and one prefill where that step carries one.
+What lengths and machines add is a log-normal factor (`SPREAD`), fitted to measured 90th and 99th percentiles.
+"""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import numpy as np
+
+from .baseline import Estimate
+from .facts import FloatArray
+from .request import Requests
+from .serving import PASS_TOKENS, WAVES, sent_at_a_rate
+
+PERCENTILES = (50, 90, 99)
+# Standard deviation of the logarithm [-] of TTFT and TPOT beside the queues' own spread.
+SPREAD = {"ttft": 0.10, "tpot": 0.03}
+
+
+def _demand(base: Estimate) -> FloatArray:
+    """Return what one prompt costs the prefill stage [s]."""
+    demand: FloatArray = base.burst_s / np.maximum(base.batch - 1.0, 1e-9)
+    return np.where(base.batch > 1.0, demand, 0.0)
+
+
+def _normal(share: float) -> float:
+    return NormalDist().inv_cdf(share)
+
+
+def _wait(r: Requests, base: Estimate, share: float) -> FloatArray:
+    """Return the wait for the first token that `share` of the requests do not exceed [s]."""
+    mean = base.terms["ttft_queue"]
+    rate = np.where(sent_at_a_rate(r), r.request_rate, 0.0) / r.replicas
+    busy = np.clip(rate * _demand(base), 1e-6, 0.98)
+    poisson = mean / busy * np.maximum(np.log(busy / (1.0 - share)), 0.0)
+    closed = -np.log(1.0 - share) * mean
+    late = 1.0 - (1.0 - share) * WAVES
+    closed = np.maximum(closed, max(late, 0.0) * base.burst_s)
+    # Above the stability limit the backlog grows evenly while requests are sent.
+    swamped = np.where(base.stable, poisson, 2.0 * share * mean)
+    return np.where(sent_at_a_rate(r), swamped, closed)
+
+
+def ttft_ratio(r: Requests, base: Estimate, percentile: float) -> FloatArray:
+    """Return the `percentile` of TTFT over its median [-], shape (n,); 1 for a static batch."""
+    share = percentile / 100.0
+    own = np.maximum(base.ttft_s - base.terms["ttft_queue"], 1e-9)
+    ratio = (own + _wait(r, base, share)) / (own + _wait(r, base, 0.5))
+    spread = np.exp(SPREAD["ttft"] * _normal(share))
+    return np.where(r.is_mode("static-batch"), 1.0, ratio * spread)
+
+
+def tpot_ratio(r: Requests, base: Estimate, percentile: float) -> FloatArray:
+    """Return the `percentile` of requests' mean time per token over its median [-], shape (n,)."""
+    stops = np.sqrt(base.terms["queue"] * _demand(base) / np.maximum(r.osl, 1.0))
+    score = _normal(percentile / 100.0)
+    ratio = (1.0 + score * stops / np.maximum(base.tpot_s, 1e-9)) * np.exp(SPREAD["tpot"] * score)
+    return np.where(r.is_mode("static-batch"), 1.0, ratio)
+
+
+def itl_ratio(r: Requests, base: Estimate, percentile: float) -> FloatArray:
+    """Return the `percentile` of single gaps between tokens over the mean time per token [-], shape (n,).
+
+    A step carries a prefill, or a pass's worth of a long one, with probability 1 - exp(-passes per step).
+    """
+    demand = np.maximum(_demand(base) * np.minimum(1.0, PASS_TOKENS / r.isl), 1e-9)
+    stall = base.terms["queue"]
+    step = np.maximum(base.tpot_s - stall, 1e-9)
+    stopped = -np.expm1(-stall / demand)
+    gap = np.where(stopped > 1.0 - percentile / 100.0, step + demand, step)
+    return np.asarray(gap / base.tpot_s * np.exp(SPREAD["tpot"] * _normal(percentile / 100.0)))
