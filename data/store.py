@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from .errors import BadStore, UnknownName
 from .groups import config_group, digest
 
 if TYPE_CHECKING:
-    from .importer.checks import Floor
+    from .importer.checks import Audit
 
 STORE_VARIABLE = "ROOFCAST_STORE"
 TABLE_FILE = "benchmarks.parquet"
@@ -33,13 +33,16 @@ _LOCK_SECONDS = 10.0
 class AppendReport:
     """What became of the rows of one `append`: added + duplicates + rejected is their number.
 
-    `reasons` holds (line, reason) of the rejected rows, line 1 being the first row given.
+    `reasons` holds (line, reason) of the rejected rows, line 1 being the first row given unless lines were;
+    `reason_of` the same by position from 0, `duplicate_of` the row_id that a duplicate shares.
     """
 
     added: int
     duplicates: int
     rejected: int
     reasons: tuple[tuple[int, str], ...] = ()
+    reason_of: Mapping[int, str] = field(default_factory=dict)
+    duplicate_of: Mapping[int, str] = field(default_factory=dict)
 
 
 class BenchmarkStore:
@@ -99,11 +102,20 @@ class BenchmarkStore:
             )
         return _read(self.quarantine_path)[QUARANTINE_COLUMNS]
 
-    def append(self, rows: pd.DataFrame, file: str = "rows", floor: Floor | None = None) -> AppendReport:
+    def append(
+        self,
+        rows: pd.DataFrame,
+        file: str = "rows",
+        audit: Audit | None = None,
+        *,
+        rejected: Mapping[int, str] | None = None,
+        lines: Sequence[int] | None = None,
+    ) -> AppendReport:
         """Add the rows that are valid and new; put the invalid ones into the quarantine with their reasons.
 
         A row without row_id gets one from its content; a row whose id is stored already counts as a
-        duplicate. `floor` (see importer.checks) names the physical limits. Either all valid rows are added
+        duplicate. `audit` (see importer.checks) refuses what physics forbids; `rejected` (reason by position)
+        is what the caller refuses, `lines` are the rows' lines in the file. Either all valid rows are added
         or, on a crash, none, and no stored row is lost. Raises BadRows for columns the table does not know,
         BadStore where the store cannot be read or written.
         """
@@ -112,29 +124,34 @@ class BenchmarkStore:
                 f"the shipped table is read-only: BenchmarkStore.create(path) or set {STORE_VARIABLE}"
             )
         given = _identified(schema.complete(rows))
+        places = lines or range(1, len(given) + 1)
         with self._locked():
             stored = self.load()
-            reasons = _reasons(given, floor)
+            reasons = sorted({**dict(_reasons(given, audit)), **(rejected or {})}.items())
             good = given.drop(index=[position for position, _ in reasons])
             new = good[~good["row_id"].isin(stored["row_id"])].drop_duplicates("row_id")
             if reasons:
-                self._reject(given, reasons, file)
+                self._reject(given, reasons, file, places)
             if len(new):
                 write_table(pd.concat([stored, schema.typed(new)], ignore_index=True), self.path)
         return AppendReport(
             added=len(new),
             duplicates=len(good) - len(new),
             rejected=len(reasons),
-            reasons=tuple((position + 1, reason) for position, reason in reasons),
+            reasons=tuple((places[position], reason) for position, reason in reasons),
+            reason_of=dict(reasons),
+            duplicate_of={int(i): str(good.at[i, "row_id"]) for i in good.index.difference(new.index)},
         )
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of the content: independent of the order of rows and columns."""
         return fingerprint(self.load())
 
-    def _reject(self, given: pd.DataFrame, reasons: list[tuple[int, str]], file: str) -> None:
+    def _reject(
+        self, given: pd.DataFrame, reasons: list[tuple[int, str]], file: str, lines: Sequence[int]
+    ) -> None:
         bad = given.loc[[position for position, _ in reasons], ["row_id", "source", "source_ref"]].astype(str)
-        bad["file"], bad["line"] = file, [position + 1 for position, _ in reasons]
+        bad["file"], bad["line"] = file, [lines[position] for position, _ in reasons]
         bad["reason"] = [reason for _, reason in reasons]
         both = pd.concat([self.quarantine(), bad[QUARANTINE_COLUMNS]], ignore_index=True)
         write_table(both.drop_duplicates(["file", "line", "row_id", "reason"]), self.quarantine_path)
@@ -191,7 +208,7 @@ def _catalogue_name(find: object, name: object) -> str:
         return ""
 
 
-def _reasons(rows: pd.DataFrame, floor: Floor | None) -> list[tuple[int, str]]:
+def _reasons(rows: pd.DataFrame, audit: Audit | None) -> list[tuple[int, str]]:
     """The schema's faults, names the catalogue does not know, and what is faster than physics allows."""
     from .importer import checks
 
@@ -208,7 +225,7 @@ def _reasons(rows: pd.DataFrame, floor: Floor | None) -> list[tuple[int, str]]:
     sound = (
         schema.typed(rows.drop(index=list(found))).set_axis(rows.index.drop(list(found))).assign(reject="")
     )
-    checks.physics(sound, floor or checks.simple_floor)
+    checks.physics(sound, audit or checks.simple_audit)
     found.update(
         (i, reason) for i, reason in zip(sound.index.tolist(), sound["reject"], strict=True) if reason
     )

@@ -21,13 +21,13 @@ class Import:
     account: pd.DataFrame
 
 
-def run(folder: Path, floor: checks.Floor | None = None) -> Import:
+def run(folder: Path, audit: checks.Audit = checks.simple_audit) -> Import:
     """Build everything from the CSV files in `folder`.
 
-    `floor` gives floor_tpot_ms, floor_ttft_ms and ceiling_output_tok_s for a frame of aligned rows; without
-    it the simple bound of `checks` applies. Raises BadRows where a file cannot be read.
+    `audit` says of a frame of aligned rows why each is faster than physics allows ("" where it is not): the
+    simple bound of `checks`, or the physics of a later room. Raises BadRows where a file cannot be read.
     """
-    rows = checked(folder, floor or checks.simple_floor)
+    rows = checked(folder, audit)
     good = rows[rows["reject"] == ""].copy()
     good["config_group"] = config_group(good)
     good = dedupe.fold(good)
@@ -47,7 +47,7 @@ def run(folder: Path, floor: checks.Floor | None = None) -> Import:
     )
 
 
-def checked(folder: Path, floor: checks.Floor) -> pd.DataFrame:
+def checked(folder: Path, audit: checks.Audit = checks.simple_audit) -> pd.DataFrame:
     """Return all rows aligned and checked, `reject` saying why not; before copies are folded."""
     rows = families.apply_rules(raw.read(folder))
     names.resolve(rows)
@@ -60,7 +60,7 @@ def checked(folder: Path, floor: checks.Floor) -> pd.DataFrame:
     checks.ranges(rows)
     checks.little(rows)
     checks.memory(rows)
-    checks.physics(rows, floor)
+    checks.physics(rows, audit)
     return rows
 
 

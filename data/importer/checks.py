@@ -10,8 +10,8 @@ import pandas as pd
 from .. import catalogue
 from .raw import say
 
-# floor_tpot_ms, floor_ttft_ms [ms] and ceiling_output_tok_s [tokens/s] for each row, NaN where unknown.
-Floor = Callable[[pd.DataFrame], pd.DataFrame]
+# Why each row is faster than physics allows, "" where it is not.
+Audit = Callable[[pd.DataFrame], "pd.Series[str]"]
 
 # A measurement may lie this much beyond a floor before it is impossible: clocks and lengths are rounded.
 TOLERANCE = 0.95
@@ -69,7 +69,7 @@ def little(rows: pd.DataFrame) -> None:
 
 
 def simple_floor(rows: pd.DataFrame) -> pd.DataFrame:
-    """A lower bound that needs no model of serving; a stand-in until the physics of `features` is passed.
+    """A lower bound that needs no model of serving: floor_tpot_ms, floor_ttft_ms, ceiling_output_tok_s.
 
     TPOT: active weights (embedding and head left out) read once per step by the tp GPUs of one instance,
     shared by up to 8 accepted tokens with speculation. TTFT: 2 FLOP per active parameter and uncached prompt
@@ -140,13 +140,26 @@ def _kv_values(model: str) -> float:
     return layers * (latent if spec.mla_kv_rank else 2 * spec.n_kv_heads * spec.head_dim)
 
 
-def physics(rows: pd.DataFrame, floor: Floor) -> None:
-    """Reject what is faster than the floor; not by the TTFT of data sets, whose median prompt is no mean."""
-    bound = floor(rows)
+def simple_audit(rows: pd.DataFrame) -> pd.Series[str]:
+    """Return what passes `simple_floor`; not by the TTFT of data sets, whose median prompt is no mean.
+
+    What applies where nothing better is passed in, such as `roofcast.predictor.audit.impossible`.
+    """
+    bound = simple_floor(rows)
     fast = rows["tpot_ms"] < TOLERANCE * bound["floor_tpot_ms"]
-    say(rows, fast & (rows["reject"] == ""), reject="TPOT below the physical floor")
-    even = rows["length_kind"] != "dataset"
-    early = even & (rows["ttft_ms"] < TOLERANCE * bound["floor_ttft_ms"])
-    say(rows, early & (rows["reject"] == ""), reject="TTFT below the physical floor")
+    early = (rows["length_kind"] != "dataset") & (rows["ttft_ms"] < TOLERANCE * bound["floor_ttft_ms"])
     much = rows["output_tok_s"] > bound["ceiling_output_tok_s"] / TOLERANCE
-    say(rows, much & (rows["reject"] == ""), reject="throughput above the physical ceiling")
+    reasons = pd.Series("", index=rows.index)
+    reasons[much] = "throughput above the physical ceiling"
+    reasons[early] = "TTFT below the physical floor"
+    reasons[fast] = "TPOT below the physical floor"
+    return reasons
+
+
+def physics(rows: pd.DataFrame, audit: Audit) -> None:
+    """Reject what is faster than physics allows, by the audit's reason, among the rows not rejected yet."""
+    good = rows[rows["reject"] == ""]
+    if good.empty:
+        return
+    reasons = audit(good)
+    rows["reject"] = reasons.reindex(rows.index, fill_value="").where(rows["reject"] == "", rows["reject"])

@@ -89,13 +89,16 @@ def _resolve_precision(rows: pd.DataFrame) -> None:
     rows["weight_precision"] = settled
 
 
+def stated_precision(model_raw: str) -> str:
+    """Return the precision that a checkpoint's name states, "" where it states none."""
+    return next((precision for precision, pattern in _QUANTISED_NAME if pattern.search(model_raw)), "")
+
+
 def _inferred_precision(model_raw: str, model: str) -> str:
-    for precision, pattern in _QUANTISED_NAME:
-        if pattern.search(model_raw):
-            return precision
     spec = catalogue.models().get(model)
     native = spec.native_weight_precision if spec else "bf16"
-    return {"mxfp4": "fp4", "nvfp4": "fp4", "fp16": "bf16"}.get(native, native) or "bf16"
+    native = {"mxfp4": "fp4", "nvfp4": "fp4", "fp16": "bf16"}.get(native, native) or "bf16"
+    return stated_precision(model_raw) or native
 
 
 def whole_date(text: str) -> str:

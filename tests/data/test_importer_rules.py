@@ -155,7 +155,7 @@ def test_nothing_is_faster_than_reading_the_active_weights() -> None:
     # 8.03 G parameters less 1.05 G of embedding and head, 2 bytes each, over 3.35 TB/s: 4.17 ms.
     assert floor["floor_tpot_ms"] == pytest.approx(4.17, rel=0.01)
     rows = draft({**base, "tpot_ms": 3.9}, {**base, "tpot_ms": 5.0})
-    checks.physics(rows, checks.simple_floor)
+    checks.physics(rows, checks.simple_audit)
     assert rows["reject"].tolist() == ["TPOT below the physical floor", ""]
 
 

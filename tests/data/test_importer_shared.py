@@ -77,12 +77,12 @@ def test_closed_loops_obey_little_s_law(result: build.Import) -> None:
     assert ratio[runs.reindex(ratio.index)].median() == pytest.approx(1.03, abs=0.02)
 
 
-def test_a_stricter_floor_passed_in_is_obeyed(collected: Path) -> None:
-    def floor(rows: pd.DataFrame) -> pd.DataFrame:
-        return checks.simple_floor(rows) * [10.0, 1.0, 1.0]
+def test_a_stricter_audit_passed_in_is_obeyed(collected: Path) -> None:
+    def audit(rows: pd.DataFrame) -> pd.Series:
+        return pd.Series("too fast", index=rows.index).where(rows["tpot_ms"] < 10.0, "")
 
-    rows = build.checked(collected, floor)
-    assert (rows["reject"] == "TPOT below the physical floor").sum() > 1000
+    rows = build.checked(collected, audit)
+    assert (rows["reject"] == "too fast").sum() > 1000
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:

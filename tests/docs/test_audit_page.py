@@ -1,0 +1,81 @@
+"""The tables of docs/audit.md are what the audit says; `--regenerate` rewrites them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from roofcast.data.store import BenchmarkStore
+from roofcast.predictor import Predictor
+from roofcast.predictor.audit import MARGIN, OUTSIDE, audit, audit_frame
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "audit.md"
+SETUP = {"model": "qwen2.5-72b", "gpu": "b200-sxm", "weight_precision": "fp4", "kv_precision": "fp8"}
+SETUP |= {"engine": "trtllm"}
+STREAM, LONG = {"concurrency": 1}, {"concurrency": 8, "isl": 32768, "mode": "static-batch"}
+PROJECTIONS = [
+    ("one stream, tok/s", STREAM, "tok_s_per_user", {1: 280, 4: 450, 8: 620}),
+    ("batch 32, tok/s", {"concurrency": 32}, "output_tok_s", {4: 9500, 8: 14000}),
+    ("batch 128, tok/s", {"concurrency": 128}, "output_tok_s", {4: 22000, 8: 32000}),
+    ("first token of 2k alone, ms", {**STREAM, "isl": 2048}, "ttft_ms", {4: 15, 8: 12}),
+    ("first token of 8 x 32k, ms", LONG, "ttft_ms", {4: 280, 8: 180}),
+]
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def projections(predictor: Predictor) -> str:
+    rows = []
+    for words, load, figure, claims in PROJECTIONS:
+        for tp, value in claims.items():
+            (f,) = audit(predictor, **SETUP, **load, tp=tp, num_gpus=tp, **{figure: value})
+            interval = f"{_number(f.predicted)} ({_number(f.predicted_lo)} to {_number(f.predicted_hi)})"
+            rows.append(
+                [words, str(tp), f"{value:,}", _number(f.bound), interval, f"{f.ratio:.2f}", f.verdict]
+            )
+    heads = ["", "TP", "projected", "floor", "roofcast (90 %)", "times the floor's time", "verdict"]
+    return _table(heads, rows)
+
+
+def thresholds(predictor: Predictor) -> str:
+    found = audit_frame(predictor, BenchmarkStore().load())
+    frame = pd.DataFrame(
+        {
+            "figure": [f.figure for f in found],
+            "verdict": [f.verdict for f in found],
+            "ratio": [f.ratio for f in found],
+            "outside": [max(f.predicted_lo / f.claimed, f.claimed / f.predicted_hi) for f in found],
+        }
+    )
+    rows = []
+    for figure in MARGIN:
+        part = frame[frame["figure"] == figure]
+        counts = [int((part["verdict"] == v).sum()) for v in ("impossible", "suspicious")]
+        nearer, outside = np.nanquantile(part["ratio"], 0.01), np.nanquantile(part["outside"], 0.99)
+        shown = [f"{nearer:.2f}", f"{MARGIN[figure]:g}", f"{outside:.2f}", f"{OUTSIDE[figure]:g}"]
+        rows.append([f"`{figure}`", f"{len(part):,}", *map(str, counts), *shown])
+    heads = ["figure", "rows", "impossible", "suspicious", "nearer", "in use", "outside", "in use"]
+    return _table(heads, rows)
+
+
+def test_the_page_shows_the_audit_of_projections_and_table(regenerate: bool) -> None:
+    predictor = Predictor.load()
+    text = PAGE.read_text(encoding="utf-8")
+    wanted = text
+    for name, block in (("projections", projections(predictor)), ("thresholds", thresholds(predictor))):
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+        wanted = re.sub(pattern, lambda m, block=block: f"{m[1]}\n{block}\n{m[2]}", wanted, flags=re.DOTALL)
+    if regenerate:
+        PAGE.write_text(wanted, encoding="utf-8")
+    else:
+        assert text == wanted
