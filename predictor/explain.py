@@ -1,110 +1,312 @@
-"""What an answer says in words: why a request is infeasible, where its time goes, how it was understood."""
+"""Why an answer is what it is: the correction in plain words, like measurements, what would move it, and two
+configurations term by term.
+
+    answer = baseline x exp(weight x correction)
+
+The correction is a sum over features (TreeSHAP, LightGBM's own contributions), gathered here into a few
+groups. Elasticities are the baseline's: d log(answer) / d log(fact), one fact scaled at a time.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..data import catalogue
-from ..features.facts import PRECISIONS
-from ..features.memory import memory_fit
-from ..features.request import ENGINES, MODES, SPECULATION, Requests
-from .model import Answers
-from .prediction import TERMS
+from ..features.baseline import Coefficients, Estimate, baseline, floor_and_baseline
+from ..features.facts import Facts
+from ..features.frame import feature_matrix
+from ..features.measured import MeasuredFabric
+from ..features.request import Requests
+from .model import CORRECTED
+from .neighbours import Neighbour, nearest
+from .prediction import ANSWERS, MOVED, TERMS, Origin, Prediction
+from .trees import Trees
 
-# Tensor-parallel degrees tried when a model does not fit.
-_DEGREES = (2, 4, 8, 16, 32, 64)
-_PHYSICS = {"launch_scheduler": "launch"}
+if TYPE_CHECKING:
+    from rich.console import RenderResult
+
+_STEP = 1.1  # each fact is scaled by this much, one at a time
+# The features by what they speak of; the first pattern that matches names the group.
+_GROUPS = (
+    ("load and queueing", r"concurrency|batch|in_flight|queue|burst|stall|rate|^mode$"),
+    ("layout on GPUs", r"^(log_)?(tp|pp|ep|dp|replicas|num_gpus|domain)$|per_gpu|disagg|prefill_[tws]"),
+    ("engine and its age", r"^engine|months|launch|mean_ttft"),
+    ("precision and speculation", r"precision|spec_decode"),
+    ("prompt and answer lengths", r"isl|osl|context|prefix"),
+    ("the model's shape", r"^model_|moe|expert|mla|linear|sliding|sparse|active_share|log_active"),
+    ("the GPU", r"^gpu_|architecture"),
+    ("the physics' own times", r"^log_(tpot|ttft|e2e|floor|prefill|weights|kv|compute|communication)|share_"),
+)  # fmt: skip
+_ELSE = "other"
+_KNOBS: dict[str, tuple[str, ...]] = {
+    "memory bandwidth": ("bandwidth",),
+    "compute peak": ("peak_",),
+    "link bandwidth": ("link_bandwidth", "pcie_bandwidth"),
+}
+_LOADS = {
+    "concurrency": "concurrency",
+    "request rate": "request_rate",
+    "tokens in": "isl",
+    "tokens out": "osl",
+}
+# Terms that a chip with faster memory and processors leaves as they are.
+_FIXED = ("communication", "launch_scheduler")
 
 
-def reasons(r: Requests, answers: Answers) -> NDArray[np.object_]:
-    """Return one text per request, shape (n,): why it is infeasible, else what was assumed, else ''."""
-    out = r.reason.copy()
-    tight = np.flatnonzero(r.valid & ~answers.baseline.feasible)
-    if len(tight):
-        out[tight] = _joined(_memory_words(r.take(tight)), out[tight])
-    swamped = np.flatnonzero(answers.baseline.feasible & ~answers.baseline.stable)
-    if len(swamped):
-        most = answers.baseline.request_s[swamped]
-        words = [
-            f"request_rate {asked:g}/s is above what this deployment sustains (about {limit:.3g}/s)"
-            for asked, limit in zip(r.request_rate[swamped], most, strict=True)
-        ]
-        out[swamped] = _joined(words, out[swamped])
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """What the trees did to one time: factor = exp(weight x raw) on the baseline.
+
+    `groups` holds the factor that each group of features is worth (their product, with that of "on average",
+    is `factor`), `features` the three that moved it most; both with the weight in them.
+    """
+
+    raw: float
+    weight: float
+    factor: float
+    groups: Mapping[str, float]
+    features: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """One prediction explained; see the fields' own classes.
+
+    `corrections` by name in tpot, ttft, e2e; `sensitivity[fact][answer]` the elasticity of the baseline: what
+    1 % more of the fact changes [%]; `sentences` the whole in words, the most telling first.
+    """
+
+    prediction: Prediction
+    corrections: Mapping[str, Correction]
+    neighbours: tuple[Neighbour, ...]
+    sensitivity: Mapping[str, Mapping[str, float]]
+    sentences: tuple[str, ...]
+
+    def against(self, other: Explanation | Prediction) -> Comparison:
+        """Return this configuration against another, term by term."""
+        return compare(self.prediction, other.prediction if isinstance(other, Explanation) else other)
+
+    def plot(self, path: str | Path) -> Path:
+        """Draw terms, levels and elasticities to a .png, .svg or .html file; see `plot.draw`."""
+        from .plot import draw
+
+        return draw(self, Path(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, for JSON."""
+        return {
+            "prediction": self.prediction.to_dict(),
+            "corrections": {name: asdict(part) for name, part in self.corrections.items()},
+            "sensitivity": {fact: _finite(values) for fact, values in self.sensitivity.items()},
+            "neighbours": [asdict(neighbour) for neighbour in self.neighbours],
+            "sentences": list(self.sentences),
+        }
+
+    def __rich_console__(self, console: object, options: object) -> RenderResult:
+        from .render import explanation_tables
+
+        yield from explanation_tables(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two predictions: `differs` the values (first, second) that are not equal, `ratios` first over second of
+    the five answers, `terms` and `ttft_terms` first minus second [ms], `reason` the largest cause in words.
+    """
+
+    first: Prediction
+    second: Prediction
+    differs: Mapping[str, tuple[Any, Any]]
+    ratios: Mapping[str, float]
+    terms: Mapping[str, float]
+    ttft_terms: Mapping[str, float]
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, for JSON."""
+        own = {name: _finite(getattr(self, name)) for name in ("ratios", "terms", "ttft_terms")}
+        both = {"first": self.first.to_dict(), "second": self.second.to_dict()}
+        return {**both, "differs": dict(self.differs), **own, "reason": self.reason}
+
+    def __rich_console__(self, console: object, options: object) -> RenderResult:
+        from .render import comparison_tables
+
+        yield from comparison_tables(self)
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Return numbers fit for JSON: None for those that are none."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def explain(prediction: Prediction, origin: Origin) -> Explanation:
+    """Explain one feasible prediction; `Prediction.explain` is the door."""
+    r, corrections = origin.requests, _corrections(origin)
+    sensitivity = sensitivities(r, origin.model.coefficients, origin.fabric)
+    return Explanation(
+        prediction=prediction,
+        corrections=corrections,
+        neighbours=nearest(r),
+        sensitivity=sensitivity,
+        sentences=tuple(_sentences(prediction, corrections, sensitivity)),
+    )
+
+
+def _corrections(origin: Origin) -> dict[str, Correction]:
+    answers = origin.answers
+    # The trees were asked about a healthy fabric, whatever was measured on this machine.
+    healthy = floor_and_baseline(origin.requests, origin.model.coefficients)
+    matrix, names = feature_matrix(origin.requests, *healthy)
+    out = {}
+    for name in CORRECTED:
+        booster: Any = origin.model.boosters[name]
+        trees = booster if isinstance(booster, Trees) else Trees(booster.model_to_string())
+        parts = trees.contributions(matrix)[0]
+        raw, applied = float(parts.sum()), float(answers.correction[name][0])
+        weight = applied / raw if raw else 0.0
+        groups = {"on average": float(parts[-1])}
+        for feature, part in zip(names, parts, strict=False):
+            group = group_of(feature)
+            groups[group] = groups.get(group, 0.0) + float(part)
+        top = np.argsort(-np.abs(parts[:-1]))[:3]
+        out[name] = Correction(
+            raw=raw,
+            weight=weight,
+            factor=math.exp(applied),
+            groups={k: math.exp(weight * v) for k, v in sorted(groups.items(), key=lambda g: -abs(g[1]))},
+            features={names[i]: math.exp(weight * parts[i]) for i in top},
+        )
     return out
 
 
-def _joined(first: list[str], then: NDArray[np.object_]) -> list[str]:
-    return [f"{a}; {b}" if b else a for a, b in zip(first, then, strict=True)]
+def group_of(feature: str) -> str:
+    """Return what a feature of the frame speaks of, in plain words."""
+    return next((words for words, pattern in _GROUPS if re.search(pattern, feature)), _ELSE)
 
 
-def _memory_words(r: Requests) -> list[str]:
-    """Say, for requests that do not fit, the bytes needed and available per GPU and the degree that fits."""
-    fit = memory_fit(r)
-    degree = _fitting_degree(r)
-    rows = zip(
-        fit.needed_bytes / 1e9, fit.weight_bytes / 1e9, fit.sequence_bytes / 1e9, fit.available_bytes / 1e9,
-        degree, strict=True,
-    )  # fmt: skip
-    return [
-        f"does not fit: needs {needed:.1f} GB per GPU (weights {weights:.1f}, KV of one sequence {kv:.1f}), "
-        f"{available:.1f} GB available; " + (f"fits from tp={tp}" if tp else "no tp up to 64 fits")
-        for needed, weights, kv, available, tp in rows
-    ]
+def sensitivities(
+    r: Requests, coefficients: Coefficients, fabric: MeasuredFabric | None = None
+) -> dict[str, dict[str, float]]:
+    """Return d log(answer) / d log(fact) of the first request's baseline, by fact and by name in MOVED.
 
-
-def _fitting_degree(r: Requests) -> NDArray[np.int64]:
-    """Return the smallest of _DEGREES, dividing the heads, at which each request fits; 0 where none does."""
-    found = np.zeros(len(r), dtype=np.int64)
-    one = np.ones(len(r))
-    for degree in _DEGREES:
-        wide = one * degree
-        wider = replace(
-            r, tp=wide, prefill_tp=wide, dp=one, prefill_dp=one, num_gpus=wide * r.pp, replicas=one
-        )
-        fits = memory_fit(wider).fits & (r.model.n_heads % degree == 0) & (wide > r.tp)
-        found = np.where((found == 0) & fits, degree, found)
-    return found
-
-
-def terms_ms(answers: Answers) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the terms of the first request's TPOT and TTFT [ms] by TERMS; each sums to its answer."""
-    base = answers.baseline
-    terms = {name: float(base.terms[_PHYSICS.get(name, name)][0]) * 1e3 for name in TERMS[:-1]}
-    first = {name: float(base.terms[f"ttft_{_PHYSICS.get(name, name)}"][0]) * 1e3 for name in TERMS[:-1]}
-    terms["learned_correction"] = float(answers.values["tpot_ms"][0]) - float(base.tpot_s[0]) * 1e3
-    first["learned_correction"] = float(answers.values["ttft_ms"][0]) - float(base.ttft_s[0]) * 1e3
-    return terms, first
-
-
-def understood(r: Requests, answers: Answers) -> dict[str, Any]:
-    """Return the first request with every default filled in, under the names of REQUEST_COLUMNS."""
-    model = list(catalogue.models())[r.model.codes[0]]
-    gpu = list(catalogue.gpus())[r.gpu.codes[0]]
-    months = int(r.months[0])
-    request: dict[str, Any] = {
-        "model": model,
-        "gpu": gpu,
-        "num_gpus": int(r.num_gpus[0]),
-        "engine": ENGINES[r.engine[0]],
-        "date": f"{2025 + months // 12}-{months % 12 + 1:02d}",
-        "weight_precision": PRECISIONS[r.weight_precision[0]],
-        "kv_precision": PRECISIONS[r.kv_precision[0]],
-        **{name: int(getattr(r, name)[0]) for name in ("tp", "pp", "ep", "dp", "replicas")},
-        "disagg": bool(r.disagg[0]),
-        "spec_decode": SPECULATION[r.spec_decode[0]],
-        "mode": MODES[r.mode[0]],
-        **{name: float(getattr(r, name)[0]) for name in ("isl", "osl")},
-        "concurrency": float(answers.baseline.concurrency[0]),
-        "request_rate": float(r.request_rate[0]),
-        "prefix_cached_frac": float(r.prefix_cached_frac[0]),
+    Facts: memory bandwidth, compute peak, link bandwidth, launch and scheduler overhead, load and lengths.
+    """
+    base = baseline(r, coefficients, fabric)
+    out = {}
+    for knob, prefixes in _KNOBS.items():
+        columns = {k: v * (_STEP if k.startswith(prefixes) else 1.0) for k, v in r.gpu.columns.items()}
+        nic = r.nic_bandwidth * (_STEP if "link_bandwidth" in prefixes else 1.0)
+        changed = replace(r, gpu=Facts(columns=columns, codes=r.gpu.codes), nic_bandwidth=nic)
+        out[knob] = _elasticity(base, baseline(changed, coefficients, fabric))
+    slower = {
+        k: replace(c, value=c.value * _STEP) if c.unit[:2] in ("us", "ms") else c
+        for k, c in coefficients.entries.items()
     }
-    if request["disagg"]:
-        request |= {
-            "prefill_gpus": int(r.prefill_gpus[0]),
-            "decode_gpus": request["num_gpus"] - int(r.prefill_gpus[0]),
+    out["launch and scheduler overhead"] = _elasticity(
+        base, baseline(r, Coefficients(entries=slower), fabric)
+    )
+    for knob, field in _LOADS.items():
+        values = getattr(r, field)
+        if np.isfinite(values[0]):
+            changes: dict[str, Any] = {field: values * _STEP}
+            out[knob] = _elasticity(base, baseline(replace(r, **changes), coefficients, fabric))
+    return out
+
+
+def _elasticity(before: Estimate, after: Estimate) -> dict[str, float]:
+    pairs = zip(MOVED, ("tpot_s", "ttft_s", "output_tok_s"), strict=True)
+    with np.errstate(all="ignore"):
+        return {
+            name: float(np.log(getattr(after, field)[0] / getattr(before, field)[0]) / math.log(_STEP))
+            for name, field in pairs
         }
-    return request
+
+
+def _sentences(
+    p: Prediction, corrections: Mapping[str, Correction], sensitivity: Mapping[str, Mapping[str, float]]
+) -> list[str]:
+    bottleneck = p.bottleneck.replace("_", " ")
+    levels = f"TPOT: the floor is {p.floor['tpot_ms']:.3g} ms, the baseline {p.baseline['tpot_ms']:.3g} ms"
+    fix = corrections["tpot"]
+    group = next((k for k in fix.groups if k != "on average"), "on average")
+    said = [
+        f"{bottleneck} is the largest term of a token: {p.terms[p.bottleneck]:.3g} ms, "
+        f"{p.bottleneck_share:.0%} of the baseline's time.",
+        f"{levels}, the answer {p.tpot_ms:.3g} ms: the trees multiply by {fix.factor:.2f}, "
+        f"at a weight of {fix.weight:.2f}; most of it by {group} (x {fix.groups[group]:.2f}).",
+    ]
+    for name, words in (("tpot_ms", "time per token"), ("output_tok_s", "throughput")):
+        hardware = [*_KNOBS, "launch and scheduler overhead"]
+        fact = max(hardware, key=lambda knob: abs(sensitivity[knob][name]))
+        change = sensitivity[fact][name]
+        said.append(f"What moves {words} most: 10 % more {fact} changes it by {_percent(1.1**change)}.")
+    return [*said, *([f"Note: {p.reason}."] if p.reason else [])]
+
+
+def another(request: Mapping[str, Any], changes: Mapping[str, Any], first: Prediction) -> dict[str, Any]:
+    """Return a request with changes, for `compare`: another GPU replaces the platform, keeping its number of
+    GPUs; another platform replaces the GPU and the number that was given.
+    """
+    kept = dict(request)
+    if "gpu" in changes and "platform" in kept:
+        del kept["platform"]
+        kept.setdefault("num_gpus", first.request["num_gpus"])
+    elif "platform" in changes:
+        kept.pop("gpu", None)
+        kept.pop("num_gpus", None)
+    return {**kept, **changes}
+
+
+def compare(first: Prediction, second: Prediction) -> Comparison:
+    """Return two predictions term by term, and the largest reason for their difference in words."""
+    pairs = {k: (value, second.request.get(k)) for k, value in first.request.items()}
+    # Two absent request rates are NaN each: no difference.
+    differs = {k: (a, b) for k, (a, b) in pairs.items() if a != b and not (a != a and b != b)}
+    terms = {name: first.terms[name] - second.terms[name] for name in TERMS}
+    ttft = {name: first.ttft_terms[name] - second.ttft_terms[name] for name in TERMS}
+    decodes = first.tpot_ms * (first.request["osl"] - 1) >= first.ttft_ms
+    names = tuple(
+        " ".join(str(pair[i]) if k == "gpu" else f"{k}={pair[i]}" for k, pair in differs.items()) or "this"
+        for i in (0, 1)
+    )
+    unfit = [f"{name} {p.reason}" for name, p in zip(names, (first, second), strict=True) if not p.feasible]
+    return Comparison(
+        first=first,
+        second=second,
+        differs=differs,
+        ratios={name: getattr(first, name) / getattr(second, name) for name in ANSWERS},
+        terms=terms,
+        ttft_terms=ttft,
+        reason="; ".join(unfit) or _largest_reason(first, second, names, terms if decodes else ttft, decodes),
+    )
+
+
+def _largest_reason(
+    a: Prediction, b: Prediction, names: tuple[str, ...], parts: Mapping[str, float], decodes: bool
+) -> str:
+    """Say how the times compare, which term makes the difference and which works against it.
+
+    parts: differences by term [ms] of the time per token (`decodes`), which fills the request, or of TTFT.
+    """
+    field, words = ("tpot_ms", "a token after the first") if decodes else ("ttft_ms", "the first token")
+    mine, theirs = getattr(a, field), getattr(b, field)
+    sign = 1.0 if mine >= theirs else -1.0
+    order = sorted(parts, key=lambda name: sign * parts[name])
+    most, least = (f"{name.replace('_', ' ')} ({parts[name]:+.3g} ms)" for name in (order[-1], order[0]))
+    against = f", against {least}" if sign * parts[order[0]] < 0 else ""
+    fixed = sum((a.terms if decodes else a.ttft_terms)[name] for name in _FIXED) / a.baseline[field]
+    return (
+        f"{words} takes {mine:.3g} ms on {names[0]} and {theirs:.3g} ms on {names[1]} "
+        f"({_percent(mine / theirs)}): most of it {most}{against}; {fixed:.0%} of the baseline's time on "
+        f"{names[0]} is communication, launch and scheduler, which no faster chip shortens"
+    )
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * (ratio - 1):+.2g} %"

@@ -1,4 +1,4 @@
-"""The catalogue as rows of key facts, for `roofcast models`, `gpus` and `platforms`."""
+"""The catalogue and the fitted numbers as rows: `roofcast models`, `gpus`, `platforms`, `coefficients`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from ..data import catalogue
+from ..features.baseline import Coefficients
 
 Spec = TypeVar("Spec", catalogue.GpuSpec, catalogue.PlatformSpec, catalogue.ModelSpec)
 Row = dict[str, Any]
@@ -24,6 +25,17 @@ def gpu_rows(text: str = "") -> list[Row]:
 def platform_rows(text: str = "") -> list[Row]:
     """Return the platforms whose name, alias or GPU holds `text`, with size, fabric and host memory."""
     return [_platform(spec) for spec in _matching(catalogue.platforms().values(), text, lambda s: s.gpu)]
+
+
+def coefficient_rows(coefficients: Coefficients, text: str = "") -> list[Row]:
+    """Return the coefficients whose name or unit holds `text`: value, standard error, rows, bounds, prior."""
+    wanted = text.strip().lower()
+    names = ("value", "unit", "standard_error", "rows", "low", "high", "prior")
+    return [
+        {"name": name, **{field: getattr(entry, field) for field in names}}
+        for name, entry in coefficients.entries.items()
+        if wanted in f"{name}\n{entry.unit}".lower()
+    ]
 
 
 def _matching(specs: Iterable[Spec], text: str, more: Callable[[Spec], str]) -> list[Spec]:

@@ -4,15 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from ..data.errors import BadRequest
 
 if TYPE_CHECKING:
     from rich.console import RenderResult
 
+    from ..features.measured import MeasuredFabric
+    from ..features.request import Requests
+    from .explain import Explanation
+    from .model import Answers, Model
+
 ANSWERS = ("output_tok_s", "total_tok_s", "ttft_ms", "tpot_ms", "e2e_ms")
+# The answers that explanations speak of.
+MOVED = ("tpot_ms", "ttft_ms", "output_tok_s")
 # The physics of one output token and of the first one, and what the learned model adds or takes.
-TERMS = ("weights", "kv", "compute", "communication", "launch_scheduler", "queue", "learned_correction")
+TERMS = (
+    "weights", "kv", "compute", "communication", "host_memory", "launch_scheduler", "queue",
+    "learned_correction",
+)  # fmt: skip
+# The percentiles that are shown [%], and what of: of requests' first token and mean time per token, and of
+# the single gap between two tokens.
+PERCENTILES = (90, 99)
+
+
+class Origin:
+    """What one prediction was made of, for `Prediction.explain`: never copied, and not kept in a pickle."""
+
+    def __init__(self, model: Model, r: Requests, answers: Answers, fabric: MeasuredFabric | None) -> None:
+        self.model, self.requests, self.answers, self.fabric = model, r, answers, fabric
+
+    def __deepcopy__(self, memo: object) -> Origin:
+        return self
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +78,41 @@ class Prediction:
     terms: Mapping[str, float]
     ttft_terms: Mapping[str, float]
     request: Mapping[str, Any]
+    origin: Origin | None = field(default=None, repr=False, compare=False)
+
+    def explain(self) -> Explanation:
+        """Return where each millisecond comes from and what would change it; see `explain.Explanation`.
+
+        Raises BadRequest where there is nothing to explain: the request is infeasible, or the prediction was
+        not made by `Predictor.predict` of this process.
+        """
+        from .explain import explain
+
+        if not self.feasible:
+            raise BadRequest("request", self.request["model"], f"a deployment that fits: {self.reason}")
+        if self.origin is None:
+            raise BadRequest("prediction", "a copy", "one made by Predictor.predict of this process")
+        return explain(self, self.origin)
+
+    def percentile(self, percent: float) -> dict[str, float]:
+        """Return the TTFT and TPOT that `percent` % of the requests do not exceed, and the same of gaps [ms].
+
+        Names: ttft_ms, tpot_ms (of requests' means) and itl_ms (of single gaps between two tokens), from the
+        queues of `features.percentiles`. Raises BadRequest for a percentile outside 0 to 100
+        (exclusive) and for a prediction that is infeasible or was not made by this process.
+        """
+        if not 0.0 < percent < 100.0:
+            raise BadRequest("percent", percent, "a number between 0 and 100")
+        if self.origin is None or not self.feasible:
+            raise BadRequest("prediction", "a copy or infeasible", "one that was answered in this process")
+        from ..features.percentiles import itl_ratio, tpot_ratio, ttft_ratio
+
+        r, base = self.origin.requests, self.origin.answers.baseline
+        return {
+            "ttft_ms": self.ttft_ms * float(ttft_ratio(r, base, percent)[0]),
+            "tpot_ms": self.tpot_ms * float(tpot_ratio(r, base, percent)[0]),
+            "itl_ms": self.tpot_ms * float(itl_ratio(r, base, percent)[0]),
+        }
 
     @property
     def bottleneck(self) -> str:
@@ -69,6 +132,10 @@ class Prediction:
         flat |= {f"floor_{name}": value for name, value in self.floor.items()}
         flat |= {f"tpot_{name}_ms": self.terms[name] for name in TERMS}
         flat |= {f"ttft_{name}_ms": self.ttft_terms[name] for name in TERMS}
+        if self.origin is not None and self.feasible:
+            for percent in PERCENTILES:
+                values = self.percentile(percent).items()
+                flat |= {f"{name.removesuffix('_ms')}_p{percent}_ms": value for name, value in values}
         flat |= {"bottleneck": self.bottleneck, "bottleneck_share": self.bottleneck_share}
         flat |= {"support": self.support, "feasible": self.feasible, "reason": self.reason}
         return {name: _no_nan(value) for name, value in flat.items()}

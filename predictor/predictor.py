@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,12 @@ import numpy as np
 from ..data import catalogue
 from ..data.errors import BadRequest, UnknownName, nearest_names
 from ..features.facts import IntArray
+from ..features.measured import MeasuredFabric
 from ..features.request import POOL_COLUMNS, REQUEST_COLUMNS, Requests, normalise
 from .bundles import load_bundle
-from .explain import reasons, terms_ms, understood
 from .model import Answers, Model, answer
-from .prediction import ANSWERS, Prediction
+from .prediction import ANSWERS, Origin, Prediction
+from .words import reasons, terms_ms, understood
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,9 +67,10 @@ class Predictor:
             source = download_bundle(str(source))
         return cls(*load_bundle(source))
 
-    def predict(self, **request: Any) -> Prediction:
+    def predict(self, *, fabric: MeasuredFabric | str | Path | None = None, **request: Any) -> Prediction:
         """Predict one configuration; the columns of `predict_frame` as keywords, None for the default.
 
+        fabric: this machine's, measured by `roofcast fabric check --measured` (the file or what it holds).
         A deployment that does not fit into memory is an answer (`feasible` False, the bytes in `reason`).
         Raises UnknownName for a model, GPU, platform or keyword that is not known, with the nearest ones,
         and BadRequest for a value that is not allowed.
@@ -81,13 +84,29 @@ class Predictor:
         r = normalise({name: [request.get(name)] for name in ("model", *request)})
         if not r.valid[0]:
             raise _error(request, str(r.reason[0]))
-        return _prediction(r, answer(self.model, r))
+        if r.model.n_layers[0] % r.pp[0]:
+            # Engines do run uneven stages, and frames of measured rows hold some; nobody should plan one.
+            even = [str(n) for n in range(1, 65) if r.model.n_layers[0] % n == 0]
+            allowed = f"a divisor of the model's {r.model.n_layers[0]:g} layers: {', '.join(even)}"
+            raise BadRequest("pp", request.get("pp"), allowed)
+        measured = _measured(fabric)
+        found = _prediction(r, answer(self.model, r, measured), self.model, measured)
+        if measured is None:
+            return found
+        gpu = list(catalogue.gpus())[int(r.gpu.codes[0])]
+        if gpu != measured.gpu:
+            raise BadRequest("fabric", measured.gpu, f"a fabric measured on {gpu}")
+        note = f"fabric as measured: {measured.source}"
+        return replace(found, reason="; ".join(filter(None, (found.reason, note))))
 
-    def predict_frame(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def predict_frame(
+        self, frame: pd.DataFrame, *, fabric: MeasuredFabric | str | Path | None = None
+    ) -> pd.DataFrame:
         """Predict every row of a frame: `ANSWER_COLUMNS` in the frame's own order and index.
 
         frame: (n, k) any subset of REQUEST_COLUMNS; missing or NaN means the documented default; other
-        columns are ignored. Rows that cannot be answered are NaN with the reason; nothing raises for a row.
+        columns are ignored. fabric: as in `predict`; it changes the rows of the GPU it was measured on.
+        Rows that cannot be answered are NaN with the reason; nothing raises for a row.
         Raises BadRequest for a column given twice. Rows are worked on in chunks, so that memory stays
         bounded; a row's answer depends on no other row.
         """
@@ -97,23 +116,33 @@ class Predictor:
         twice = [name for name in dict.fromkeys(known) if known.count(name) > 1]
         if twice:
             raise BadRequest("frame", twice[0], "each request column at most once")
-        wanted = frame[known]
+        wanted, measured = frame[known], _measured(fabric)
         numbers = {name: np.full(len(frame), np.nan) for name in NUMBERS}
         texts = {name: np.full(len(frame), "", dtype=object) for name in ("support", "reason")}
         feasible = np.zeros(len(frame), dtype=bool)
 
         def work(rows: IntArray) -> None:
             r = normalise(wanted.iloc[rows])
-            answers = answer(self.model, r)
+            answers = answer(self.model, r, measured)
             for name, values in _numbers(answers):
                 numbers[name][rows] = values
             texts["support"][rows] = np.where(r.valid, answers.support, "far").astype(object)
-            texts["reason"][rows] = reasons(r, answers)
+            texts["reason"][rows] = reasons(r, answers, self.model.coefficients)
             feasible[rows] = answers.baseline.feasible
 
-        _each(work, _chunks(_alike(wanted)))
+        in_chunks(wanted, work)
         columns = {**numbers, "support": texts["support"], "feasible": feasible, "reason": texts["reason"]}
         return pd.DataFrame({name: columns[name] for name in ANSWER_COLUMNS}, index=frame.index)
+
+
+def _measured(fabric: MeasuredFabric | str | Path | None) -> MeasuredFabric | None:
+    """Return the measured fabric, read from its file where a path is given."""
+    return MeasuredFabric.load(fabric) if isinstance(fabric, str | Path) else fabric
+
+
+def in_chunks(frame: pd.DataFrame, work: Callable[[IntArray], None]) -> None:
+    """Call `work` with the positions of the rows of each chunk, like rows together, on WORKERS threads."""
+    _each(work, _chunks(_alike(frame)))
 
 
 def _alike(frame: pd.DataFrame) -> IntArray:
@@ -157,7 +186,7 @@ def _numbers(answers: Answers) -> Iterator[tuple[str, Any]]:
             yield f"{level}_{name}", values * 1e3 if seconds else values
 
 
-def _prediction(r: Requests, answers: Answers) -> Prediction:
+def _prediction(r: Requests, answers: Answers, model: Model, fabric: MeasuredFabric | None) -> Prediction:
     values = {name: float(array[0]) for name, array in _numbers(answers)}
     terms, ttft_terms = terms_ms(answers)
     return Prediction(
@@ -166,10 +195,11 @@ def _prediction(r: Requests, answers: Answers) -> Prediction:
         floor={name: values[f"floor_{name}"] for name in ANSWERS},
         support=str(answers.support[0]),
         feasible=bool(answers.baseline.feasible[0]),
-        reason=str(reasons(r, answers)[0]),
+        reason=str(reasons(r, answers, model.coefficients)[0]),
         terms=terms,
         ttft_terms=ttft_terms,
         request=understood(r, answers),
+        origin=Origin(model, r, answers, fabric),
     )
 
 

@@ -28,7 +28,7 @@ from ..data import errors
 
 Floats = NDArray[np.float64]
 
-_FLOAT64, _ROW_MAJOR, _RAW = 1, 1, 1
+_FLOAT64, _ROW_MAJOR, _RAW, _CONTRIBUTIONS = 1, 1, 1, 3
 # Many rows walk a few trees at a time, which then stay in the processor's nearest cache: half the time.
 _MANY_ROWS, _LEAVES_AT_ONCE = 1024, 1600
 _TREE = re.compile(r"Tree=(?P<number>\d+)\nnum_leaves=(?P<leaves>\d+)\nnum_cat=.*\nleaf_value=", re.DOTALL)
@@ -97,6 +97,16 @@ class Trees:
         finally:
             self._spare.put(handle)
 
+    def contributions(self, data: Floats) -> Floats:
+        """Return what each feature adds to each row's number (TreeSHAP), shape (n, k + 1).
+
+        The last column is the mean that they are counted from: each row sums to its prediction.
+        """
+        matrix = np.ascontiguousarray(data, dtype=np.float64)
+        columns = matrix.shape[1] + 1
+        parts = self._scores(self._whole, matrix, 0, self.rounds, 1, kind=_CONTRIBUTIONS, columns=columns)
+        return parts.reshape(len(matrix), columns)
+
     def _one(self, matrix: Floats) -> Floats:
         """Score one row by the library's prepared path: no options to read, no predictor to build."""
         if self._fast is None:
@@ -115,14 +125,22 @@ class Trees:
         return out
 
     def _scores(
-        self, handle: ctypes.c_void_p, matrix: Floats, first: int, rounds: int, threads: int
+        self,
+        handle: ctypes.c_void_p,
+        matrix: Floats,
+        first: int,
+        rounds: int,
+        threads: int,
+        kind: int = _RAW,
+        columns: int = 1,
     ) -> Floats:
-        rows, columns = matrix.shape
-        out, written = np.zeros(rows), ctypes.c_int64()
+        """Return `columns` numbers of a kind (LightGBM's predict types) per row, one after another."""
+        rows, features = matrix.shape
+        out, written = np.zeros(rows * columns), ctypes.c_int64()
         _call(
             "LGBM_BoosterPredictForMat", handle, matrix.ctypes.data_as(ctypes.c_void_p),
-            ctypes.c_int(_FLOAT64), ctypes.c_int32(rows), ctypes.c_int32(columns),
-            ctypes.c_int(_ROW_MAJOR), ctypes.c_int(_RAW), ctypes.c_int(first), ctypes.c_int(rounds),
+            ctypes.c_int(_FLOAT64), ctypes.c_int32(rows), ctypes.c_int32(features),
+            ctypes.c_int(_ROW_MAJOR), ctypes.c_int(kind), ctypes.c_int(first), ctypes.c_int(rounds),
             f"num_threads={threads} verbosity=-1".encode(), ctypes.byref(written),
             out.ctypes.data_as(ctypes.c_void_p),
         )  # fmt: skip

@@ -1,70 +1,51 @@
-"""Commands that answer a question about one configuration or many: `predict`."""
+"""Commands that ask about configurations: `predict`, `explain`, `audit`, and `coefficients` behind them."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .shared import Bundle, Count, File, Json, Number, Text, fail, print_json, show
+from .request import CLAIM, REQUEST, takes
+from .shared import Bundle, File, Json, Text, fail, print_json, show
 
-_NOT_REQUEST = {"frame", "out", "bundle", "as_json"}
+Fabric = Annotated[File, typer.Option(help="This machine's fabric, from roofcast fabric check --measured.")]
 
 
+@takes(REQUEST)
 def predict(
-    model: Annotated[Text, typer.Option(help="Model: a catalogue name, alias or Hugging Face id.")] = None,
-    gpu: Annotated[Text, typer.Option(help="GPU name, such as b200-sxm.")] = None,
-    platform: Annotated[Text, typer.Option(help="Platform name, such as hgx-b200, instead of --gpu.")] = None,
-    num_gpus: Annotated[Count, typer.Option(help="GPUs of the whole deployment.")] = None,
-    num_nodes: Annotated[Count, typer.Option(help="Machines of the whole deployment.")] = None,
-    engine: Annotated[Text, typer.Option(help="vllm, trtllm, sglang, ... [default: vllm]")] = None,
-    engine_version: Annotated[Text, typer.Option(help="Version of the engine.")] = None,
-    date: Annotated[Text, typer.Option(help="Age of the software, YYYY-MM [default: the newest]")] = None,
-    weight_precision: Annotated[Text, typer.Option(help="bf16, fp8, fp4, int8, int4")] = None,
-    kv_precision: Annotated[Text, typer.Option(help="Precision of the KV cache, as above.")] = None,
-    tp: Annotated[Count, typer.Option(help="Tensor-parallel degree [default: the GPUs, to 8]")] = None,
-    pp: Annotated[Count, typer.Option(help="Pipeline-parallel degree [default: 1]")] = None,
-    ep: Annotated[Count, typer.Option(help="Expert-parallel degree [default: 1]")] = None,
-    dp: Annotated[Count, typer.Option(help="Attention-data-parallel degree [default: 1]")] = None,
-    disagg: Annotated[bool, typer.Option("--disagg", help="Prefill and decode on separate GPUs.")] = False,
-    prefill_gpus: Annotated[Count, typer.Option(help="GPUs that prefill, with --disagg.")] = None,
-    decode_gpus: Annotated[Count, typer.Option(help="GPUs that decode, with --disagg.")] = None,
-    spec_decode: Annotated[Text, typer.Option(help="Speculation: none, mtp, eagle, draft.")] = None,
-    mode: Annotated[Text, typer.Option(help="static-batch, closed-loop, open-loop, offline, server.")] = None,
-    isl: Annotated[Number, typer.Option(help="Tokens in per request [default: 1024]")] = None,
-    osl: Annotated[Number, typer.Option(help="Tokens out per request [default: 1024]")] = None,
-    concurrency: Annotated[Number, typer.Option(help="Requests in flight, all replicas together.")] = None,
-    request_rate: Annotated[Number, typer.Option(help="Requests per second (open loop).")] = None,
-    prefix_cached_frac: Annotated[Number, typer.Option(help="Share of the prompt found in a cache.")] = None,
+    request: dict[str, Any],
     frame: Annotated[File, typer.Option(help="CSV file with a request per row; no other request.")] = None,
     out: Annotated[File, typer.Option(help="With --frame: the CSV file to write.")] = None,
+    fabric: Fabric = None,
     bundle: Bundle = None,
     as_json: Json = False,
 ) -> None:
     """Predict one configuration, or with --frame every row of a CSV file."""
-    given = {name: value for name, value in locals().items() if value is not None and value is not False}
-    request = {name: value for name, value in given.items() if name not in _NOT_REQUEST}
-    if frame is None:
-        _predict_one(request, bundle, as_json)
-    elif request:
-        fail(f"--frame takes the requests from the file: drop --{next(iter(request)).replace('_', '-')}")
-    else:
-        _predict_file(frame, out, bundle, as_json)
-
-
-def _predict_one(request: dict[str, Any], bundle: str | None, as_json: bool) -> None:
     from ..predictor import Predictor
 
-    prediction = Predictor.load(bundle).predict(**request)
+    if frame is not None:
+        _nothing_else(request, "--frame")
+        _predict_file(frame, out, fabric, bundle, as_json)
+        return
+    prediction = Predictor.load(bundle).predict(fabric=fabric, **request)
     if as_json:
         print_json(prediction.to_dict())
     else:
         show(prediction)
 
 
-def _predict_file(path: Path, out: Path | None, bundle: str | None, as_json: bool) -> None:
+def _nothing_else(request: dict[str, Any], source: str) -> None:
+    if request:
+        fail(f"{source} takes the requests from the file: drop --{next(iter(request)).replace('_', '-')}")
+
+
+def _predict_file(
+    path: Path, out: Path | None, fabric: Path | None, bundle: str | None, as_json: bool
+) -> None:
     """Answer a CSV file: its columns with the answers after them, to --out or stdout."""
     import pandas as pd
 
@@ -74,7 +55,7 @@ def _predict_file(path: Path, out: Path | None, bundle: str | None, as_json: boo
         requests = pd.read_csv(path)
     except (OSError, ValueError) as error:
         fail(f"{path} cannot be read as CSV: {error}")
-    answers = Predictor.load(bundle).predict_frame(requests)
+    answers = Predictor.load(bundle).predict_frame(requests, fabric=fabric)
     table = pd.concat([requests.drop(columns=answers.columns, errors="ignore"), answers], axis=1)
     if as_json:
         sys.stdout.write(table.to_json(orient="records", indent=1, double_precision=15) + "\n")
@@ -82,3 +63,94 @@ def _predict_file(path: Path, out: Path | None, bundle: str | None, as_json: boo
         table.to_csv(out, index=False)
     elif not as_json:
         table.to_csv(sys.stdout, index=False)
+
+
+@takes(REQUEST)
+def explain(
+    request: dict[str, Any],
+    against: Annotated[
+        Text, typer.Option(help="Compare: what else would be, such as gpu=h200-sxm,tp=4.")
+    ] = None,
+    plot: Annotated[File, typer.Option(help="Draw it to a .png, .svg or .html file.")] = None,
+    fabric: Fabric = None,
+    bundle: Bundle = None,
+    as_json: Json = False,
+) -> None:
+    """Explain a prediction: where the time goes, the correction, like measurements, what would change it."""
+    from ..explain import another
+    from ..predictor import Predictor
+
+    predictor = Predictor.load(bundle)
+    prediction = predictor.predict(fabric=fabric, **request)
+    explanation = prediction.explain()
+    comparison = None
+    if against is not None:
+        changes = _pairs(against)
+        # What was measured on this machine says nothing of another one.
+        there = None if {"gpu", "platform"} & set(changes) else fabric
+        other = predictor.predict(fabric=there, **another(request, changes, prediction))
+        comparison = explanation.against(other)
+    if plot is not None:
+        explanation.plot(plot)
+    if as_json:
+        print_json(explanation.to_dict() | ({"against": comparison.to_dict()} if comparison else {}))
+        return
+    show(explanation)
+    if comparison:
+        show(comparison)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",")]
+    for name, equals, value in pairs:
+        if not (name.strip() and equals and value.strip()):
+            fail(f"--against = {text!r} is not allowed: NAME=VALUE, more after commas")
+    return {name.strip().replace("-", "_"): value.strip() for name, _, value in pairs}
+
+
+@takes(REQUEST | CLAIM)
+def audit(
+    claim: dict[str, Any],
+    file: Annotated[File, typer.Argument(help="CSV file of claims: request columns and figures.")] = None,
+    bundle: Bundle = None,
+    as_json: Json = False,
+) -> None:
+    """Judge claimed figures, of one setup or of a CSV file: impossible, suspicious or plausible, and why."""
+    from ..audit import audit as judge
+    from ..audit import audit_file
+    from ..predictor import Predictor
+
+    if file is None:
+        findings = judge(Predictor.load(bundle), **claim)
+        if as_json:
+            print_json([finding.to_dict() for finding in findings])
+        else:
+            from ..render import findings_table
+
+            show(findings_table(findings))
+        return
+    _nothing_else(claim, "a file")
+    counts: dict[str, int] = {}
+    before = "["
+    for findings in audit_file(Predictor.load(bundle), file):
+        for finding in findings:
+            counts[finding.verdict] = counts.get(finding.verdict, 0) + 1
+            if as_json:
+                typer.echo(f"{before}{json.dumps(finding.to_dict())}", nl=False)
+                before = ",\n"
+            elif finding.verdict != "plausible":
+                typer.echo(f"line {finding.row}: {finding.verdict}: {finding}")
+    typer.echo("]" if as_json else ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items())))
+
+
+def coefficients(
+    find: Annotated[str, typer.Argument(help="Show only those whose name or unit holds this text.")] = "",
+    bundle: Bundle = None,
+    as_json: Json = False,
+) -> None:
+    """List the fitted numbers of the baseline: value, unit, standard error, rows, bounds, prior."""
+    from ..listings import coefficient_rows
+    from ..predictor import Predictor
+    from .look import list_rows
+
+    list_rows(coefficient_rows(Predictor.load(bundle).model.coefficients, find), find, as_json)

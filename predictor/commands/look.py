@@ -15,24 +15,25 @@ def models(find: Find = "", as_json: Json = False) -> None:
     """List the models of the catalogue."""
     from ..listings import model_rows
 
-    _list(model_rows(find), find, as_json)
+    list_rows(model_rows(find), find, as_json)
 
 
 def gpus(find: Find = "", as_json: Json = False) -> None:
     """List the GPUs of the catalogue: memory, bandwidth, dense peaks, one-way link rates."""
     from ..listings import gpu_rows
 
-    _list(gpu_rows(find), find, as_json)
+    list_rows(gpu_rows(find), find, as_json)
 
 
 def platforms(find: Find = "", as_json: Json = False) -> None:
     """List the platforms of the catalogue."""
     from ..listings import platform_rows
 
-    _list(platform_rows(find), find, as_json)
+    list_rows(platform_rows(find), find, as_json)
 
 
-def _list(rows: list[dict[str, Any]], find: str, as_json: bool) -> None:
+def list_rows(rows: list[dict[str, Any]], find: str, as_json: bool) -> None:
+    """Print rows as JSON or a table; a search without a match is an error where people read it."""
     if as_json:
         print_json(rows)
     elif not rows:

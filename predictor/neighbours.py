@@ -1,0 +1,126 @@
+"""The measured rows most like a request, with their sources: what an answer can be held against."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ..data.store import BenchmarkStore
+from ..features.facts import BYTES_PER_WEIGHT, PRECISIONS, FloatArray
+from ..features.request import Requests, normalise
+from .model import support_keys
+from .prediction import MOVED
+
+# What another value costs, in units of a factor e in the tokens per prompt; a doubled length is 0.7.
+_OTHER_CHIP, _OTHER_ARCHITECTURE, _OTHER_MODEL, _OTHER_ENGINE, _OTHER_KIND = 0.3, 0.5, 0.3, 0.5, 1.0
+_BYTES = np.array([BYTES_PER_WEIGHT[p] for p in PRECISIONS])
+# The table's columns that each part of the distance speaks of.
+_COLUMNS = {
+    "gpu": ("gpu",), "model": ("model",), "engine": ("engine",), "precision": ("weight_precision",),
+    "layout": ("num_gpus", "tp", "pp", "ep", "dp"), "pools": ("disagg",), "speculation": ("spec_decode",),
+    "mode": ("mode",), "lengths": ("isl", "osl"), "load": ("concurrency", "request_rate"),
+}  # fmt: skip
+_SAME = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbour:
+    """One measured row: how far it lies (0 is the same request), in what it differs, and who measured what.
+
+    `differs` holds the row's own values where they are not those asked for; `measured` ms and tok/s, None
+    where the row does not say.
+    """
+
+    row_id: str
+    distance: float
+    differs: dict[str, Any]
+    measured: dict[str, float | None]
+    engine_version: str
+    date: str
+    source: str
+    source_ref: str
+
+
+def nearest(r: Requests, count: int = 5, store: BenchmarkStore | None = None) -> tuple[Neighbour, ...]:
+    """Return the measured rows nearest to the first request, nearest first; of equals the newest first.
+
+    The distance is the sum of `distances`' parts. Raises BadStore where the table cannot be read.
+    """
+    store = store or BenchmarkStore()
+    table, known = _measured(
+        os.fspath(store.path), store.path.stat().st_mtime_ns if store.path.exists() else 0
+    )
+    parts = distances(r, known)
+    total = np.sum(list(parts.values()), axis=0)
+    best = np.lexsort((-known.months, total))[:count]
+    found = []
+    for place in best:
+        row = table.iloc[place]
+        columns = [c for name, part in parts.items() if part[place] > _SAME for c in _COLUMNS[name]]
+        values = {name: _plain(row[name]) for name in columns}
+        found.append(
+            Neighbour(
+                row_id=row["row_id"],
+                distance=float(total[place]),
+                differs={k: v for k, v in values.items() if v is not None},
+                measured={name: _plain(row[name]) for name in MOVED},
+                **{name: row[name] for name in ("engine_version", "date", "source", "source_ref")},
+            )
+        )
+    return tuple(found)
+
+
+def distances(r: Requests, known: Requests) -> dict[str, FloatArray]:
+    """Return how far each known request lies from the first of `r`, by kind of difference, shape (n,) each.
+
+    Numbers count by the logarithm of their ratio, names by a fixed cost; see the constants of this module.
+    """
+    one = r.take(np.array([0]))
+    chip = known.gpu.codes != one.gpu.codes
+    shape = support_keys(known)[1] != support_keys(one)[1]
+
+    def apart(name: str, of: str = "") -> FloatArray:
+        here, there = (getattr(getattr(x, of) if of else x, name) for x in (one, known))
+        gap: FloatArray = np.abs(np.log(np.maximum(there, 1e-9) / np.maximum(here, 1e-9)))
+        return gap
+
+    def other(name: str) -> FloatArray:
+        return np.asarray(getattr(known, name) != getattr(one, name), dtype=np.float64)
+
+    rates = apart("bandwidth", "gpu") + apart("peak_bf16", "gpu")
+    kin = _OTHER_ARCHITECTURE * (known.gpu.architecture != one.gpu.architecture)
+    sizes = apart("params_total", "model") + apart("params_active", "model") + apart("kv_values", "model")
+    load = np.fmin(apart("concurrency"), apart("request_rate"))
+    both_open = np.isnan(known.concurrency) & np.isnan(known.request_rate) & np.isnan(one.concurrency)
+    return {
+        "gpu": chip * (_OTHER_CHIP + rates + kin),
+        "model": shape * (_OTHER_MODEL + sizes),
+        "engine": _OTHER_ENGINE * other("engine"),
+        "precision": np.abs(np.log(_BYTES[known.weight_precision] / _BYTES[one.weight_precision])),
+        "layout": apart("num_gpus") + apart("tp") + 0.5 * (apart("pp") + apart("ep") + apart("dp")),
+        "pools": _OTHER_KIND * other("disagg"),
+        "speculation": _OTHER_KIND * other("spec_decode"),
+        "mode": _OTHER_KIND * other("mode"),
+        "lengths": apart("isl") + apart("osl"),
+        "load": 0.5 * np.where(both_open, 0.0, np.where(np.isnan(load), 2.0 * _OTHER_KIND, load)),
+    }
+
+
+@lru_cache(maxsize=2)
+def _measured(path: str, stamp: int) -> tuple[Any, Requests]:
+    """Return the table's rows that can be asked for, and the requests that they answer; read once."""
+    table = BenchmarkStore(path).load()
+    requests = normalise(table)
+    usable = np.flatnonzero(requests.valid)
+    return table.iloc[usable].reset_index(drop=True), requests.take(usable)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value or None
