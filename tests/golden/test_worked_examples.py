@@ -189,19 +189,14 @@ EXAMPLES = (
         low=5.5, high=5.65, value=lambda: weights_gb(1) * 1e12 / HBM, unit="ms",
     ),
     Example(
-        what="roofcast's floor, one B200 (7.7 TB/s), embedding table not read",
-        arithmetic="42.0 GB / 7.7 TB/s",
-        low=5.4, high=5.5, value=lambda: floor_tpot_ms("b200-sxm"), unit="ms",
-    ),
-    Example(
-        what="roofcast's floor, one GPU of a GB200 (8 TB/s)",
-        arithmetic="42.0 GB / 8 TB/s",
-        low=5.2, high=5.3, value=lambda: floor_tpot_ms("gb200"), unit="ms",
+        what="roofcast's floor, one B200 (8 TB/s), no embedding table, head in 4 bits",
+        arithmetic="71.5e9 x 0.5625 B = 40.2 GB / 8 TB/s",
+        low=5.0, high=5.05, value=lambda: floor_tpot_ms("b200-sxm"), unit="ms",
     ),
     Example(
         what="most tokens per second of one stream on one B200",
-        arithmetic="1 / 5.6 ms; 280 is quoted",
-        low=175.0, high=185.0, value=lambda: 1e3 / floor_tpot_ms("b200-sxm"), unit="tok/s",
+        arithmetic="1 / 5.02 ms (179 if all that is stored is read); 280 is quoted",
+        low=175.0, high=200.0, value=lambda: 1e3 / floor_tpot_ms("b200-sxm"), unit="tok/s",
     ),
     Example(
         what="prefilling 8 x 32k tokens",

@@ -1,0 +1,193 @@
+"""The fitted coefficients beside kernels, collectives and copies measured on their own.
+
+`data/kernels.toml` sums the measurements up; it is written from the collected ones where they are there. The
+table of docs/physics.md is written from it. `pytest --regenerate` does both.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from roofcast.data import catalogue
+from roofcast.features.collectives import all_reduce_s, fabric_arrays
+from roofcast.features.facts import ARCHITECTURE_OF
+
+from .conftest import replace_or_compare
+
+SOURCE = "aiconfigurator-core 0.12.0"
+HEAD = """\
+# Kernels, collectives and copies measured on their own, summed up: what coefficients can be held against.
+#
+# kernels: median and 10 to 90 % range over series (a GPU with a library), each the median of many shapes
+# [share of the datasheet's rate in gpus.toml; of collectives a factor, series are single measurements].
+# small_all_reduces: latency in CUDA graphs (engine) or as nccl-tests prints it [us], over versions and runs.
+# aiconfigurator-core is Apache-2.0; its kernels were timed alone, on silicon.
+
+format = 1
+"""
+GPU_OF = {"a100_sxm": "a100-80g", "rtx_pro_6000_server": "rtx-pro-6000"}
+PRECISION_OF = {"bfloat16": "bf16", "fp8_block": "fp8", "nvfp4": "fp4"}
+# Coefficient: file, column of the rate, column of the precision.
+FILES = {
+    "weight_bandwidth": ("kernel_gemv_weight_bw", "med", "dtype"),
+    "kv_bandwidth": ("kernel_decode_attention_bw", "gqa_med", "kv"),
+    "compute": ("kernel_gemm_efficiency", "big_med", "dtype"),
+    "attention_compute": ("kernel_context_attention_eff", "med", "attn"),
+}
+LOW, HIGH = 0.1, 0.9
+# Why a coefficient leaves the range of the kernels; a new outlier needs its reason here.
+EXPLAINED = {
+    "weight_bandwidth below": "a step reads its weights in hundreds of short kernels, at whose start and end "
+    "the memory idles; a kernel timed alone runs back to back. One value also serves all precisions: most "
+    "rows of the table are of 4 and 8 bits, whose kernels reach less",
+    "kv_bandwidth below": "sequences of a batch differ in length and lie in scattered pages; kernels are "
+    "timed with equal ones. What a step does per sequence beside attention lands here too",
+    "compute below": "the series multiply the largest matrices; a prompt's are cut by tensor parallelism, "
+    "and normalising, quantising and routing, which the work does not count, land here",
+    "attention_compute below": "one value for both cache precisions and all lengths, with chunks of a prompt "
+    "that read the cache of earlier ones again; kernels are timed on whole prompts",
+    "attention_compute above": "the 8-bit kernels timed reach a third of a doubled peak, and engines with an "
+    "8-bit cache multiply in 16 bits where that is faster: counted against the peak of 8 bits",
+    "collective_latency above": "GPUs reach a collective at different times and wait for the last",
+}  # fmt: skip
+
+
+def _spread(values: Sequence[float] | pd.Series[float]) -> dict[str, float]:
+    low, median, high = np.quantile(np.asarray(values, dtype=np.float64), [LOW, 0.5, HIGH])
+    return {"median": round(median, 3), "low": round(low, 3), "high": round(high, 3), "series": len(values)}
+
+
+def _kernels(root: Path) -> Iterator[dict[str, Any]]:
+    """Yield a summary per coefficient, architecture and precision."""
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for coefficient, (name, rate, precision) in FILES.items():
+        for row in pd.read_csv(root / "catalogue" / f"{name}.csv").dropna(subset=[rate]).to_dict("records"):
+            gpu = catalogue.gpu(GPU_OF.get(row["system"], row["system"].replace("_", "-")))
+            family = gpu.architecture.split()[0]
+            kind = PRECISION_OF.get(row[precision], row[precision])
+            compute = coefficient.endswith("compute")
+            peak = gpu.peak_flops(kind) if compute else gpu.memory_bandwidth
+            own = f"compute_{kind}" if coefficient == "compute" else coefficient
+            key = (f"{own}.{ARCHITECTURE_OF.get(family, family)}", kind, f"{name}.csv")
+            found.setdefault(key, []).append(row[rate] * 1e12 / peak)
+    for (coefficient, kind, name), shares in sorted(found.items()):
+        yield {
+            "coefficient": coefficient,
+            "precision": kind,
+            **_spread(shares),
+            "source": f"{SOURCE}: {name}",
+        }
+
+
+def _collectives(root: Path) -> Iterator[dict[str, Any]]:
+    """Yield what small messages take beside the best version, and large ones beside the model."""
+    rows = pd.read_csv(root / "catalogue" / "collectives.csv")
+    rows = rows[(rows["operation"] == "all_reduce") & rows["library"].isin(["sglang", "trtllm", "vllm"])]
+    rows = rows[rows["system"] != "b60"]  # no entry of the GPU catalogue
+    small = rows[(rows["message_bytes"] <= 65_536) & (rows["versions"] > 1)]
+    ratio = small["latency_us"] / small["latency_min_us"]
+    source = f"{SOURCE}, engines' all-reduce: "
+    yield {"coefficient": "collective_latency", "precision": "up to 64 KiB", **_spread(ratio),
+           "source": source + "median over best version"}  # fmt: skip
+    large = rows[(rows["message_bytes"] >= 2**22) & (rows["message_bytes"] <= 2**27)]
+    shares = []
+    for row in large.to_dict("records"):
+        gpu = catalogue.gpu(GPU_OF.get(row["system"], row["system"].replace("_", "-")))
+        domain = 72 if row["system"].startswith("gb") else 8
+        fabric = fabric_arrays(
+            link=[gpu.link or "pcie5"], link_bandwidth=gpu.link_bandwidth or gpu.pcie_bandwidth,
+            domain=domain, nic_bandwidth=50e9,
+        )  # fmt: skip
+        model = float(all_reduce_s(row["message_bytes"], row["num_gpus"], fabric)[0])
+        shares.append(model * 1e6 / row["latency_us"])
+    yield {"coefficient": "collective_bandwidth", "precision": "4 to 128 MiB", **_spread(shares),
+           "source": source + "modelled over measured"}  # fmt: skip
+
+
+def _small_all_reduces(root: Path) -> Iterator[dict[str, Any]]:
+    """Yield the latencies of small all-reduces over eight GPUs of one box, by platform and library."""
+    rows = pd.read_csv(root / "fabric" / "small_message_latency.csv")
+    graph = rows["method"].str.contains("graph", case=False)
+    nccl = rows["method"].str.contains("nccl-tests all_reduce_perf")
+    rows = rows[(graph | nccl) & (rows["gpus"] == 8) & rows["message_bytes"].isin([16_384, 32_768])]
+    library = np.where(rows["method"].str.contains("nccl-tests"), "nccl", "engine")
+    for (platform, by, size), part in rows.groupby(["platform", library, "message_bytes"]):
+        us = part["latency_us"].astype(float)
+        spread = {"low": us.min(), "median": round(us.median(), 2), "high": us.max(), "rows": len(us)}
+        yield {"platform": platform, "library": by, "bytes": size, **spread, "source": SOURCE}
+
+
+HOST_COPIES = {
+    "coefficient": "host_bandwidth", "precision": "copies", "median": 0.938, "low": 0.907, "high": 0.969,
+    "series": 2, "source": "stas00/ml-engineering@744d01e1: 359 and 377 GB/s of GB300's 389 to 396",
+}  # fmt: skip
+
+
+def _summary(root: Path) -> str:
+    def block(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+        lines = (", ".join(f"{k} = {json.dumps(v)}" for k, v in row.items()) for row in rows)
+        return f"{name} = [\n" + "".join(f"    {{ {line} }},\n" for line in lines) + "]\n"
+
+    kernels = [*_kernels(root), *_collectives(root), HOST_COPIES]
+    small = list(_small_all_reduces(root))
+    return "\n".join([HEAD, block("kernels", kernels), block("small_all_reduces", small)])
+
+
+def measured(repo_root: Path) -> dict[str, Any]:
+    """Return the summary that the repository holds."""
+    return tomllib.loads((repo_root / "data" / "kernels.toml").read_text(encoding="utf-8"))
+
+
+def verdict(entry: Mapping[str, Any], kernels: Mapping[str, Any]) -> str:
+    """Return whether two standard errors round the fitted value reach the range of the kernels."""
+    reach = 2 * entry["standard_error"] if np.isfinite(entry["standard_error"]) else 0.0
+    if entry["value"] + reach < kernels["low"]:
+        return "below"
+    return "above" if entry["value"] - reach > kernels["high"] else "agrees"
+
+
+def agreement(repo_root: Path) -> str:
+    text = files("roofcast.predictor").joinpath("bundle", "coefficients.json").read_text("utf-8")
+    entries: dict[str, dict[str, Any]] = json.loads(text)
+    lines = [
+        "| coefficient | measured in | fitted | rows | measured | series | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    reasons: dict[str, None] = {}
+    for kernels in measured(repo_root)["kernels"]:
+        entry, name = entries[kernels["coefficient"]], kernels["coefficient"]
+        found = verdict(entry, kernels)
+        if found != "agrees":
+            short = name.split(".")[0].split("_bf")[0].split("_fp")[0]
+            reasons[f"- `{short}` {found}: {EXPLAINED[f'{short} {found}']}."] = None
+        error = f" ± {entry['standard_error']:.2g}" if entry["rows"] else " (prior)"
+        spread = f"{kernels['median']:.3g} ({kernels['low']:.3g} to {kernels['high']:.3g})"
+        lines.append(
+            f"| `{name}` | {kernels['precision']} | {entry['value']:.3g}{error} | {entry['rows']:,} "
+            f"| {spread} | {kernels['series']:,} | {found} |"
+        )
+    return "\n".join([*lines, "", *sorted(reasons)])
+
+
+def test_the_summary_is_that_of_the_collected_measurements(
+    shared_root: Path, repo_root: Path, regenerate: bool
+) -> None:
+    if not (shared_root / "catalogue" / "kernel_gemv_weight_bw.csv").is_file():
+        pytest.skip("the collected sources hold no kernels")
+    path, text = repo_root / "data" / "kernels.toml", _summary(shared_root)
+    if regenerate:
+        path.write_text(text, encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == text, "run pytest tests/golden --regenerate"
+
+
+def test_the_page_shows_how_the_coefficients_agree(repo_root: Path, regenerate: bool) -> None:
+    replace_or_compare(repo_root / "docs" / "physics.md", "agreement", agreement(repo_root), regenerate)
