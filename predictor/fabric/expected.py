@@ -1,0 +1,163 @@
+"""What a healthy machine shows: from the catalogue, `data/fabric.toml` and the collective model."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+from ...data import catalogue
+from ...data.specs import GpuSpec, PlatformSpec
+
+# Operations that are judged, by the one whose rate the model knows: a chain from one root runs like the ring.
+MODELLED: Final = {
+    "all_reduce": "all_reduce",
+    "all_gather": "all_gather",
+    "reduce_scatter": "reduce_scatter",
+    "all_to_all": "all_to_all",
+    "broadcast": "all_gather",
+    "reduce": "reduce_scatter",
+}
+
+
+@cache
+def table() -> dict[str, Any]:
+    """Return `data/fabric.toml` as plain dictionaries (read once; do not change it)."""
+    return tomllib.loads(resources.files("roofcast.data").joinpath("fabric.toml").read_text("utf-8"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A kind of GPU as the fabric sees it.
+
+    links: NVLinks per GPU (0: none without a bridge); shown_gb_s: what the driver prints per link; card: sits
+    in a PCIe slot; bridge_links, bridge_step: NVLinks of a full bridge and what one more bridge adds;
+    host_gpus: GPUs that one host sees (0: any); pcie_gb_s: one way; spec: the catalogue's entry, if any.
+    """
+
+    name: str
+    spec: GpuSpec | None
+    link: str
+    links: int
+    shown_gb_s: float
+    card: bool
+    bridge_links: int
+    bridge_step: int
+    host_gpus: int
+    pcie_gb_s: float
+
+    @property
+    def registers(self) -> bool:
+        """Whether the GPU registers with a fabric manager and can reduce in the switch: Hopper and later."""
+        return not self.card and bool(self.spec) and self.link.startswith(("nvlink4", "nvlink5", "nvlink6"))
+
+    @property
+    def rack(self) -> bool:
+        """Whether its NVLink domain spans several hosts."""
+        return bool(self.spec and self.host_gpus and self.spec.link_domain > 8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """What is known of the machine: its kind of GPU, the platform asked for, and who said so.
+
+    alone: a matrix shows that it has one GPU, whose links lead nowhere.
+    """
+
+    part: Part | None = None
+    platform: PlatformSpec | None = None
+    source: str = ""
+    alone: bool = False
+
+    @property
+    def known(self) -> str:
+        """In words: the GPU and where that is known from."""
+        return f"{self.part.name} ({self.source})" if self.part else "GPU model not stated"
+
+
+def _part(entry: dict[str, Any], name: str) -> Part:
+    spec = catalogue.gpus()[entry["gpu"]] if "gpu" in entry else None
+    link = spec.link if spec else entry["link"]
+    card = entry.get("form") == "card" or link.startswith("pcie")
+    rates = table()["links"].get(link[:7], {"nominal_gb_s": 25.0, "shown_gb_s": 0.0})
+    has_links = link.startswith("nvlink") and not card
+    links = entry.get("links") or (round(spec.link_bandwidth / 1e9 / rates["nominal_gb_s"]) if spec else 0)
+    return Part(
+        name=name,
+        spec=spec,
+        link=link,
+        links=links if has_links else 0,
+        shown_gb_s=entry.get("bridge_shown_gb_s", rates["shown_gb_s"]),
+        card=card,
+        bridge_links=entry.get("bridge_links", 0),
+        bridge_step=entry.get("bridge_step", 1),
+        host_gpus=entry.get("host_gpus", 0),
+        pcie_gb_s=spec.pcie_bandwidth / 1e9 if spec else entry.get("pcie_gb_s", 0.0),
+    )
+
+
+@cache
+def part_of(name: str) -> Part | None:
+    """Return the kind of GPU behind a product name, None for one that is not known.
+
+    >>> part_of("NVIDIA H100 80GB HBM3").links, part_of("NVIDIA H100 PCIe").links
+    (18, 0)
+    """
+    for entry in table()["parts"]:
+        if re.search(entry["match"], name, re.IGNORECASE):
+            return _part(entry, name)
+    return None
+
+
+def of_platform(name: str) -> Expectation:
+    """Return what a platform of the catalogue should show; raises UnknownName with the nearest names."""
+    platform = catalogue.platform(name)
+    entry = next((e for e in table()["parts"] if e.get("gpu") == platform.gpu), {"gpu": platform.gpu})
+    return Expectation(
+        part=_part(entry, platform.gpu), platform=platform, source=f"--platform {platform.name}"
+    )
+
+
+def design_counts() -> tuple[set[int], set[int], set[int]]:
+    """Return the NVLink counts per GPU of NVSwitch boards, direct meshes and pairs."""
+    switched = {part.links for e in table()["parts"] if (part := _part(e, "")).links and part.host_gpus >= 4}
+    designs = table()["designs"]
+    return switched, set(designs["mesh_links"]) | switched, set(designs["pair_links"]) | switched
+
+
+def predicted_us(part: Part, operation: str, size: int, ranks: int, nic_bandwidth: float = 0.0) -> float:
+    """Return the microseconds that the collective model gives NCCL on a healthy machine; 0 if it cannot.
+
+    size: bytes as nccl-tests counts them (the whole result of an all-gather); nic_bandwidth: one way per GPU
+    [B/s], the platform's unless given.
+    """
+    from ...features import collectives as model
+
+    if part.spec is None or operation not in MODELLED or ranks < 2:
+        return 0.0
+    platform = next(
+        (p for p in catalogue.platforms().values() if p.gpu == part.spec.name and p.nic_bandwidth), None
+    )
+    fabric = model.fabric_arrays(
+        link=[part.spec.link],
+        link_bandwidth=part.spec.link_bandwidth,
+        domain=part.spec.link_domain,
+        nic_bandwidth=nic_bandwidth or (platform.nic_bandwidth if platform else 50e9),
+        library="nccl",
+    )
+    time: float = getattr(model, f"{MODELLED[operation]}_s")(float(size), float(ranks), fabric)[0]
+    return time * 1e6 * bus_factor(operation, ranks) / bus_factor(MODELLED[operation], ranks)
+
+
+def bus_factor(operation: str, ranks: int) -> float:
+    """Return bus over algorithm bandwidth: (n - 1) / n, twice for an all-reduce, 1 from or to one root."""
+    share = (ranks - 1) / ranks
+    return {"all_reduce": 2.0 * share, "broadcast": 1.0, "reduce": 1.0}.get(operation, share)
+
+
+def bus_gb_s(operation: str, size: int, ranks: int, time_us: float) -> float:
+    """Return the bus bandwidth [GB/s]: bytes / time x `bus_factor`."""
+    return bus_factor(operation, ranks) * size / time_us * 1e-3 if time_us else 0.0

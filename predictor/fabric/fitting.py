@@ -1,0 +1,175 @@
+"""Fits what was measured: alpha and beta of an nccl-tests table, against the model's healthy platform.
+
+    time = alpha + bytes x bus factor / bandwidth        for each band of sizes
+
+The scales of a `MeasuredFabric` are medians of measured over predicted: latency over small messages,
+bandwidth over the largest. Without a table, the links that are left give the bandwidth.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...data.errors import BadRequest
+from ...features.measured import MeasuredFabric
+from .check import Capture
+from .expected import MODELLED, Part, bus_factor, bus_gb_s, of_platform, part_of, predicted_us, table
+from .nccl_tests import Table, Timing
+from .verdict import FileReport
+
+_BANDS = (("small", 0, 1 << 16), ("middle", 1 << 16, 1 << 24), ("large", 1 << 24, 1 << 62))
+_LEAST_ROWS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """One line through a band of sizes: alpha [us], bus bandwidth [GB/s], rows, median error [%]."""
+
+    band: str
+    alpha_us: float
+    bandwidth_gb_s: float
+    rows: int
+    error_percent: float
+
+
+def fit_bands(run: Table) -> list[Band]:
+    """Fit alpha and beta to each band of message sizes that holds two rows, by least relative error."""
+    factor = bus_factor(run.operation, max(run.size, 2))
+    bands = []
+    for name, low, high in _BANDS:
+        rows = [row for row in run.rows if max(low, 1) <= row.bytes < high]
+        if len({row.bytes for row in rows}) < _LEAST_ROWS:
+            continue
+        size = np.array([row.bytes for row in rows], dtype=float)
+        time = np.array([row.time_us for row in rows])
+        alpha, per_byte = _line(size, time)
+        error = 100.0 * float(np.median(np.abs((alpha + per_byte * size) / time - 1.0)))
+        rate = factor / per_byte * 1e-3 if per_byte > 0.0 else float("inf")
+        bands.append(
+            Band(band=name, alpha_us=alpha, bandwidth_gb_s=rate, rows=len(rows), error_percent=error)
+        )
+    return bands
+
+
+def _line(size: np.ndarray[Any, Any], time: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """Return (alpha, us per byte), both >= 0, of the line with the least squared relative error."""
+    columns = np.stack([1.0 / time, size / time], axis=1)
+    alpha, per_byte = np.linalg.lstsq(columns, np.ones(len(time)), rcond=None)[0]
+    if alpha < 0.0:
+        return 0.0, float(np.sum(columns[:, 1]) / np.sum(columns[:, 1] ** 2))
+    if per_byte < 0.0:
+        return float(np.sum(columns[:, 0]) / np.sum(columns[:, 0] ** 2)), 0.0
+    return float(alpha), float(per_byte)
+
+
+def measure(
+    read: Sequence[Capture | FileReport], platform: str | None = None
+) -> tuple[MeasuredFabric, dict[str, Any]]:
+    """Return the measured fabric of what was read, and the fit as plain values.
+
+    The largest all-reduce table counts, else any table, else the links that are left.
+    Raises BadRequest where nothing was measured or the GPU is not known to the catalogue.
+    """
+    captures = [item for item in read if isinstance(item, Capture)]
+    asked = of_platform(platform).part if platform else None
+    runs = [(run, part) for c in captures for run in c.tests.found if (part := _part(run.names, asked))]
+    runs = [
+        (run, part)
+        for run, part in runs
+        if run.size > 1 and run.operation in MODELLED and any(row.bytes for row in run.rows)
+    ]
+    if runs:
+        best = max(
+            runs, key=lambda item: (item[0].operation == "all_reduce", item[0].size, len(item[0].rows))
+        )
+        return _from_table(*best)
+    for capture in captures:
+        part = _part(capture.names, asked)
+        if part and part.links and (found := _from_links(capture, part)):
+            return found
+    allowed = "an nccl-tests table, or link counts, of a GPU that the captures or --platform name"
+    raise BadRequest("measured", "nothing measured", allowed)
+
+
+def _part(names: set[str], asked: Part | None) -> Part | None:
+    """Return the catalogue's GPU that the names state, else the one asked for."""
+    found = next((p for name in sorted(names) if (p := part_of(name)) and p.spec), None)
+    return found or (asked if asked and asked.spec else None)
+
+
+def _from_table(run: Table, part: Part) -> tuple[MeasuredFabric, dict[str, Any]]:
+    rows = [row for row in run.rows if row.bytes > 0]
+    predicted = [predicted_us(part, run.operation, row.bytes, run.size) for row in rows]
+    limits = table()["collective"]
+    notes, both = [], list(zip(rows, predicted, strict=True))
+    small = [row.time_us / p for row, p in both if row.bytes <= limits["small_bytes"]]
+    alpha = float(np.median(small)) if small else 1.0
+    if not small:
+        notes.append("no small messages: the latency stays that of the healthy platform")
+    elif run.one_process:
+        alpha = 1.0
+        notes.append("one process drove all GPUs, which doubles the launch: the latency stays as predicted")
+    largest = max(row.bytes for row in rows)
+    shares = [p / row.time_us for row, p in both if row.bytes * 4 >= largest]
+    bandwidth = float(np.median(shares)) if largest > limits["dip_bytes"] else 1.0
+    if largest <= limits["dip_bytes"]:
+        notes.append("no large messages: the bandwidth stays that of the healthy platform")
+    fit = {
+        "operation": run.operation,
+        "ranks": run.size,
+        "bands": [vars(band) for band in fit_bands(run)],
+        "sizes": [_compared(row, p, run) for row, p in both],
+        "notes": notes,
+    }
+    source = f"{run.operation} over {run.size} GPUs, {Path(run.first.file).name} line {run.first.line}"
+    name = part.spec.name if part.spec else part.name
+    return MeasuredFabric(alpha_scale=alpha, bandwidth_scale=bandwidth, gpu=name, source=source), fit
+
+
+def _compared(row: Timing, predicted: float, run: Table) -> dict[str, float]:
+    return {
+        "bytes": row.bytes,
+        "measured_us": row.time_us,
+        "predicted_us": round(predicted, 2),
+        "measured_gb_s": row.bus_gb_s,
+        "predicted_gb_s": round(bus_gb_s(run.operation, row.bytes, run.size, predicted), 2),
+    }
+
+
+def _from_links(capture: Capture, part: Part) -> tuple[MeasuredFabric, dict[str, Any]] | None:
+    """Return the bandwidth that the worst GPU has left: active links, the matrix's fewest NV#, or PCIe."""
+    least = [(b.active, b.evidence) for b in capture.links.found if b.rates and not b.cut]
+    least += [(0, b.all_inactive) for b in capture.links.found if b.all_inactive]
+    for matrix in capture.topology.found:
+        cells = [(i, int(c[2:]) if c.startswith("NV") else 0, e) for (i, _), (c, e) in matrix.pairs().items()]
+        if max((k for _, k, _ in cells), default=0) == part.links:
+            least += [(k, line) for _, k, line in cells]
+        else:
+            # A board without switches: a GPU's links to its peers add up to all it has.
+            least += [(sum(k for j, k, _ in cells if j == i), line) for i, _, line in cells]
+    if not least or part.spec is None:
+        return None
+    links, line = min(least, key=lambda item: item[0])
+    pcie = part.spec.pcie_bandwidth / part.spec.link_bandwidth
+    scale = min(1.0, max(links / part.links, pcie))
+    source = f"{links} of {part.links} links, {Path(line.file).name} line {line.line}"
+    note = "from link counts alone: the latency stays that of the healthy platform"
+    return MeasuredFabric(bandwidth_scale=scale, gpu=part.spec.name, source=source), {"notes": [note]}
+
+
+def write_measured(path: str | Path, fabric: MeasuredFabric, fit: dict[str, Any]) -> None:
+    """Write a measured fabric with its fit as JSON, whole or not at all."""
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        partial.write_text(json.dumps({**fabric.to_dict(), "fit": fit}, indent=1) + "\n", encoding="utf-8")
+        partial.replace(target)
+    except OSError as error:
+        raise BadRequest("measured", str(path), f"a file that can be written ({error.strerror})") from error

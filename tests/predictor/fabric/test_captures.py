@@ -1,0 +1,361 @@
+"""Captures built here, one fault or design at a time, and the verdict each must get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from roofcast.predictor.fabric import Verdict, check_paths
+
+Matrix = Sequence[Sequence[int | str]]
+Judge = Callable[..., Verdict]
+GIB = 1 << 30
+CUBE = (
+    (0, 1, 1, 2, 2, 0, 0, 0), (1, 0, 2, 1, 0, 2, 0, 0), (1, 2, 0, 2, 0, 0, 1, 0), (2, 1, 2, 0, 0, 0, 0, 1),
+    (2, 0, 0, 0, 0, 1, 1, 2), (0, 2, 0, 0, 1, 0, 2, 1), (0, 0, 1, 0, 1, 2, 0, 2), (0, 0, 0, 1, 2, 1, 2, 0),
+)  # fmt: skip
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Judge:
+    def of_text(text: str | bytes, platform: str | None = None) -> Verdict:
+        path = tmp_path / "capture"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return check_paths([path], platform)
+
+    return of_text
+
+
+def full(gpus: int, links: int | str) -> list[list[int | str]]:
+    return [[links] * gpus for _ in range(gpus)]
+
+
+def changed(matrix: Matrix, pairs: dict[tuple[int, int], int | str]) -> list[list[int | str]]:
+    rows = [list(row) for row in matrix]
+    for (i, j), value in pairs.items():
+        rows[i][j] = rows[j][i] = value
+    return rows
+
+
+def one_gpu(matrix: Matrix, gpu: int, value: int | str) -> list[list[int | str]]:
+    return changed(matrix, {(gpu, j): value for j in range(len(matrix)) if j != gpu})
+
+
+def cube(gpus: int = 8) -> list[list[int | str]]:
+    return [[k or "PHB" for k in row[:gpus]] for row in CUBE[:gpus]]
+
+
+def groups(sizes: Sequence[int], links: int, between: str = "SYS") -> list[list[int | str]]:
+    owner = [g for g, size in enumerate(sizes) for _ in range(size)]
+    return [[links if a == b else between for b in owner] for a in owner]
+
+
+def sockets(gpus: int) -> list[list[int | str]]:
+    return [["NODE" if 2 * i // gpus == 2 * j // gpus else "SYS" for j in range(gpus)] for i in range(gpus)]
+
+
+def topo(matrix: Matrix, *, nics: int = 0, header: bool = True) -> str:
+    gpus = len(matrix)
+    names = [f"GPU{i}" for i in range(gpus)] + [f"NIC{i}" for i in range(nics)]
+    lines = ["\t" + "\t".join([*names, "CPU Affinity", "NUMA Affinity", "GPU NUMA ID"])] if header else []
+    for i, row in enumerate(matrix):
+        cells = [" X " if i == j else (f"NV{k}" if isinstance(k, int) else k) for j, k in enumerate(row)]
+        cells += ["PIX" if i == nic else "NODE" for nic in range(nics)]
+        lines.append("\t".join([f"GPU{i}", *cells, "0-47", str(2 * i // gpus), "", "N/A"]))
+    return "\n".join(lines) + "\n"
+
+
+def status(
+    name: str, gpus: int, links: int, rate: float, down: dict[int, Sequence[int]] | None = None
+) -> str:
+    lines = []
+    for gpu in range(gpus):
+        lines.append(f"GPU {gpu}: {name} (UUID: GPU-0000000{gpu})")
+        off = (down or {}).get(gpu, ())
+        lines += [f"\t Link {n}: " + ("<inactive>" if n in off else f"{rate} GB/s") for n in range(links)]
+    return "\n".join(lines) + "\n"
+
+
+def counters(name: str, **values: str) -> str:
+    lines = [f"GPU 0: {name} (UUID: GPU-00)"]
+    return "\n".join([*lines, *(f"\t Link 0: {k.replace('_', ' ')}: {v}" for k, v in values.items())]) + "\n"
+
+
+def fabric(state: str, status: str, name: str = "", *more: str) -> str:
+    lines = ["GPU 00000000:19:00.0", f"    Product Name   : {name}"] if name else []
+    lines += [
+        "    Fabric",
+        f"        State    : {state}",
+        f"        Status   : {status}",
+        *more,
+        "    Processes : None",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def hops(*edges: tuple[str, str, str], before: str = "") -> str:
+    lines = [f"host:7:7 [0] NCCL INFO Channel 00/0 : {a} -> {b} via {transport}" for a, b, transport in edges]
+    return before + "\n".join(lines) + "\n"
+
+
+def said(text: str) -> str:
+    return f"host:7:7 [0] NCCL INFO {text}\n"
+
+
+def table(
+    name: str, gpus: int, rates: Sequence[tuple[int, float]], *, hosts: int = 1, devices: bool = True,
+    wrong: int = 0, footer: bool = True, operation: str = "sum",
+) -> str:  # fmt: skip
+    factor = (2.0 if operation == "sum" else 1.0) * (gpus - 1) / gpus or 1.0
+    top = max((size for size, _ in rates), default=GIB)
+    lines = [
+        f"# nThread 1 nGpus 1 minBytes 8 maxBytes {top} step: 2(factor) validation: 1",
+        "# Using devices",
+    ]
+    for rank in range(gpus if devices else 0):
+        host, device = rank * hosts // gpus, rank % (gpus // hosts)
+        lines.append(
+            f"#  Rank {rank:2} Group  0 Pid {100 + rank} on node{host} device {device} [0x{rank:02x}] {name}"
+        )
+    lines.append("#  size  count  type  redop  root  time  algbw  busbw #wrong  time  algbw  busbw #wrong")
+    for size, rate in rates:
+        time = round(size * factor / rate * 1e-3, 2)
+        part = f"{time} {size / time * 1e-3:.2f} {size / time * 1e-3 * factor:.2f} {wrong}"
+        lines.append(f"  {size}  {size // 4}  float  {operation}  -1  {part}  {part}")
+    return "\n".join([*lines, *(["# Out of bounds values : 0 OK"] if footer else [])]) + "\n"
+
+
+def numa(cores: Sequence[int], memory: Sequence[int], gpus: dict[int, int], nodes: int) -> str:
+    lines = [f"available: {nodes} nodes (0-{nodes - 1})"]
+    for n in range(nodes):
+        size = memory[n] if n < len(memory) else gpus.get(n, 0)
+        lines += [f"node {n} cpus: " + " ".join(map(str, range(cores[n] if n < len(cores) else 0)))]
+        lines += [f"node {n} size: {size} MB", f"node {n} free: 1 MB"]
+    lines += ["node distances:", "node  " + "  ".join(map(str, range(nodes)))]
+    lines += [f" {n}:  " + "  ".join("10" if n == m else "40" for m in range(nodes)) for n in range(nodes)]
+    return "\n".join(lines) + "\n"
+
+
+H100, A100, CARD = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB", "NVIDIA L40S"
+B200, GB200 = "NVIDIA B200", "NVIDIA GB200"
+NO_LINKS = "NVML: Unable to retrieve NVLink information as all links are inActive\n"
+HBM = 188416
+GRACE = ([72, 72], [489000, 489100])
+LOCAL, PEER = ("0[0]", "1[1]"), ("7[7]", "8[0]")
+HEALTH = "        Health"
+SOCKET = said("Using network Socket")
+
+HEALTHY = {
+    "eight GPUs on NVSwitch": topo(full(8, 18)),
+    "no header": topo(full(8, 18), header=False),
+    "a tray of four": topo(full(4, 18), nics=4),
+    "two of a board": topo(full(2, 18)),
+    "A100 board of four": topo(full(4, 4)),
+    "H100 board of four": topo(full(4, 6)),
+    "half the links by export rule": topo(full(8, 8)),
+    "DGX-2": topo(full(16, 6)),
+    "hybrid cube mesh": topo(cube()),
+    "a corner of the cube": topo(cube(4)),
+    "two bridged pairs": topo(groups([2, 2], 4)),
+    "POWER9 trios": topo(groups([3, 3], 2)),
+    "a pair and a stranger": topo(groups([2, 1], 6, "NODE")),
+    "cards of two sockets": topo(sockets(4)),
+    "flattened virtual machine": topo(full(8, "PHB")),
+    "one GPU": topo([[0]]),
+    "all links": status(H100, 8, 18, 26.562),
+    "bridged cards": status("NVIDIA H100 PCIe", 2, 18, 26.562, dict.fromkeys((0, 1), (4, 5, 10, 11, 16, 17))),
+    "cards without bridge": status("NVIDIA GeForce RTX 3090", 2, 4, 14.062, dict.fromkeys((0, 1), range(4))),
+    "superchip alone": f"GPU 0: NVIDIA GH200 480GB (UUID: GPU-1)\n{NO_LINKS}",
+    "old counters": counters(H100, Replay_Errors="0", Recovery_Errors="0", CRC_Errors="0"),
+    "new counters": counters(B200, Tx_packets="12", FEC_Errors_0="36140749276", Symbol_Errors="0",
+                             Effective_BER="15e-255", Raw_BER_Lane_0="2061"),
+    "registered": fabric("Completed", "Success", "NVIDIA H200"),
+    "no need to register": fabric("N/A", "N/A", A100),
+    "registered, as a query": "name, fabric.state, fabric.status\nNVIDIA B200, Completed, Success\n",
+    "peer to peer": hops((*LOCAL, "P2P/CUMEM"), ("1[1]", "0[0]", "P2P/IPC")),
+    "bus ids for devices": hops(("0[1b000]", "1[1c000]", "P2P/IPC/read")),
+    "GPU-direct network": hops((*LOCAL, "P2P/CUMEM"), (*PEER, "NET/IB/0/GDRDMA")),
+    "rack over NVLink": hops((*LOCAL, "P2P/MNNVL"), (*PEER, "P2P/MNNVL"), before=SOCKET),
+    "rates of NVLink 4": table(H100, 8, [(GIB, 450), (8 * GIB, 478)]),
+    "rates of NVLink 3": table(A100, 8, [(GIB, 220), (8 * GIB, 232)]),
+    "rates of NVLink 2": table("Tesla V100-SXM2-32GB", 8, [(GIB, 120), (8 * GIB, 130)]),
+    "rates of Infinity Fabric": table("AMD Instinct MI300X", 8, [(GIB, 300), (8 * GIB, 315)]),
+    "rates of cards": table(CARD, 8, [(GIB, 12), (8 * GIB, 12)]),
+    "four machines": table(H100, 32, [(GIB, 380), (8 * GIB, 400)], hosts=4),
+    "the class without a name": table("", 8, [(GIB, 450), (8 * GIB, 480)], devices=False),
+    "small messages alone": table(H100, 8, [(1 << 14, 1.6), (1 << 17, 10.0), (1 << 20, 50.0)]),
+    "two sockets": numa([48, 48], [515000, 516000], {}, 2),
+    "Grace with GPU memory": numa(*GRACE, {2: HBM, 10: HBM, 18: HBM, 26: HBM}, 34),
+    "Grace with MIG": numa(*GRACE, {2: 90000, 3: 90000, 10: HBM, 18: HBM, 26: HBM}, 34),
+    "Grace with CDMM": numa(*GRACE, {}, 2),
+    "one Grace": numa([72], [489000], {1: 97280}, 9),
+}  # fmt: skip
+TUNING = "Algorithm | Tree | Ring | NVLS |"
+ESTIMATES = "AllReduce | 13.2/ 30.0 | 14.0/ 130.0 | 50.0/ 200.0 | 10.0/ 40.0 | 20.0/ 200.0 | 50.0/ "
+HEALTHY |= {
+    "estimates of NVLink 3": said(TUNING) + said(ESTIMATES + "230.0 | 0.0/ 0.0 | 0.0/ 0.0 | 0.0/ 0.0 |"),
+    "estimates with NVLS": said(TUNING) + said(ESTIMATES + "370.0 | 0.0/ 0.0 | 0.0/ 0.0 | 25.0/ 480.0 |"),
+    "a library that is not there": hops((*LOCAL, "P2P/CUMEM"))
+    + "host:7:7 [0] x.cc:1 NCCL WARN Failed to open libibverbs.so\n",
+    "links that the export version never had": status(
+        "NVIDIA A800-SXM4-80GB", 8, 12, 25.0, dict.fromkeys(range(8), (8, 9, 10, 11))
+    ),
+}
+DEGRADED = {
+    "one GPU lost a link": topo(one_gpu(full(8, 18), 3, 17)),
+    "one GPU lost half": topo(one_gpu(full(8, 18), 5, 9)),
+    "all GPUs lost a link": topo(full(8, 17)),
+    "one pair short": topo(changed(full(8, 18), {(1, 2): 16})),
+    "one GPU off NVLink": topo(one_gpu(full(8, 12), 0, "SYS")),
+    "two GPUs off NVLink": topo(one_gpu(one_gpu(full(8, 12), 0, "SYS"), 7, "SYS")),
+    "one GPU gone": topo(full(7, 18)),
+    "DGX-2 lost a link": topo(one_gpu(full(16, 6), 3, 5)),
+    "cube lost a link": topo(changed(cube(), {(0, 3): 1})),
+    "cube lost a pair": topo(changed(cube(), {(0, 1): "PHB"})),
+    "board of four lost a link": topo(changed(full(4, 4), {(0, 1): 3})),
+    "bridge lost links": topo(full(2, 10)),
+    "unequal pairs": topo(changed(groups([2, 2], 12, "NODE"), {(2, 3): 10})),
+    "link inactive": status(H100, 8, 18, 26.562, {3: [7]}),
+    "rack link inactive": status("NVIDIA GB200", 4, 18, 53.125, {1: [17]}),
+    "link slow": status(A100, 8, 12, 25.0).replace("Link 3: 25.0", "Link 3: 12.5", 1),
+    "no link of a module": f"GPU 2: {B200} (UUID: GPU-2)\n{NO_LINKS}",
+    "part of a bridge": status("NVIDIA A100 80GB PCIe", 2, 12, 25, dict.fromkeys((0, 1), range(4))),
+    "recoveries": counters(H100, Replay_Errors="0", Recovery_Errors="3"),
+    "symbol errors": counters(B200, FEC_Errors_0="361", Symbol_Errors="4"),
+    "bit errors": counters(B200, Effective_BER="15e-9"),
+    "registering": fabric("In Progress", "N/A"),
+    "not registered": fabric("Not Started", "N/A", H100),
+    "registration failed": fabric("Completed", "Failure"),
+    "unhealthy route": fabric("Completed", "Success", GB200, HEALTH, "          Route Unhealthy: True"),
+    "outside the rack": fabric("Completed", "Success", GB200,
+                               "        ClusterUUID : 00000000-0000-0000-0000-000000000000"),
+    "registering, as a query": f"index, name, fabric.state, fabric.status\n0, {GB200}, In Progress, N/A\n",
+    "host memory": hops((*LOCAL, "P2P/CUMEM"), ("1[1]", "2[2]", "SHM/direct/direct")),
+    "sockets": hops((*LOCAL, "NET/Socket/0")),
+    "network inside a machine": hops((*LOCAL, "NET/IB/0/GDRDMA")),
+    "network without GPUDirect": hops((*LOCAL, "P2P/CUMEM"), (*PEER, "NET/IB/0")),
+    "two machines over sockets": hops((*LOCAL, "P2P/CUMEM"), before=SOCKET
+                                      + said("comm 0x1 rank 0 nRanks 16 nNodes 2 localRanks 8 localRank 0")),
+    "peer access switched off": hops((*LOCAL, "P2P/CUMEM"))
+                                + said("NCCL_P2P_DISABLE set by environment to 1"),
+    "NCCL complains": hops((*LOCAL, "P2P/CUMEM")) + "host:7:7 [0] x.cc:1 NCCL WARN Cuda failure 1\n",
+    "fabric not ready": hops((*LOCAL, "P2P/CUMEM"))
+                        + said("MNNVL busId 0x51000 fabric UUID 0.0 cliqueId 0x0 state 2 healthMask 0x0"),
+    "less bandwidth in the mask": hops((*LOCAL, "P2P/CUMEM"))
+                        + said("MNNVL busId 0x51000 fabric UUID 0.0 cliqueId 0x0 state 3 healthMask 0x1"),
+    "a tenth of the rate": table(H100, 8, [(GIB, 48), (8 * GIB, 48)]),
+    "no reduction in the switch": table(H100, 8, [(GIB, 340), (8 * GIB, 365)]),
+    "rate falls": table(B200, 8, [(1 << 26, 400), (1 << 27, 150), (8 * GIB, 790)]),
+    "two machines at socket rates": table(H100, 16, [(GIB, 8), (8 * GIB, 9)], hosts=2),
+    "wrong values": table(H100, 8, [(8 * GIB, 478)], wrong=3),
+    "out of bounds": table(H100, 8, [(8 * GIB, 478)]).replace("values : 0 OK", "values : 8 FAILED"),
+    "hung": table(B200, 4, [], footer=False),
+    "slow card": table(CARD, 8, [(8 * GIB, 1)]),
+    "small messages slow": table(H100, 8, [(1 << 14, 0.2), (1 << 20, 4.0)]),
+    "GPU memory missing": numa(*GRACE, {2: HBM, 10: HBM, 18: HBM}, 34),
+    "memory missing": numa([48, 48], [257000, 0], {}, 2),
+    "memory half missing": numa([48, 48], [515000, 129000], {}, 2),
+    "GPU off the bus": "Unable to determine the device handle for GPU0000:CB:00.0: Unknown Error\n",
+}  # fmt: skip
+DEGRADED |= {
+    "a GPU of a tray gone": topo(full(3, 18)).replace("\t0\t\tN/A", "\t0\t2"),
+    "host memory, old words": said("Ring 00 : 0[0] -> 1[1] via direct shared memory"),
+    "a collective hung": "[Rank 3] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=1)\n",
+    "estimates of host memory": said(TUNING) + said("AllReduce | 13.2/ 0.5 | 14.0/ 0.0 | 50.0/ 2.4 |"),
+}
+UNKNOWN = {
+    "estimates without NVLS": said(TUNING) + said(ESTIMATES + "370.0 | 0.0/ 0.0 | 0.0/ 0.0 | 0.0/ 0.0 |"),
+    "eight cards or a dead board": topo(full(8, "SYS")),
+    "eight cards beside network cards": topo(sockets(8), nics=8),
+    "three of a tray": topo(full(3, 18)),
+    "one bridge of two": topo(changed(full(4, "SYS"), {(0, 1): 12})),
+    "cut after five links": status(H100, 1, 5, 26.562),
+    "not registered, no name": fabric("N/A", "N/A"),
+    "NVLS off, no name": hops((*LOCAL, "P2P/CUMEM"), before=said("0 nvls channels")),
+    "no channel lines": said("Using network IB"),
+    "one rank": table(H100, 1, [(GIB, 260)]),
+    "between the classes": table("", 8, [(GIB, 340), (8 * GIB, 350)], devices=False),
+    "a slower network": table(A100, 16, [(GIB, 60), (8 * GIB, 70)], hosts=2),
+    "stopped early": table(H100, 8, [(GIB, 450)], footer=False).replace("maxBytes 1", "maxBytes 9"),
+    "memory not on line": numa(*GRACE, {}, 34),
+    "a list of GPUs": f"GPU 0: {H100} (UUID: GPU-1)\n",
+    "no capture": "hello\n",
+}  # fmt: skip
+CASES = [
+    pytest.param(wanted, text, id=f"{wanted}: {name}")
+    for wanted, cases in (("healthy", HEALTHY), ("degraded", DEGRADED), ("unknown", UNKNOWN))
+    for name, text in cases.items()
+]
+
+
+@pytest.mark.parametrize(("wanted", "text"), CASES)
+def test_a_capture_gets_its_verdict(wanted: str, text: str, judge: Judge) -> None:
+    verdict = judge(text)
+    assert verdict.status == wanted, verdict.to_dict()
+    for check in verdict.checks:
+        assert check.found
+        assert check.expected
+        assert check.why
+        assert check.evidence
+        assert (check.status == "healthy") or check.next_command
+        assert (check.status != "unknown") or check.missing or check.why
+
+
+@pytest.mark.parametrize(
+    "text", [topo(full(8, "PHB")), topo(full(8, 12)), topo(full(7, 18)), topo(sockets(8))]
+)
+def test_a_platform_settles_what_a_matrix_leaves_open(text: str, judge: Judge) -> None:
+    assert judge(text, "hgx-h100").status == "degraded"
+
+
+@pytest.mark.parametrize(
+    ("text", "platform"),
+    [
+        (topo(full(8, 12)), "hgx-a100"), (topo(full(4, 4)), "hgx-a100"), (topo(sockets(8)), "l40s-8x"),
+        (topo(full(4, 18)), "gb200-nvl72"), (hops((*LOCAL, "SHM/direct/direct")), "l40s-8x"),
+    ],
+)  # fmt: skip
+def test_a_design_is_no_fault_on_its_own_platform(text: str, platform: str, judge: Judge) -> None:
+    wanted = "unknown" if platform == "hgx-a100" and "GPU7" not in text else "healthy"
+    assert judge(text, platform).status == wanted
+
+
+def test_a_name_in_the_same_capture_settles_a_matrix(judge: Judge) -> None:
+    assert judge(f"GPU 0: {H100} (UUID: GPU-1)\n" + topo(full(8, "SYS"))).status == "degraded"
+    assert judge("GPU 0: NVIDIA A10G (UUID: GPU-1)\n" + topo(full(8, "SYS"))).status == "healthy"
+
+
+def test_the_wrong_platform_is_said_to_be_wrong(judge: Judge) -> None:
+    checks = judge(status(A100, 8, 12, 25.0), "hgx-b200").checks
+    assert [c.found for c in checks if c.check == "platform"] == [f"the captures name {A100}"]
+
+
+def test_evidence_quotes_file_line_and_text(judge: Judge) -> None:
+    (check,) = judge(status(H100, 8, 18, 26.562, {3: [7]})).checks
+    (line,) = check.evidence
+    assert Path(line.file).name == "capture"
+    assert (line.line, line.text.strip()) == (3 * 19 + 9, "Link 7: <inactive>")
+
+
+def test_several_captures_in_one_file_are_each_judged(judge: Judge) -> None:
+    found = judge(
+        "$ nvidia-smi topo -m\n" + topo(full(8, 18)) + "\n$ date\n" + status(H100, 8, 18, 26.562, {0: [1]})
+    )
+    assert {c.check: c.status for c in found.checks} == {"topology": "healthy", "link-status": "degraded"}
+    assert found.status == "degraded"
+
+
+def test_a_header_wrapped_over_two_lines_is_one_matrix(judge: Judge) -> None:
+    names = [f"GPU{i}" for i in range(8)]
+    wrapped = "\t" + "\t".join(names[:5]) + "\n" + "\t".join(names[5:]) + "\tCPU Affinity\n"
+    rows = topo(one_gpu(full(8, 18), 7, 17), header=False)
+    assert judge(wrapped + rows).status == "degraded"
+    assert judge(wrapped + topo(full(8, 18), header=False)).status == "healthy"
+
+
+def test_a_row_wrapped_over_two_lines_is_one_row(judge: Judge) -> None:
+    text = topo(full(8, 18)).replace("NV18\tNV18\t0-47", "NV18\n\tNV18\t0-47")
+    assert text.count("\n") > 12
+    assert judge(text).status == "healthy"

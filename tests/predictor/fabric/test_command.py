@@ -1,0 +1,128 @@
+"""The command: exit codes, JSON, a table for people, and tools that are run here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from roofcast.predictor.fabric.running import COMMANDS, run_tools
+
+GPU = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)\n"
+HEALTHY = GPU + "".join(f"\t Link {n}: 26.562 GB/s\n" for n in range(18))
+DEGRADED = HEALTHY.replace("Link 7: 26.562 GB/s", "Link 7: <inactive>")
+TOPO = "\tGPU0\tCPU Affinity\tNUMA Affinity\nGPU0\t X \t0-15\t0\n"
+
+
+def roofcast(*arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **({"PATH": path} if path else {})}
+    command = [sys.executable, "-m", "roofcast.predictor", "fabric", "check", *arguments]
+    return subprocess.run(command, text=True, capture_output=True, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "code"),
+    [(HEALTHY, "healthy", 0), (DEGRADED, "degraded", 1), ("hello\n", "unknown", 2)],
+)
+def test_the_exit_code_can_gate_a_job(text: str, status: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "links.txt").write_text(text)
+    done = roofcast(str(tmp_path / "links.txt"), "--json")
+    assert done.returncode == code, done.stderr
+    found = json.loads(done.stdout)
+    assert found["status"] == status
+    assert set(found) == {"schema", "status", "reason", "platform", "checks", "files", "notes"}
+    wanted = {"check", "status", "found", "expected", "why", "missing", "next_command", "evidence"}
+    assert all(set(check) == wanted for check in found["checks"])
+    assert all(
+        set(line) == {"file", "line", "text"} for check in found["checks"] for line in check["evidence"]
+    )
+    assert all(set(report) == {"file", "status", "captures", "note"} for report in found["files"])
+
+
+def test_people_see_status_evidence_expectation_and_the_next_command(tmp_path: Path) -> None:
+    path = tmp_path / "links.txt"
+    path.write_text(DEGRADED)
+    printed = roofcast(str(path)).stdout
+    assert f"{path}:9: Link 7: <inactive>" in printed
+    assert "expected: 18 active links per GPU" in printed
+    assert "next: nvidia-smi nvlink -e" in printed
+    assert printed.splitlines()[-1] == "degraded: GPU0 link 7 inactive"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "name files or folders, or add --run"),
+        (("--run", "--time-limit", "0"), "seconds above 0"),
+        (("x", "--platform", "hgx-b20"), "hgx-b200"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_exit_code_2(arguments: tuple[str, ...], words: str) -> None:
+    done = roofcast(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that alone is on the path, for programs that stand in for the tools."""
+    monkeypatch.setenv("PATH", f"{tmp_path}")
+    return tmp_path
+
+
+def stand_in(folder: Path, name: str, body: str) -> None:
+    program = folder / name
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(0o755)
+
+
+def test_tools_that_are_not_installed_are_named(tools: Path) -> None:
+    found = run_tools()
+    assert [report.note for report in found] == [f"{c[0]} is not installed" for c in COMMANDS]  # type: ignore[union-attr]
+
+
+def test_a_tool_that_hangs_is_ended_and_reported(tools: Path) -> None:
+    stand_in(tools, "numactl", "/bin/sleep 60 & /bin/sleep 60")
+    note = run_tools(0.3)[-1].note  # type: ignore[union-attr]
+    assert note == "no answer within 0.3 s"
+
+
+def test_a_tool_that_fails_is_quoted(tools: Path) -> None:
+    stand_in(tools, "numactl", "echo no such thing >&2; exit 3")
+    report = run_tools()[-1]
+    assert (report.note, report.status) == ("says: no such thing", "unknown")  # type: ignore[union-attr]
+
+
+def test_what_the_tools_print_here_is_judged(tools: Path) -> None:
+    listed = tools / "status"
+    listed.write_text(DEGRADED)
+    stand_in(
+        tools,
+        "nvidia-smi",
+        f'[ "$1 $2" = "nvlink --status" ] && while IFS= read -r l; do echo "$l"; done <{listed}',
+    )
+    done = roofcast("--run", "--json", path=str(tools))
+    found = json.loads(done.stdout)
+    assert found["status"] == "degraded"
+    assert found["checks"][0]["evidence"][0]["file"] == "nvidia-smi nvlink --status"
+
+
+def test_no_command_that_is_run_changes_a_setting() -> None:
+    assert {c[:2] for c in COMMANDS} == {
+        ("nvidia-smi", "topo"), ("nvidia-smi", "nvlink"), ("nvidia-smi", "-q"), ("numactl", "--hardware"),
+    }  # fmt: skip
+    assert {word for c in COMMANDS for word in c[2:]} == {"-m", "--status", "-e"}
+
+
+def test_a_lone_gpu_needs_no_links(tmp_path: Path) -> None:
+    (tmp_path / "topo").write_text(TOPO)
+    (tmp_path / "status").write_text(
+        GPU + "NVML: Unable to retrieve NVLink information as all links are inActive\n"
+    )
+    assert roofcast(str(tmp_path)).returncode == 0
