@@ -1,0 +1,92 @@
+"""The commands of docs/ingest.md work as shown, and its table names every reader."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from roofcast.data.readers import registry
+from roofcast.data.readers.draft import NUMERIC, TEXTUAL
+from roofcast.data.readers.ingest import DEFAULT_STORE
+from roofcast.data.store import STORE_VARIABLE, BenchmarkStore
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LATENCIES = {"mean_ttft_ms": 60.0, "median_ttft_ms": 58.0, "mean_tpot_ms": 9.0, "median_tpot_ms": 8.9}
+VLLM = {
+    "date": "20260701-101500", "backend": "openai", "model_id": "meta-llama/Llama-3.1-8B-Instruct",
+    "num_prompts": 80, "request_rate": "inf", "max_concurrency": 8, "duration": 23.55, "completed": 80,
+    "total_input_tokens": 81920, "total_output_tokens": 20480, "request_throughput": 3.397,
+    "output_throughput": 869.6, "total_token_throughput": 4348.0, **LATENCIES,
+}  # fmt: skip
+TRTLLM = {
+    "engine": {"model": "meta-llama/Llama-3.1-8B-Instruct", "dtype": "bfloat16"},
+    "machine": {"name": "NVIDIA H100 80GB HBM3"}, "world_info": {"tp_size": 1, "pp_size": 1},
+    "request_info": {"avg_input_length": 1024.0, "avg_output_length": 256.0},
+    "performance": {"system_output_throughput_tok_s": 9000.0, "request_throughput_req_s": 35.2},
+}  # fmt: skip
+TABLE = """Model,System,In,Out,Users,tok/s/GPU,TTFT (s),TPOT (ms)
+llama-3.1-8b,h100-sxm,1024,256,8,868.0,0.058,8.95
+"""
+
+
+@pytest.fixture(scope="module")
+def page(repo_root: Path) -> str:
+    return (repo_root / "docs/ingest.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, page: str) -> Path:
+    """The files that the page's commands name."""
+    (tmp_path / "vllm.json").write_text(json.dumps(VLLM))
+    (tmp_path / "trtllm.json").write_text(json.dumps(TRTLLM))
+    (tmp_path / "table.csv").write_text(TABLE)
+    (mapping,) = (body for language, body in FENCE.findall(page) if language == "toml")
+    (tmp_path / "map.toml").write_text(mapping)
+    named = ("row_id", "source", "gpu", "model", "engine", "mode", "num_gpus", "osl")
+    BenchmarkStore.create(
+        tmp_path / DEFAULT_STORE, pd.DataFrame(columns=list(named))
+    )  # copying takes seconds
+    return tmp_path
+
+
+def test_the_page_s_commands_print_what_it_shows(
+    page: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(STORE_VARIABLE, raising=False)
+    blocks = FENCE.findall(page)
+    commands = [i for i, (language, _) in enumerate(blocks) if language == "shell"]
+    assert len(commands) == 3
+    for i in commands:
+        arguments = shlex.split(blocks[i][1])[1:]
+        done = subprocess.run(
+            [sys.executable, "-m", "roofcast.predictor", *arguments],
+            cwd=workplace,
+            text=True,
+            capture_output=True,
+        )
+        shown = blocks[i + 1][1] if i + 1 < len(blocks) and blocks[i + 1][0] == "text" else ""
+        refused = shown.startswith("roofcast: ")
+        assert done.returncode == (2 if refused else 0), done.stderr
+        assert shown in (done.stderr if refused else done.stdout)
+        if not shown:
+            assert "1 accepted" in done.stdout
+
+
+def test_the_page_names_every_reader(page: str) -> None:
+    words = page.lower()
+    assert all(tool in words for tool in {*registry.JSON_READERS, *registry.TEXT_READERS})
+
+
+def test_the_page_s_column_names_are_columns(page: str) -> None:
+    listed = page.partition("Our names:")[2].partition("Units:")[0]
+    names = {name for part in re.findall(r"`([^`]+)`", listed) for name in part.split() if "*" not in name}
+    names -= {"mean", "p50", "p90", "p99"}
+    assert names <= NUMERIC | TEXTUAL
+    assert {"isl", "output_tput", "gpu"} <= names
