@@ -1,0 +1,138 @@
+"""What a deployment costs: purchase and power, or rent; per hour, per token, per token per second.
+
+    own   usd/h = purchase x (1 / years + other_share) / 8766 h + power x PUE x usd/kWh
+    rent  usd/h = GPUs x usd per GPU and hour
+
+Prices come from data/prices.toml and can be overridden by platform. The default assumptions bring owning to
+0.9 to 1.0 of what the cost model of SemiAnalysis (InferenceX, 2026-08) gives for a large cloud.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ...data import catalogue
+from ...data.errors import BadRequest
+from ...data.prices import price
+
+HOURS_PER_YEAR = 8766.0
+BASES = {"own": "purchase", "rent": "on-demand", "reserve": "reserved"}
+_POSITIVE = ("amortisation_years", "usd_per_kwh", "pue", "utilisation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a deployment costs at the load it was asked for; NaN where the price is not known.
+
+    usd_per_m_output and _total: USD per million tokens, with the 90 % interval of the throughput;
+    break_even_utilisation [-]: share of the hours in use above which owning is cheaper than renting.
+    """
+
+    purchase_usd: float
+    usd_per_hour: float
+    usd_per_m_output: float
+    usd_per_m_output_lo: float
+    usd_per_m_output_hi: float
+    usd_per_m_total: float
+    usd_per_m_total_lo: float
+    usd_per_m_total_hi: float
+    usd_per_tok_s: float
+    tokens_per_joule: float
+    break_even_utilisation: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Economics:
+    """Assumptions: how it is paid (`basis`: own, rent or reserve) and what owning takes.
+
+    amortisation_years [y]; other_share [1/y]: capital, staff and space per year as a share of the purchase;
+    usd_per_kwh [USD/kWh]; pue [-] of the power at the platform; utilisation [-]: share of the hours that the
+    load is there (an owned machine costs all hours). purchase_usd and usd_per_gpu_hour override the
+    catalogue by platform name. Raises BadRequest for what is out of range, UnknownName for a platform.
+    """
+
+    basis: str = "own"
+    amortisation_years: float = 4.0
+    other_share: float = 0.1
+    usd_per_kwh: float = 0.08
+    pue: float = 1.3
+    utilisation: float = 1.0
+    purchase_usd: Mapping[str, float] = field(default_factory=dict)
+    usd_per_gpu_hour: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.basis not in BASES:
+            raise BadRequest("basis", self.basis, f"one of {', '.join(BASES)}")
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if not (value > 0 and math.isfinite(value)):
+                raise BadRequest(name, value, "a number above 0")
+        if self.utilisation > 1 or not 0 <= self.other_share < math.inf or self.pue < 1:
+            wrong = "utilisation" if self.utilisation > 1 else "pue" if self.pue < 1 else "other_share"
+            allowed = {"utilisation": "at most 1", "pue": "at least 1", "other_share": "at least 0"}[wrong]
+            raise BadRequest(wrong, getattr(self, wrong), allowed)
+        for table in (self.purchase_usd, self.usd_per_gpu_hour):
+            for platform, usd in table.items():
+                catalogue.platform(platform)
+                if not (usd > 0 and math.isfinite(usd)):
+                    raise BadRequest(f"price of {platform}", usd, "a number above 0")
+
+    @cached_property
+    def _own(self) -> dict[str, float]:
+        return {catalogue.platform(name).name: usd for name, usd in self.purchase_usd.items()}
+
+    @cached_property
+    def _rent(self) -> dict[str, float]:
+        return {catalogue.platform(name).name: usd for name, usd in self.usd_per_gpu_hour.items()}
+
+    def purchase(self, platform: str, share: float = 1.0) -> float:
+        """Return what `share` platforms cost to buy [USD], NaN where no price is known."""
+        found = price(platform, "purchase")
+        usd = self._own.get(platform, found.usd if found else math.nan)
+        return usd * share
+
+    def rent_per_hour(self, platform: str, share: float = 1.0) -> float:
+        """Return what `share` platforms cost to rent [USD/h], NaN where no offer is known."""
+        found = price(platform, "reserved" if self.basis == "reserve" else "on-demand")
+        usd = self._rent.get(platform, found.usd if found else math.nan)
+        return usd * share * catalogue.platform(platform).num_gpus
+
+    def watts(self, platform: str, share: float = 1.0) -> float:
+        """Return the power at the meter [W], PUE included; NaN where it is not published."""
+        return (catalogue.platform(platform).power_w or math.nan) * self.pue * share
+
+    def own_per_hour(self, platform: str, share: float = 1.0) -> float:
+        """Return the cost of owning [USD/h]: amortisation, other costs, power (TDP where none is known)."""
+        yearly = 1.0 / self.amortisation_years + self.other_share
+        watts = self.watts(platform, share)
+        if math.isnan(watts):
+            spec = catalogue.platform(platform)
+            watts = catalogue.gpu(spec.gpu).tdp_w * spec.num_gpus * self.pue * share
+        return self.purchase(platform, share) * yearly / HOURS_PER_YEAR + watts / 1e3 * self.usd_per_kwh
+
+    def per_hour(self, platform: str, share: float = 1.0) -> float:
+        """Return the cost [USD/h] on the chosen basis, NaN where the price is not known."""
+        return (self.own_per_hour if self.basis == "own" else self.rent_per_hour)(platform, share)
+
+    def cost(self, platform: str, share: float, output: Mapping[str, float], total_per_output: float) -> Cost:
+        """Return the costs of `share` platforms that give output["", "_lo", "_hi"] tokens per second.
+
+        total_per_output: tokens in and out per token out [-].
+        """
+        hour = self.per_hour(platform, share)
+        used = hour / self.utilisation
+        # Rented on demand, a machine is given back when it is idle.
+        used = hour if self.basis == "rent" else used
+        low, mid, high = (used / (output[k] * 3600.0) * 1e6 for k in ("_hi", "", "_lo"))
+        own, rent = self.own_per_hour(platform, share), self.rent_per_hour(platform, share)
+        return Cost(
+            purchase_usd=self.purchase(platform, share), usd_per_hour=hour,
+            usd_per_m_output=mid, usd_per_m_output_lo=low, usd_per_m_output_hi=high,
+            usd_per_m_total=mid / total_per_output, usd_per_m_total_lo=low / total_per_output,
+            usd_per_m_total_hi=high / total_per_output,
+            usd_per_tok_s=self.purchase(platform, share) / output[""],
+            tokens_per_joule=output[""] / self.watts(platform, share), break_even_utilisation=own / rent,
+        )  # fmt: skip

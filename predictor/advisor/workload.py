@@ -1,0 +1,179 @@
+"""What is to be served: model, load, lengths, limits and budget, checked at the door."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...data import catalogue
+from ...data.errors import BadRequest, UnknownName
+from ...data.huggingface import model_from_config
+from ...data.specs import ModelSpec
+
+DEFAULT_TOKENS = 1024.0
+# Two seconds to the first token and 20 tokens per second and user, where nothing is said.
+DEFAULT_TTFT_MS, DEFAULT_TPOT_MS, DEFAULT_PERCENTILE = 2000.0, 50.0, 90.0
+MOST_KINDS = 32
+_SIZE = re.compile(r"^(\d+(?:\.\d+)?)([bt])(?:-a(\d+(?:\.\d+)?)b)?$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of request: tokens in and out, share of the prompt that is cached, share of all requests."""
+
+    isl: float
+    osl: float
+    cached: float
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """A workload to place.
+
+    model: a catalogue name, a config.json (or its folder), or a size ("300b", "1t-a32b": experts with 32 G
+    active), answered with the nearest known shape, scaled. Load: `users` with a request in flight each, or
+    `request_rate` [1/s]. Lengths [tokens]: isl and osl, or `mix`, a list of (isl, osl, share). `context`
+    [tokens]: what a user's conversation holds; what is not new in a request (isl) is kept in the KV cache.
+    prefix_cached_frac: share of the prompt that all users have in common. Limits [ms] hold at `percentile` of
+    the requests; math.inf switches one off. Budget: to buy [USD] or per hour [USD/h]. Empty `platforms`,
+    `engines` and `weight_precisions` mean all. Raises BadRequest or UnknownName.
+    """
+
+    model: str
+    users: float | None = None
+    request_rate: float | None = None
+    isl: float = DEFAULT_TOKENS
+    osl: float = DEFAULT_TOKENS
+    mix: tuple[tuple[float, float, float], ...] = ()
+    context: float | None = None
+    prefix_cached_frac: float = 0.0
+    ttft_ms: float = DEFAULT_TTFT_MS
+    tpot_ms: float = DEFAULT_TPOT_MS
+    percentile: float = DEFAULT_PERCENTILE
+    budget_usd: float | None = None
+    budget_usd_per_hour: float | None = None
+    platforms: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()
+    weight_precisions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.users is None) == (self.request_rate is None):
+            raise BadRequest("users", self.users, "either users or request_rate, one of them")
+        for name in ("users", "request_rate", "budget_usd", "budget_usd_per_hour", "context"):
+            _above_zero(name, getattr(self, name), math.inf)
+        for name in ("ttft_ms", "tpot_ms"):
+            _above_zero(name, getattr(self, name))
+        if not 0 < self.percentile < 100:
+            raise BadRequest("percentile", self.percentile, "above 0 and below 100")
+        if not 0 <= self.prefix_cached_frac <= 1:
+            raise BadRequest("prefix_cached_frac", self.prefix_cached_frac, "a share from 0 to 1")
+        if len(self.mix) > MOST_KINDS:
+            raise BadRequest("mix", f"{len(self.mix)} kinds", f"at most {MOST_KINDS}")
+        for isl, osl, share in self.mix or ((self.isl, self.osl, 1.0),):
+            for name, value in (("isl", isl), ("osl", osl)):
+                if not (value >= 1 and math.isfinite(value)):
+                    raise BadRequest(name, value, "a number of at least 1")
+            _above_zero("share", share, math.inf)
+            if self.context is not None and self.context < isl + osl:
+                raise BadRequest("context", self.context, f"at least isl + osl = {isl + osl:g}")
+
+    @property
+    def load(self) -> float:
+        """Requests in flight, or requests per second."""
+        return float(self.users if self.users is not None else self.request_rate or 0.0)
+
+    @property
+    def unit(self) -> str:
+        """What `load` counts."""
+        return "users" if self.users is not None else "requests/s"
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of requests as the predictor takes them, shares adding up to 1."""
+        mix = self.mix or ((self.isl, self.osl, 1.0),)
+        whole = sum(share for _, _, share in mix)
+        return tuple(self._kind(isl, osl, share / whole) for isl, osl, share in mix)
+
+    def _kind(self, isl: float, osl: float, share: float) -> Kind:
+        prompt = isl if self.context is None else max(self.context - osl, isl)
+        fresh = isl * (1.0 - self.prefix_cached_frac)
+        return Kind(isl=prompt, osl=osl, cached=1.0 - fresh / prompt, share=share)
+
+
+def _above_zero(name: str, value: float | None, most: float | None = None) -> None:
+    if value is not None and not (value > 0 and (most is None or value < most)):
+        raise BadRequest(name, value, "a number above 0")
+
+
+def resolve_model(text: str) -> tuple[str, str]:
+    """Return the catalogue name that a workload's model goes by, and a note where it is a stand-in.
+
+    Raises UnknownName with the nearest names, and BadRequest for a config.json that cannot be read.
+    """
+    size = _SIZE.match(text.strip().lower())
+    if size:
+        return _of_size(text, size)
+    if text.endswith(".json") or Path(text).is_dir():
+        return catalogue.add_model(model_from_config(text)), f"model read from {text}"
+    return catalogue.model(text).name, ""
+
+
+def _of_size(text: str, size: re.Match[str]) -> tuple[str, str]:
+    """Enter the nearest catalogue model of that size and kind, scaled to it."""
+    params = float(size[1]) * (1e12 if size[2] == "t" else 1e9)
+    active = float(size[3]) * 1e9 if size[3] else params
+    if not 0 < active <= params:
+        raise BadRequest("model", text, "active parameters above 0 and at most the total")
+
+    def distance(spec: ModelSpec) -> float:
+        gap = abs(math.log(spec.params_total / params))
+        return gap + abs(math.log(spec.params_active / active)) * (1.0 if size[3] else 0.0)
+
+    same_kind = [m for m in catalogue.models().values() if m.is_moe == bool(size[3])]
+    near = min((m for m in same_kind if m.attention != "mla" or size[3]), key=distance)
+    name = catalogue.add_model(_scaled(near, params, active, text.strip().lower()))
+    return name, f"model of size {text}: the shape of {near.name}, scaled"
+
+
+def _scaled(spec: ModelSpec, params: float, active: float, name: str) -> ModelSpec:
+    """Return a spec with `params` parameters: layers and widths grow alike, heads in steps that divide well.
+
+    Parameters go with layers x width^2, so each grows by the cube root of the ratio.
+    """
+    ratio = params / spec.params_total
+    step = 1 << max(spec.n_heads.bit_length() - 3, 0)
+    heads = max(step, step * round(spec.n_heads * ratio ** (1 / 3) / step))
+    width = heads / spec.n_heads
+    layers = max(1, round(spec.n_layers * ratio / width**2))
+    grown: float = layers / spec.n_layers
+
+    def per_layer(count: int) -> int:
+        scaled: int = round(count * grown)
+        return scaled
+
+    return replace(
+        spec, name=name, hf_id="", aliases=(), conflicts=(), source=f"{spec.name} scaled to {params:.3g}",
+        n_layers=layers, n_heads=heads, d_model=round(spec.d_model * width),
+        d_ff=round(spec.d_ff * width), d_ff_expert=round(spec.d_ff_expert * width),
+        d_ff_shared_expert=round(spec.d_ff_shared_expert * width),
+        n_dense_layers=per_layer(spec.n_dense_layers), n_ffn_layers=per_layer(spec.n_ffn_layers),
+        n_sliding_layers=per_layer(spec.n_sliding_layers),
+        n_full_attention_layers=per_layer(spec.n_full_attention_layers),
+        n_linear_attention_layers=per_layer(spec.n_linear_attention_layers),
+        params_total=params, params_active=active if spec.is_moe else params,
+        params_embedding=spec.params_embedding * width,
+    )  # fmt: skip
+
+
+def unknown_names(workload: Workload, engines: tuple[str, ...], precisions: tuple[str, ...]) -> None:
+    """Raise UnknownName for an engine or precision of the workload that is none of the known ones."""
+    for kind, given, known in (
+        ("engine", workload.engines, engines),
+        ("weight_precision", workload.weight_precisions, precisions),
+    ):
+        for name in given:
+            if name not in known:
+                raise UnknownName(kind, name, known)

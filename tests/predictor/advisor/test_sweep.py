@@ -1,0 +1,163 @@
+"""Sweeps: every valid row, resumable, pruned without loss; fronts; the chart; the search beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from roofcast.data.errors import BadRequest
+from roofcast.predictor import Predictor
+from roofcast.predictor.advisor import chart, search, sweep
+from roofcast.predictor.advisor.sweep import Sweeper, SweepSpace
+
+SPACE = SweepSpace(
+    model="qwen2.5-72b", platforms=("hgx-b200", "hgx-h100"), lengths=((1024.0, 256.0), (4096.0, 512.0)),
+    concurrency=(1.0, 4.0, 16.0, 64.0, 256.0), boxes=(1, 2),
+)  # fmt: skip
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "PART_ROWS", 500)
+
+
+def _speeds(front: pd.DataFrame) -> list[tuple[str, float, float]]:
+    best = front[front["on_speed_front"]]
+    return sorted(zip(best["platform"], best["tok_s_per_gpu"], best["tok_s_per_user"], strict=True))
+
+
+def test_a_row_is_what_the_predictor_says_of_it(predictor: Predictor) -> None:
+    rows = Sweeper(predictor, SPACE).answers(SPACE.stretch(np.arange(200, 400)))
+    columns = ["platform", "num_gpus", "tp", "pp", "ep", "dp", "weight_precision", "kv_precision", "engine",
+               "isl", "osl", "concurrency"]  # fmt: skip
+    direct = predictor.predict_frame(rows[columns].assign(model="qwen2.5-72b"))
+    np.testing.assert_allclose(rows["output_tok_s"], direct["output_tok_s"], rtol=1e-5)
+    np.testing.assert_allclose(rows["tpot_ms_hi"], direct["tpot_ms_hi"], rtol=1e-5)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_no_row_of_a_front_is_beaten_in_both(predictor: Predictor, tmp_path: Path) -> None:
+    found = Sweeper(predictor, SPACE).run(tmp_path / "s")
+    assert found.valid <= found.rows == SPACE.size
+    for _, group in found.front[found.front["on_speed_front"]].groupby(
+        ["platform", "isl", "osl"], observed=True
+    ):
+        ordered = group.sort_values("tok_s_per_user")
+        assert (np.diff(ordered["tok_s_per_gpu"]) <= 0).all()
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_leaving_far_rows_uncorrected_loses_none_of_the_front(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pruned = Sweeper(predictor, SPACE).run(tmp_path / "pruned")
+    monkeypatch.setattr(sweep, "REACH", 1e9)
+    whole = Sweeper(predictor, SPACE).run(tmp_path / "whole")
+    assert pruned.corrected < whole.corrected == whole.valid
+    assert _speeds(pruned.front) == _speeds(whole.front)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_sweep_that_was_stopped_continues(predictor: Predictor, tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(stage: str, done: float) -> None:
+        if stage.startswith("part 2"):
+            raise Stop
+
+    folder = tmp_path / "s"
+    with pytest.raises(Stop):
+        Sweeper(predictor, SPACE).run(folder, stop)
+    done = {path: path.stat().st_mtime_ns for path in folder.glob("part-*.parquet")}
+    assert len(done) == 2
+    (folder / "part-00002.tmp").write_bytes(b"half a part")
+    resumed = Sweeper(predictor, SPACE).run(folder)
+    assert all(path.stat().st_mtime_ns == when for path, when in done.items())
+    fresh = Sweeper(predictor, SPACE).run(tmp_path / "fresh")
+    pd.testing.assert_frame_equal(resumed.front, fresh.front)
+    assert resumed.valid == fresh.valid
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_another_sweeps_folder_is_refused(predictor: Predictor, tmp_path: Path) -> None:
+    few = SweepSpace(model="llama-3.1-8b", platforms=("b200",), concurrency=(1.0, 2.0))
+    Sweeper(predictor, few).run(tmp_path)
+    other = SweepSpace(model="llama-3.1-8b", platforms=("b200",), concurrency=(1.0, 4.0))
+    with pytest.raises(BadRequest, match="folder"):
+        Sweeper(predictor, other).run(tmp_path)
+
+
+def test_a_folder_with_other_things_in_it_is_refused(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(BadRequest, match="empty"):
+        Sweeper(predictor, SPACE).run(tmp_path)
+
+
+def test_a_part_that_is_damaged_is_named(predictor: Predictor, tmp_path: Path) -> None:
+    few = SweepSpace(model="llama-3.1-8b", platforms=("b200",), concurrency=(1.0,))
+    Sweeper(predictor, few).run(tmp_path)
+    (tmp_path / "part-00000.parquet").write_bytes(b"nonsense")
+    with pytest.raises(BadRequest, match="part-00000"):
+        Sweeper(predictor, few).run(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [{"concurrency": (0.0,)}, {"boxes": ()}, {"spec_decode": ("medium",)}])
+def test_a_space_that_makes_no_sense_is_refused(wrong: dict[str, tuple[object, ...]]) -> None:
+    with pytest.raises(BadRequest):
+        SweepSpace(model="llama-3.1-8b", **wrong)  # type: ignore[arg-type]
+
+
+def test_a_space_without_a_configuration_is_refused(predictor: Predictor) -> None:
+    none = SweepSpace(model="llama-3.1-8b", platforms=("mi300x-8x",), engines=("trtllm",))
+    with pytest.raises(BadRequest):
+        Sweeper(predictor, none)
+
+
+def test_the_chart_is_one_page_with_fronts_bands_and_measured_points(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    space = SweepSpace(model="deepseek-r1", platforms=("hgx-b200",), lengths=((1024.0, 1024.0),))
+    found = Sweeper(predictor, space).run(tmp_path / "s")
+    measured = chart.measured_points(space)
+    page = chart.write_chart(found, space, tmp_path / "chart.html", measured).read_text("utf-8")
+    assert len(measured) > 50
+    assert '"name":"hgx-b200, measured"' in page
+    assert '"fill":"toself"' in page
+    assert "Plotly.newPlot" in page
+    assert 'src="http' not in page
+
+
+WORKLOADS = (
+    ("qwen2.5-72b", (2048.0, 512.0)),
+    ("deepseek-r1", (1024.0, 1024.0)),
+    ("llama-3.1-8b", (512.0, 128.0)),
+)
+
+
+@pytest.mark.parametrize(("model", "lengths"), WORKLOADS, ids=[name for name, _ in WORKLOADS])
+def test_the_search_comes_within_one_per_cent_of_trying_all(
+    model: str, lengths: tuple[float, float], predictor: Predictor, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """With a tenth of the space predicted: the most throughput per GPU at each speed per user."""
+    monkeypatch.setattr(sweep, "REACH", 1e9)
+    space = SweepSpace(
+        model=model, platforms=("hgx-b200", "hgx-h200", "gb200-nvl72"), lengths=(lengths,),
+        concurrency=tuple(float(round(2 ** (k / 2))) for k in range(2, 21)), boxes=(1, 2),
+    )  # fmt: skip
+    sweeper = Sweeper(predictor, space)
+    whole = sweeper.run(tmp_path / "all").front
+    monkeypatch.setattr(search, "SUGGESTED", space.size // 10)
+    part = search.search(sweeper, tmp_path / "some", trials=512).front
+    for speed in (10.0, 30.0, 60.0):
+        best, found = (f.loc[f["tok_s_per_user"] >= speed, "tok_s_per_gpu"].max() for f in (whole, part))
+        assert found >= 0.99 * best
+
+
+def test_a_search_of_less_than_a_generation_is_refused(predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="trials"):
+        search.search(Sweeper(predictor, SPACE), tmp_path, trials=10)
