@@ -5,7 +5,7 @@
     coefficients.json   the calibrated physics, each number with unit, prior, bounds and rows
     support.json        which GPUs, model shapes and families training saw
     calibration.json    the blend's weights and the conformal intervals
-    tpot.txt, ...       one LightGBM model per corrected time, in LightGBM's own text
+    tpot.txt, ...       one LightGBM model per corrected time, in LightGBM's own text, and one of its spread
 
 A bundle is written whole or not at all and refused unless it matches this program: see `load_bundle`.
 """
@@ -35,7 +35,7 @@ from .model import CORRECTED, Model, Support
 from .trees import Trees
 
 FORMAT = "roofcast-bundle"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 UNITS = {
     "ttft_ms": "ms",
@@ -45,6 +45,7 @@ UNITS = {
     "total_tok_s": "input and output tokens per second of the whole deployment",
     "correction": "log(measured / baseline)",
 }
+_SPREAD = "-spread"
 _JSON_FILES = ("calibration.json", "coefficients.json", "support.json")
 
 
@@ -122,14 +123,15 @@ def _files(model: Model) -> dict[str, str]:
         "coefficients.json": _json(model.coefficients.to_dict()),
         "support.json": _json(model.support.to_dict()),
     }
-    return texts | {f"{name}.txt": model.boosters[name].model_to_string() for name in CORRECTED}
+    for name in CORRECTED:
+        texts[f"{name}.txt"] = model.boosters[name].model_to_string()
+        texts[f"{name}{_SPREAD}.txt"] = model.spreads[name].model_to_string()
+    return texts
 
 
 def _model(parts: Mapping[str, Any], texts: Mapping[str, str], names: tuple[str, ...]) -> Model:
-    boosters = {name: Trees(texts[f"{name}.txt"], f"{name}.txt") for name in CORRECTED}
-    for name, trees in boosters.items():
-        if len(trees.feature_names) != len(names):
-            raise BadBundle(f"{name}.txt has {len(trees.feature_names)} features, the manifest {len(names)}")
+    boosters = {name: _trees(texts, name, len(names)) for name in CORRECTED}
+    spreads = {name: _trees(texts, name + _SPREAD, len(names) + 2) for name in CORRECTED}
     calibration = parts["calibration.json"]
     coefficients = {
         name: {key: math.nan if value is None else value for key, value in entry.items()}
@@ -141,8 +143,16 @@ def _model(parts: Mapping[str, Any], texts: Mapping[str, str], names: tuple[str,
         feature_names=names,
         support=Support.from_dict(parts["support.json"]),
         blend=calibration["blend"],
+        spreads=cast("Any", spreads),
         intervals={name: IntervalTable.from_dict(calibration["intervals"][name]) for name in CORRECTED},
     )
+
+
+def _trees(texts: Mapping[str, str], name: str, features: int) -> Trees:
+    trees = Trees(texts[f"{name}.txt"], f"{name}.txt")
+    if len(trees.feature_names) != features:
+        raise BadBundle(f"{name}.txt has {len(trees.feature_names)} features, not {features}")
+    return trees
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -171,7 +181,7 @@ def _check_names(folder: Path, manifest: Mapping[str, Any]) -> None:
         odd = sorted(map(str, set(ours).symmetric_difference(map(str, listed)))) or ["their order"]
         raise BadBundle(f"{folder}: feature names differ from this program's: {', '.join(odd[:3])}")
     digests = manifest.get("sha256")
-    wanted = {*_JSON_FILES, *(f"{name}.txt" for name in CORRECTED)}
+    wanted = {*_JSON_FILES, *(f"{name}{kind}.txt" for name in CORRECTED for kind in ("", _SPREAD))}
     if not isinstance(digests, dict) or set(digests) != wanted:
         raise BadBundle(f"{folder}: {MANIFEST} does not list exactly {', '.join(sorted(wanted))}")
 

@@ -12,28 +12,35 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data import catalogue
-from ..features.baseline import Coefficients, Estimate, floor_and_baseline
+from ..features.baseline import Coefficients, Estimate, baseline, floor_and_baseline
 from ..features.facts import ARCHITECTURES, FloatArray
 from ..features.frame import feature_matrix
+from ..features.measured import MeasuredFabric
 from ..features.request import Requests
+from ..features.tiers import uses_host
 from .intervals import IntervalTable
 
 if TYPE_CHECKING:
     from lightgbm import Booster
 
-STRATA = ("setup", "family", "parts", "model", "gpu")
-LEVEL_OF = {"setup": "in", "family": "near", "parts": "near", "model": "far", "gpu": "far"}
+_KNOWN = ("setup", "family", "parts", "model", "gpu")
+NEW_SOURCE = "+source"
+STRATA = (*_KNOWN, *(name + NEW_SOURCE for name in _KNOWN))
+_LEVEL = {"setup": "in", "family": "near", "parts": "near", "model": "far", "gpu": "far"}
+LEVEL_OF = {name: _LEVEL[name.removesuffix(NEW_SOURCE)] for name in STRATA}
 _SORTED_STRATA = np.array(sorted(STRATA))
+_PLACES = np.array([STRATA.index(str(name)) for name in _SORTED_STRATA], dtype=np.float64)
 _SORTED_LEVELS = np.array([LEVEL_OF[str(name)] for name in _SORTED_STRATA])
 _ODD, _SHIFT, _ONE = np.uint64(0x9E3779B97F4A7C15), np.uint64(29), np.uint64(1)
+_SUPPORT = ("gpus", "shapes", "families", "setups", "sources")
 CORRECTED = ("tpot", "ttft", "e2e")
+SPREAD_BOUNDS = (0.02, 2.0)  # of the expected size of a log error
 _KINDS = np.array([name if name in ("hopper", "blackwell") else "other" for name in ARCHITECTURES])
 
 
@@ -43,7 +50,7 @@ def shape_key(spec: catalogue.ModelSpec) -> str:
     return "-".join(str(getattr(spec, field)) for field in fields)
 
 
-@cache
+@catalogue.follows_models
 def _name_hashes() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Return stable hashes of the catalogue's GPU names and model shapes, in catalogue order."""
     gpus = [zlib.crc32(name.encode()) for name in catalogue.gpus()]
@@ -74,12 +81,15 @@ class Support:
     A family is (gpu, shape, engine); a setup adds precision, layout, speculation, mode and lengths to two
     digits, all but the load. Strata, best first: `setup` seen at another load; `family` seen in another
     setup; `parts`, GPU and shape both seen but not together under that engine; `model` or `gpu` never seen.
+    "+source" is added where the request names a source of measurements that is none of `sources`: it brings
+    definitions and limits of its own. What lies in host memory was never measured: `gpu`.
     """
 
     gpus: NDArray[np.uint64]
     shapes: NDArray[np.uint64]
     families: NDArray[np.uint64]
     setups: NDArray[np.uint64]
+    sources: NDArray[np.uint64]
 
     def stratum(self, r: Requests) -> NDArray[np.str_]:
         """Return the stratum of each request, shape (n,): one of STRATA."""
@@ -87,17 +97,19 @@ class Support:
         seen_gpu, seen_shape = _among(gpu, self.gpus), _among(shape, self.shapes)
         out = np.where(seen_gpu & seen_shape, "parts", np.where(seen_gpu, "model", "gpu"))
         out = np.where(_among(family, self.families), "family", out)
-        return np.where(_among(setup, self.setups), "setup", out)
+        out = np.where(_among(setup, self.setups), "setup", out)
+        out = np.where(uses_host(r), "gpu", out)
+        new = (r.source > 0) & ~_among(r.source, self.sources)
+        return np.where(new, np.char.add(out, NEW_SOURCE), out)
 
     def to_dict(self) -> dict[str, list[int]]:
         """Return lists of whole numbers, for JSON."""
-        return {name: getattr(self, name).tolist() for name in ("gpus", "shapes", "families", "setups")}
+        return {name: getattr(self, name).tolist() for name in _SUPPORT}
 
     @staticmethod
     def from_dict(data: Mapping[str, Sequence[int]]) -> Support:
         """Rebuild from `to_dict`'s output."""
-        names = ("gpus", "shapes", "families", "setups")
-        return Support(**{name: np.array(data[name], dtype=np.uint64) for name in names})
+        return Support(**{name: np.array(data[name], dtype=np.uint64) for name in _SUPPORT})
 
 
 def _among(keys: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -120,7 +132,8 @@ def support_keys(r: Requests) -> tuple[NDArray[np.uint64], ...]:
 def support_of(r: Requests) -> Support:
     """Return the support that training on these requests gives."""
     gpu, shape, family, setup = (np.unique(keys) for keys in support_keys(r))
-    return Support(gpus=gpu, shapes=shape, families=family, setups=setup)
+    source = np.unique(r.source[r.source > 0])
+    return Support(gpus=gpu, shapes=shape, families=family, setups=setup, sources=source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +141,8 @@ class Model:
     """Everything a prediction needs; made by training, stored as a bundle.
 
     boosters: LightGBM models of log(measured / baseline) by name in CORRECTED; blend: weight of the
-    correction by name and level; intervals: conformal table by name in CORRECTED.
+    correction by name and level; spreads: LightGBM models of the expected size of the log error, and
+    intervals: conformal table of the errors over it, by name in CORRECTED.
     """
 
     coefficients: Coefficients
@@ -136,6 +150,7 @@ class Model:
     feature_names: tuple[str, ...]
     support: Support
     blend: Mapping[str, Mapping[str, float]]
+    spreads: Mapping[str, Booster]
     intervals: Mapping[str, IntervalTable]
 
 
@@ -161,13 +176,44 @@ def corrections(model: Model, matrix: FloatArray, threads: int = 0) -> dict[str,
     return {name: np.asarray(b.predict(matrix, **options)) for name, b in model.boosters.items()}
 
 
-def answer(model: Model, r: Requests) -> Answers:
-    """Answer n requests. Rows that are invalid or do not fit are NaN."""
+def spread_matrix(matrix: FloatArray, raw: FloatArray, stratum: NDArray[np.str_]) -> FloatArray:
+    """Return what the spread models read: the features, the correction, and the stratum, best first."""
+    return np.column_stack([matrix, raw, _PLACES[np.searchsorted(_SORTED_STRATA, stratum)]])
+
+
+def spreads(
+    boosters: Mapping[str, Booster],
+    matrix: FloatArray,
+    raw: Mapping[str, FloatArray],
+    stratum: NDArray[np.str_],
+    threads: int = 0,
+) -> dict[str, FloatArray]:
+    """Return the expected size of each log error [-] by name, shape (n,): what intervals are scaled by."""
+    options: dict[str, Any] = {"num_threads": threads} if threads else {}
+    return {
+        name: spread_of(booster, spread_matrix(matrix, raw[name], stratum), **options)
+        for name, booster in boosters.items()
+    }
+
+
+def spread_of(booster: Booster, matrix: FloatArray, **options: Any) -> FloatArray:
+    """Return the expected size of a log error [-], shape (n,), of rows of `spread_matrix`."""
+    size: FloatArray = np.clip(np.exp(booster.predict(matrix, **options)), *SPREAD_BOUNDS)
+    return size
+
+
+def answer(model: Model, r: Requests, fabric: MeasuredFabric | None = None) -> Answers:
+    """Answer n requests, on a machine whose `fabric` was measured. Rows invalid or too large are NaN."""
     low, base = floor_and_baseline(r, model.coefficients)
     matrix, _ = feature_matrix(r, low, base)
     stratum = model.support.stratum(r)
-    raw = corrections(model, matrix, threads=1 if len(r) < 64 else 0)
-    return blend(model, r, low, base, raw, stratum)
+    threads = 1 if len(r) < 64 else 0
+    raw = corrections(model, matrix, threads)
+    spread = spreads(model.spreads, matrix, raw, stratum, threads)
+    if fabric is not None:
+        # The correction was learned on healthy machines; what the fabric costs more is carried in full.
+        base = baseline(r, model.coefficients, fabric)
+    return blend(model, r, low, base, raw, spread, stratum)
 
 
 def levels(stratum: NDArray[np.str_]) -> NDArray[np.str_]:
@@ -211,6 +257,7 @@ def blend(
     low: Estimate,
     base: Estimate,
     raw: Mapping[str, FloatArray],
+    spread: Mapping[str, FloatArray],
     stratum: NDArray[np.str_],
 ) -> Answers:
     """Shrink the corrections by stratum, apply them, and put the intervals round them."""
@@ -219,7 +266,7 @@ def blend(
     values: dict[str, FloatArray] = {}
     cells = interval_keys(r, stratum)
     for name in CORRECTED:
-        lo, hi = model.intervals[name].interval(times[name], cells)
+        lo, hi = model.intervals[name].interval(times[name], cells, spread[name])
         with np.errstate(divide="ignore"):
             lo = np.maximum(lo, np.log(getattr(low, f"{name}_s")))
         for suffix, value in (("", times[name]), ("_lo", lo), ("_hi", hi)):

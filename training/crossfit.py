@@ -13,29 +13,41 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import joblib
+import lightgbm as lgb
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from ..features.baseline import baseline
 from ..features.facts import FloatArray
-from ..features.frame import feature_matrix
 from ..predictor.intervals import IntervalTable
-from ..predictor.model import CORRECTED, STRATA, interval_keys, levels, log_times, shrink, support_of
+from ..predictor.model import (
+    CORRECTED,
+    STRATA,
+    interval_keys,
+    levels,
+    log_times,
+    shrink,
+    spread_matrix,
+    spread_of,
+    spreads,
+    support_of,
+)
 from . import splits
 from .conformal import fit_intervals
-from .learner import Sample, Settings, fit, measured_seconds
+from .learner import Fitted, Frame, Sample, Settings, fit, fit_spread, learning_frame, measured_seconds
 from .metrics import METRICS
 from .references import neighbour, pure_ml, raw_columns
 
 Progress = Callable[[str, float], None]
+_SPREAD_PARTS = 3
 _WEIGHTS = np.linspace(0.0, 1.2, 13)
 _FEWEST_ROWS = 200  # a stratum with fewer records takes the next farther stratum's blend weight
 # Of the interval's 10 % misses the calibration spends 8: groups held out together differ less among
 # themselves than from the next one, and nominal quantiles were measured to cover 1 to 3 points too little.
 ALPHA = 0.08
 # What the shipped model learns its trust from, and so what every protocol is judged with.
-TAUGHT_BY = ("configuration", "family", "platform", "model")
+TAUGHT_BY = ("configuration", "family", "platform", "model", "source")
 WORKERS = 2
 
 
@@ -50,6 +62,7 @@ class Records:
     sample: Sample
     base_s: Mapping[str, FloatArray]
     raw: Mapping[str, FloatArray]
+    matrix: FloatArray
     measured_s: Mapping[str, FloatArray]
     in_flight: FloatArray
     references: Mapping[str, FloatArray]
@@ -59,7 +72,7 @@ class Records:
         return Records(
             protocol=self.protocol, rows=self.rows[rows], fold=self.fold[rows], stratum=self.stratum[rows],
             sample=self.sample.take(rows), in_flight=self.in_flight[rows],
-            base_s=_rows_of(self.base_s, rows), raw=_rows_of(self.raw, rows),
+            base_s=_rows_of(self.base_s, rows), raw=_rows_of(self.raw, rows), matrix=self.matrix[rows],
             measured_s=_rows_of(self.measured_s, rows), references=_rows_of(self.references, rows),
         )  # fmt: skip
 
@@ -73,19 +86,22 @@ def _fold(
 ) -> dict[str, Any]:
     """Fit one fold and return what it says of the tested rows; run in a worker process."""
     learnt = sample.take(train)
-    fitted = fit(learnt, settings)
-    held = sample.take(test)
+    out = answers(fit(learnt, settings), learnt, sample.take(test))
+    if references:
+        out |= _references(sample.table, train, test, settings.seed)
+    return out
+
+
+def answers(fitted: Fitted, learnt: Sample, held: Sample, frame: Frame = learning_frame) -> dict[str, Any]:
+    """Return what a model fitted on `learnt` says of the rows of `held`, for `records_of`; arrays by name."""
     base = baseline(held.requests, fitted.coefficients)
-    matrix, _ = feature_matrix(held.requests, held.floor, base)
-    out: dict[str, Any] = {"in_flight": base.concurrency}
+    matrix = frame(held, base)[0]
+    out: dict[str, Any] = {"in_flight": base.concurrency, "matrix": matrix}
     for name in CORRECTED:
         out[f"raw_{name}"] = np.asarray(fitted.boosters[name].predict(matrix))
         out[f"base_{name}"] = getattr(base, f"{name}_s")
     out |= {f"measured_{name}": values for name, values in measured_seconds(held, base).items()}
-    out["stratum"] = support_of(learnt.requests).stratum(held.requests)
-    if references:
-        out |= _references(sample.table, train, test, settings.seed)
-    return out
+    return out | {"stratum": support_of(learnt.requests).stratum(held.requests)}
 
 
 def _references(
@@ -108,14 +124,18 @@ def cross_fit(
     *,
     n_folds: int | None = None,
     references: bool = False,
+    learn_from: NDArray[np.bool_] | None = None,
     progress: Progress | None = None,
 ) -> list[Records]:
     """Predict every row by a model that saw none of its group, under each protocol; two folds at a time.
 
     n_folds: folds per protocol (None: the protocol's own number). references: predict by nearest neighbour
-    and by pure ML on the same folds too. progress: called with a label and the share done.
+    and by pure ML on the same folds too. learn_from: rows that may be learned from, shape (n,) (None: all);
+    the folds and the tested rows are the same without. progress: called with a label and the share done.
     """
     folds = {p: splits.protocol_folds(sample.table, p, n_folds, settings.seed) for p in protocols}
+    if learn_from is not None:
+        folds = {p: [(train[learn_from[train]], test) for train, test in ks] for p, ks in folds.items()}
     tasks = [(p, k, train, test) for p in protocols for k, (train, test) in enumerate(folds[p])]
     run = joblib.Parallel(n_jobs=WORKERS, return_as="generator")
     alone = replace(settings, threads=1)
@@ -125,12 +145,13 @@ def cross_fit(
         parts[protocol].append(part)
         if progress:
             progress(f"{protocol}: fold {k + 1} of {len(folds[protocol])}", (number + 1) / len(tasks))
-    return [_records(sample, p, [test for _, test in folds[p]], parts[p]) for p in protocols]
+    return [records_of(sample, p, [test for _, test in folds[p]], parts[p]) for p in protocols]
 
 
-def _records(
+def records_of(
     sample: Sample, protocol: str, tested: Sequence[NDArray[np.intp]], parts: Sequence[Mapping[str, Any]]
 ) -> Records:
+    """Return one protocol's records from the `answers` of its folds."""
     rows = np.concatenate(tested)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -145,6 +166,7 @@ def _records(
         sample=sample.take(rows),
         base_s=named("base_"),
         raw=named("raw_"),
+        matrix=joined["matrix"],
         measured_s=named("measured_"),
         in_flight=joined["in_flight"],
         references={k: v for k, v in joined.items() if k.startswith(("neighbour_", "pure_ml_"))},
@@ -153,9 +175,10 @@ def _records(
 
 @dataclass(frozen=True, kw_only=True)
 class Trust:
-    """What records teach: weight of the correction and interval table, by name in CORRECTED."""
+    """What records teach: weight of the correction, spread and interval table, by name in CORRECTED."""
 
     blend: Mapping[str, Mapping[str, float]]
+    spreads: Mapping[str, lgb.Booster]
     intervals: Mapping[str, IntervalTable]
 
 
@@ -195,19 +218,34 @@ def learn_trust(records: Sequence[Records], leave_out: Iterable[int] = ()) -> Tr
     left = np.fromiter(leave_out, dtype=np.intp)
     keep = [~np.isin(r.rows, left) for r in records]
     blend = _blend_weights(records, keep)
-    intervals = {}
     predicted = [predicted_log(r, blend) for r in records]
+
+    def kept(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        return np.concatenate([part[k] for part, k in zip(parts, keep, strict=True)])
+
+    stratum = kept([r.stratum for r in records])
+    matrix = kept([r.matrix for r in records])
+    keys = kept([interval_keys(r.sample.requests, r.stratum) for r in records])
+    part = kept([(r.fold + number) % _SPREAD_PARTS for number, r in enumerate(records)])
+    boosters, intervals = {}, {}
     for name in CORRECTED:
         with np.errstate(all="ignore"):
-            residual = [np.log(r.measured_s[name]) - p[name] for r, p in zip(records, predicted, strict=True)]
-        keys = [interval_keys(r.sample.requests, r.stratum) for r in records]
-        intervals[name] = fit_intervals(
-            np.concatenate([x[k] for x, k in zip(residual, keep, strict=True)]),
-            np.concatenate([x[k] for x, k in zip(keys, keep, strict=True)]),
-            alpha=ALPHA,
-            weighting="rows",
-        )
-    return Trust(blend=blend, intervals=intervals)
+            gaps = [np.log(r.measured_s[name]) - p[name] for r, p in zip(records, predicted, strict=True)]
+        residual, raw = kept(gaps), {name: kept([r.raw[name] for r in records])}
+        seen = spread_matrix(matrix, raw[name], stratum)
+        boosters[name] = fit_spread(seen, residual)
+        scale = _held_out_spread(seen, residual, part)
+        intervals[name] = fit_intervals(residual, keys, alpha=ALPHA, scale=scale, weighting="rows")
+    return Trust(blend=blend, spreads=boosters, intervals=intervals)
+
+
+def _held_out_spread(matrix: FloatArray, residual: FloatArray, part: NDArray[np.intp]) -> FloatArray:
+    """Return each row's expected size of error, shape (n,), by a model that saw no row of its part."""
+    scale = np.ones(len(residual))
+    for number in np.unique(part):
+        here = part == number
+        scale[here] = spread_of(fit_spread(matrix[~here], residual[~here]), matrix[here])
+    return scale
 
 
 def all_scores(records: Sequence[Records]) -> pd.DataFrame:
@@ -218,6 +256,29 @@ def all_scores(records: Sequence[Records]) -> pd.DataFrame:
         trust = {int(k): learn_trust(taught, one.rows[one.fold == k]) for k in np.unique(one.fold)}
         frames.append(scores(one, trust))
     return pd.concat(frames, ignore_index=True)
+
+
+def point_scores(
+    records: Sequence[Records], weights: Mapping[str, Mapping[str, float]] | None = None
+) -> pd.DataFrame:
+    """Return what `all_scores` says of `measured` and `blend` alone; learning intervals takes longer.
+
+    weights: of the correction, by name in CORRECTED and stratum, in place of the learned ones.
+    """
+    frames = []
+    taught = [one for one in records if one.protocol in TAUGHT_BY] or list(records)
+    for one in records:
+        for fold in np.unique(one.fold):
+            part = one.take(np.flatnonzero(one.fold == fold))
+            learned = weights or _blend_weights(taught, [~np.isin(r.rows, part.rows) for r in taught])
+            logs = predicted_log(part, learned)
+            for metric, name in (("tpot_ms", "tpot"), ("ttft_ms", "ttft"), ("output_tok_s", "e2e")):
+                to_value = _value(part, metric)
+                columns = {"measured": to_value(part.measured_s[name]), "blend": to_value(np.exp(logs[name]))}
+                frame = part.sample.table[["row_id"]].assign(protocol=one.protocol, metric=metric, **columns)
+                frames.append(frame.loc[np.isfinite(frame["measured"])])
+    joined: pd.DataFrame = pd.concat(frames, ignore_index=True)
+    return joined
 
 
 def scores(records: Records, trust: Mapping[int, Trust]) -> pd.DataFrame:
@@ -233,13 +294,16 @@ def scores(records: Records, trust: Mapping[int, Trust]) -> pd.DataFrame:
         part = records.take(here)
         logs = predicted_log(part, learnt.blend)
         keys = interval_keys(part.sample.requests, part.stratum)
+        scale = spreads(learnt.spreads, part.matrix, part.raw, part.stratum)
+        whole = log_times(part.sample.requests, part.sample.floor, part.base_s, part.raw)
         for metric, name in (("tpot_ms", "tpot"), ("ttft_ms", "ttft"), ("output_tok_s", "e2e")):
-            low, high = learnt.intervals[name].interval(logs[name], keys)
+            low, high = learnt.intervals[name].interval(logs[name], keys, scale[name])
             to_value = _value(part, metric)
             bounds = np.sort(np.stack([to_value(np.exp(low)), to_value(np.exp(high))]), axis=0)
             frame = columns.iloc[here].reset_index(drop=True).assign(
                 protocol=records.protocol, fold=fold, metric=metric, row=records.rows[here],
                 measured=to_value(part.measured_s[name]), blend=to_value(np.exp(logs[name])),
+                corrected=to_value(np.exp(whole[name])),
                 blend_lo=bounds[0], blend_hi=bounds[1], baseline=to_value(part.base_s[name]),
                 floor=to_value(getattr(part.sample.floor, f"{name}_s")), support=levels(part.stratum),
                 stratum=part.stratum,

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..data.store import BenchmarkStore
 from . import crossfit, plots
+from .advice import advice_tables
 from .learner import Sample, Settings, sample_of
 from .report import accuracy, write_report
 from .splits import PROTOCOLS
@@ -66,7 +67,9 @@ def evaluate(
         "minutes": round((time.perf_counter() - start) / 60.0, 1),
     }
     studies = {p.stem: p.read_text("utf-8") for p in sorted((out / "studies").glob("*.md"))}
-    write_report(scores, meta, out, studies=studies)
+    advice = advice_tables(scores, sample.table)
+    write_report(scores, meta, out, studies=studies, advice=advice)
     plots.predicted_against_measured(scores, out / "predicted_against_measured.png", "configuration")
     plots.residuals(scores, out / "residuals.png", "family")
-    return accuracy(scores, meta)
+    plots.error_by_support(scores, out / "support.png")
+    return accuracy(scores, meta, advice=advice)

@@ -14,6 +14,7 @@ import pandas as pd
 METRICS = ("tpot_ms", "ttft_ms", "output_tok_s")
 NAMES = {"tpot_ms": "TPOT", "ttft_ms": "TTFT", "output_tok_s": "output throughput"}
 PREDICTIONS = ("blend", "baseline", "floor", "neighbour", "pure_ml")
+_LEVELS = ("baseline", "corrected", "blend")
 SLICES = ("gpu", "engine", "weight_precision", "mode")
 
 
@@ -64,6 +65,23 @@ def slices(scores: pd.DataFrame, columns: Sequence[str] = SLICES, min_rows: int 
         part.insert(2, "slice", column)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
+
+
+def by_support(scores: pd.DataFrame, min_rows: int = 100) -> pd.DataFrame:
+    """Median error [%] of baseline, whole correction and blend by metric and stratum of support.
+
+    Columns: metric, stratum, rows, baseline, corrected, blend, and `worse`, by how much the blend's error
+    exceeds the lesser of the other two [share, negative where it is the best]. All protocols together;
+    strata of fewer than `min_rows` rows are left out.
+    """
+    rows = scores[np.isfinite(scores["corrected"]) & np.isfinite(scores["baseline"])]
+    named = {name: 100 * (rows[name] / rows["measured"] - 1).abs() for name in _LEVELS}
+    frame = rows[["metric", "stratum"]].assign(rows=1, **named)
+    grouped = frame.groupby(["metric", "stratum"], observed=True)
+    result = grouped[list(_LEVELS)].median().join(grouped.size().rename("rows"))
+    result["worse"] = result["blend"] / result[["baseline", "corrected"]].min(axis=1) - 1
+    large: pd.DataFrame = result[result["rows"] >= min_rows].reset_index()
+    return large
 
 
 def worst(scores: pd.DataFrame, n: int = 30) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Two pictures of a scores frame: predicted against measured, and residuals; small PNGs drawn off screen."""
+"""Pictures of a scores frame: predicted against measured, residuals, error by support; small PNGs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .metrics import METRICS, NAMES, answered
+from ..predictor.model import STRATA
+from .metrics import METRICS, NAMES, answered, by_support
 
 UNITS = {"tpot_ms": "ms", "ttft_ms": "ms", "output_tok_s": "tok/s"}
 INCHES = (12.0, 4.2)
@@ -43,6 +44,24 @@ def residuals(scores: pd.DataFrame, path: Path, protocol: str = "configuration")
         axes.axvline(0.0, color="crimson", linewidth=1)
         axes.invert_yaxis()
         axes.set_title(f"log(measured / predicted), {NAMES[metric]}", fontsize=9)
+    return _save(figure, path)
+
+
+def error_by_support(scores: pd.DataFrame, path: Path) -> Path:
+    """Write a panel per metric: median error of baseline, whole correction and blend by stratum."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=INCHES, layout="constrained")
+    table = by_support(scores)
+    for axes, metric in zip(figure.subplots(1, len(METRICS)), METRICS, strict=True):
+        rows = table[table["metric"] == metric].set_index("stratum")
+        rows = rows.reindex([name for name in STRATA if name in rows.index])
+        for name, colour in (("baseline", "gray"), ("corrected", "tab:orange"), ("blend", "tab:blue")):
+            axes.plot(rows.index, rows[name], marker="o", color=colour, label=name)
+        axes.tick_params(axis="x", rotation=45, labelsize=8)
+        axes.set_title(f"median error [%], {NAMES[metric]}", fontsize=9)
+        axes.set_ylim(bottom=0.0)
+        axes.legend(fontsize=8)
     return _save(figure, path)
 
 

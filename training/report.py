@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from ..data import catalogue, errors
-from .metrics import slices, summarise, worst
+from .metrics import by_support, slices, summarise, worst
 from .report_markdown import COVERAGE_GPUS, Records, render
 
 # Median absolute percentage error [%]: (target, a crude roofline with an untuned LightGBM).
@@ -51,12 +51,15 @@ COMMON_COLUMNS = ("source", "gpu", "engine", "model", "mode")
 
 
 def accuracy(
-    scores: pd.DataFrame, meta: Mapping[str, Any], aic_rows: Iterable[str] | None = None
+    scores: pd.DataFrame,
+    meta: Mapping[str, Any],
+    aic_rows: Iterable[str] | None = None,
+    advice: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Every figure of the report as JSON-ready values.
 
     `aic_rows` are the row_ids that stand for a row of aiconfigurator's sample, de-duplicated ones included
-    (None: the rows whose source begins with "aic").
+    (None: the rows whose source begins with "aic"). `advice` is `advice.advice_tables`' frame.
     """
     overall = summarise(scores)
     return {
@@ -65,9 +68,11 @@ def accuracy(
         "overall": _records(overall),
         "coverage_by_gpu": _coverage_by_gpu(scores),
         "baseline_against_floor": _baseline_gain(overall),
+        "by_support": _records(by_support(scores)) if "corrected" in scores else [],
         "own_ground": _own_ground(scores, aic_rows),
         "slices": _records(slices(scores)[list(SLICE_COLUMNS)]),
         "worst": _worst_where_missed(scores, overall),
+        "advice": [] if advice is None else _records(advice),
     }
 
 
@@ -78,12 +83,13 @@ def write_report(
     *,
     studies: Mapping[str, str] | None = None,
     aic_rows: Iterable[str] | None = None,
+    advice: pd.DataFrame | None = None,
 ) -> tuple[Path, Path]:
     """Write accuracy.md and accuracy.json into `folder`, each whole or not at all; returns their paths.
 
     `studies` maps a protocol to what its worst rows showed (markdown); it goes beside them.
     """
-    report = accuracy(scores, meta, aic_rows)
+    report = accuracy(scores, meta, aic_rows, advice)
     folder.mkdir(parents=True, exist_ok=True)
     markdown, plain = folder / "accuracy.md", folder / "accuracy.json"
     _replace(plain, json.dumps(report, indent=1, allow_nan=False) + "\n")

@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..predictor.model import STRATA
 from .metrics import METRICS, NAMES, PREDICTIONS, SLICES
 from .splits import PROTOCOLS
 
 COVERAGE_TARGET = (0.86, 0.94)
 COVERAGE_GPUS = ("b200-sxm", "gb200", "h100-sxm", "h200-sxm")
+_LARGE_SLICE = 100
 BASELINE_TARGET = 2.0  # times the floor's median error, at the least
 REFERENCE_NAMES = {
     "blend": "roofcast",
@@ -33,11 +35,14 @@ def render(report: Mapping[str, Any], studies: Mapping[str, str] | None = None) 
         "# Accuracy": f"{_INTRODUCTION}\n\n{_meta_lines(report['meta'])}",
         "## Targets": _target_table(report["targets"]),
         "## Beside the references": f"{_REFERENCES_NOTE}\n\n{_overall_tables(overall)}",
-        "## Interval coverage": f"{_COVERAGE_NOTE}\n\n{coverage}",
+        "## Interval coverage": f"{_COVERAGE_NOTE}\n\n{coverage}\n\n{_slice_coverage(report['slices'])}",
         "## What the physics alone gives": _gain_table(gains),
+        "## The blend by distance from what was measured": f"{_SUPPORT_NOTE}\n\n{_support_table(report)}",
         "## Beside a profile-based estimator": f"{_GROUND_NOTE}\n\n{_ground_table(report['own_ground'])}",
         "## Slices": f"{_SLICES_NOTE}\n\n{by_slice}",
     }
+    if report.get("advice"):
+        sections["## As advice"] = f"{_ADVICE_NOTE}\n\n{_advice_table(report['advice'])}"
     if report["worst"]:
         sections["## Where a target is missed: the worst rows"] = _worst_part(report["worst"], studies or {})
     return "\n\n".join(f"{title}\n\n{text}" for title, text in sections.items()) + "\n"
@@ -70,6 +75,13 @@ _COVERAGE_NOTE = (
     "Percentage of rows inside their 90 % interval, overall and by GPU; wanted: "
     f"{100 * COVERAGE_TARGET[0]:.0f} to {100 * COVERAGE_TARGET[1]:.0f} % (what lies outside is bold)."
 )
+_SUPPORT_NOTE = (
+    "Rows of all protocols by what training had seen of them: `setup` the same at another load, `family` the "
+    "same GPU, model and engine, `parts` GPU and model apart, `model` or `gpu` never; `+source` where who "
+    "measured was new too. The correction's weight is learned per stratum and time from held-out groups. "
+    "Median errors in per cent; 'against the better' is the blend's error over the lesser of the other two "
+    "(wanted: at most + 5 %).\n\n![Error by support](support.png)"
+)
 _GROUND_NOTE = (
     "roofcast under its own grouped protocols against the best published profile-based estimator: 15 to 17 % "
     "(TPOT) and 45 to 50 % (TTFT) on aiconfigurator's accuracy sample, of which it answers about half, and "
@@ -77,6 +89,14 @@ _GROUND_NOTE = (
 )
 _SLICES_NOTE = (
     "roofcast's median error and, in brackets, coverage, per slice of 20 rows or more; all in per cent."
+)
+_ADVICE_NOTE = (
+    "Workloads under which three or more configurations were measured, and limits that some of them meet: "
+    "each method names the configuration that it expects to give the most output per dollar within the "
+    "limit. Success: it met the limit in the measurement; promised: the mean probability that roofcast gave "
+    "its choices. Overspend and regret, over the successes: its cost per token over that of the best "
+    "configuration that met the limit, and its shortfall of output per dollar. Wanted: success of 85 % or "
+    "more, regret of 10 % or less."
 )
 
 
@@ -126,6 +146,43 @@ def _coverage_table(overall: Records, by_gpu: Records) -> str:
     return markdown_table(["protocol", "metric", "all", *COVERAGE_GPUS], lines)
 
 
+def _support_table(report: Mapping[str, Any]) -> str:
+    rows = sorted(
+        report["by_support"],
+        key=lambda row: (METRICS.index(row["metric"]), STRATA.index(row["stratum"])),
+    )
+    header = ["metric", "stratum", "rows", "baseline %", "correction %", "blend %", "against the better %"]
+    names = ("rows", "baseline", "corrected", "blend")
+    return markdown_table(
+        header,
+        (
+            [
+                NAMES[row["metric"]],
+                row["stratum"],
+                *(row[name] for name in names),
+                f"{100 * row['worse']:+.1f}",
+            ]
+            for row in rows
+        ),
+    )
+
+
+def _slice_coverage(rows: Records) -> str:
+    """Say how many slices of 100 rows or more have the wanted coverage, by protocol and kind of slice."""
+    low, high = COVERAGE_TARGET
+    large = [row for row in rows if row["rows"] >= _LARGE_SLICE]
+    lines = []
+    for protocol in PROTOCOLS:
+        for name in SLICES:
+            here = [row["coverage"] for row in large if (row["protocol"], row["slice"]) == (protocol, name)]
+            if here:
+                inside = sum(low <= value <= high for value in here)
+                lines.append([protocol, name.replace("_", " "), len(here), inside, _judged(min(here)),
+                              _judged(max(here))])  # fmt: skip
+    header = ["protocol", "slice", f"of {_LARGE_SLICE} rows or more", "inside", "least %", "most %"]
+    return markdown_table(header, lines)
+
+
 def _gain_table(gains: Records) -> str:
     factor = f"factor (wanted: {BASELINE_TARGET:.0f} or more)"
     figures = ("floor_median_ape", "baseline_median_ape", "factor")
@@ -166,6 +223,29 @@ def _slice_table(rows: Records, name: str) -> str:
     ]
     title = name.replace("_", " ")
     return f"### By {title}\n\n{markdown_table(['metric', title, 'rows', *protocols], lines)}"
+
+
+def _advice_table(rows: Records) -> str:
+    names = {**REFERENCE_NAMES, "roofcast": "roofcast", "floor": "bare roofline"}
+    header = [
+        "protocol",
+        "limit on",
+        "questions",
+        "chosen by",
+        "success %",
+        "promised %",
+        "overspend %",
+        "regret %",
+    ]
+    figures = ("success", "promised", "overspend", "regret")
+    return markdown_table(
+        header,
+        (
+            [row["protocol"], NAMES[row["metric"]], row["questions"], names[row["method"]]]
+            + [None if row[name] is None else 100.0 * row[name] for name in figures]
+            for row in rows
+        ),
+    )
 
 
 def _worst_part(entries: Records, studies: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from roofcast.features.frame import feature_matrix
 from roofcast.features.request import normalise
 from roofcast.predictor import Predictor, save_bundle
 from roofcast.predictor.intervals import IntervalTable, Level
-from roofcast.predictor.model import CORRECTED, STRATA, Model, support_of
+from roofcast.predictor.model import CORRECTED, STRATA, Model, spread_matrix, support_of
 
 QUESTION: dict[str, Any] = {
     "model": "qwen2.5-72b",
@@ -28,8 +28,8 @@ QUESTION: dict[str, Any] = {
     "concurrency": 32,
 }
 # Half width of the log interval and weight of the correction, by stratum of support.
-_WIDTH = dict(zip(STRATA, (0.1, 0.15, 0.3, 0.5, 0.6), strict=True))
-_WEIGHT = dict(zip(STRATA, (1.0, 0.9, 0.6, 0.3, 0.2), strict=True))
+_WIDTH = dict(zip(STRATA, (0.1, 0.15, 0.3, 0.5, 0.6, 0.2, 0.3, 0.6, 1.0, 1.2), strict=True))
+_WEIGHT = dict(zip(STRATA, (1.0, 0.9, 0.6, 0.3, 0.2) * 2, strict=True))
 
 
 def requests_frame(n: int, seed: int = 0) -> pd.DataFrame:
@@ -62,11 +62,15 @@ def trained() -> Model:
     matrix, names = feature_matrix(r, low, base)
     rng = np.random.default_rng(2)
     options = {"num_leaves": 8, "verbosity": -1, "deterministic": True, "force_row_wise": True, "seed": 3}
-    boosters = {}
+    boosters, spreads = {}, {}
+    even = 1e-6 * rng.normal(size=len(rows))  # the logarithm of a spread of one, everywhere
     for name in CORRECTED:
         target = 0.3 * np.sin(np.log(r.concurrency)) + 0.1 * rng.normal(size=len(r))
         data = lgb.Dataset(matrix[rows], target[rows], feature_name=list(names))
         boosters[name] = lgb.train(options, data, num_boost_round=20)
+        place = np.full(len(rows), STRATA[0])
+        data = lgb.Dataset(spread_matrix(matrix[rows], target[rows], place), even)
+        spreads[name] = lgb.train(options, data, num_boost_round=3)
     levels = {
         name: Level(lower=-width, upper=width, rows=100, groups=40, guaranteed=True)
         for name, width in _WIDTH.items()
@@ -77,6 +81,7 @@ def trained() -> Model:
         feature_names=tuple(names),
         support=support_of(r.take(rows)),
         blend=dict.fromkeys(CORRECTED, _WEIGHT),
+        spreads=spreads,
         intervals={name: IntervalTable(alpha=0.1, levels=levels) for name in CORRECTED},
     )
 
