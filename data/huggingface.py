@@ -42,7 +42,15 @@ _CLASS_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "qwen3_5_moe_text": {"full_attention_interval": 4},
     "llama4_text": {"sliding_window_pattern": 4, "n_shared_experts": 1},
 }
-_QUANTISED = {"fp4": "fp4", "fp8": "fp8", "awq": "int4", "gptq": "int4", "4bit": "int4", "8bit": "int8"}
+_QUANTISED = {
+    "mxfp4": "mxfp4",
+    "fp4": "fp4",
+    "fp8": "fp8",
+    "awq": "int4",
+    "gptq": "int4",
+    "4bit": "int4",
+    "8bit": "int8",
+}
 _FROM_WRAPPER = ("tie_word_embeddings", "torch_dtype", "dtype", "quantization_config", "_name_or_path")
 
 

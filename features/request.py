@@ -32,7 +32,7 @@ from .facts import (
     model_columns,
     platform_columns,
 )
-from .rows import Rows, codes_of, default, entries_of, months_of
+from .rows import Rows, codes_of, default, entries_of, months_of, share_of
 
 # What lies in host memory (Grace over NVLink-C2C, x86 over PCIe) instead of HBM; see `tiers.py`.
 TIER_COLUMNS = (
@@ -200,12 +200,28 @@ def _layout(rows: Rows, model: Facts, platform_gpus: FloatArray) -> dict[str, Fl
     rows.note(assumed & rows.valid & (tp > 1), "tp assumed from num_gpus")
     ep = default(rows.number("ep", whole=True), 1.0)
     dp = rows.number("dp", whole=True)
-    # Engines write experts spread over attention groups as dp beside tp: tp 1, dp 8 is one copy on 8 GPUs.
-    beside = (model.is_moe > 0) & (dp > tp) & (ep > 1) & (np.isnan(num) | (tp * dp * pp <= num))
-    rows.note(beside, "dp above tp with experts spread: counted as one copy on tp x dp GPUs")
+    # A dense model has no experts to share: its dp are copies, whether counted inside tp or beside it.
+    copies = (model.is_moe == 0) & (dp > 1.0)
+    rows.note(copies, "dp of a dense model is counted as independent replicas")
+    num = np.where(copies & np.isnan(num), tp * pp * dp, num)
+    inside = copies & (tp * pp * dp > num) & (tp % np.where(copies, dp, 1.0) == 0)
+    tp = np.where(inside, tp / np.where(copies, dp, 1.0), tp)
+    dp = np.where(inside | (copies & (tp * pp * dp <= num)), 1.0, dp)
+    # Engines write experts spread over attention groups as dp beside tp: tp 1, dp 8 is one copy on 8 GPUs; or
+    # as ep alone, wider than tp.
+    wide = (model.is_moe > 0) & (ep > tp) & (default(dp, 1.0) == 1.0) & (ep % tp == 0) & (ep * pp <= num)
+    dp = np.where(wide, ep / tp, dp)
+    beside = (model.is_moe > 0) & (dp > 1.0) & (wide | (dp > tp)) & (ep > 1)
+    beside = beside & (np.isnan(num) | (tp * dp * pp <= num))
+    rows.note(beside, "experts spread over more GPUs than tp: counted as one copy on tp x dp GPUs")
     tp = np.where(beside, tp * dp, tp)
     num = np.where(np.isnan(num), tp * pp, num)
-    spread = np.isnan(dp) & (model.n_heads % np.maximum(tp, 1.0) != 0) & (model.is_moe > 0) & (tp <= num)
+    spread = (
+        (default(dp, 1.0) == 1.0)
+        & (model.n_heads % np.maximum(tp, 1.0) != 0)
+        & (model.is_moe > 0)
+        & (tp <= num)
+    )
     rows.note(spread, "attention data parallelism assumed: tp does not divide the heads")
     dp = np.where(spread, tp, default(dp, 1.0))
     rows.note(rows.valid & (dp > tp), "dp above tp is counted as independent replicas")
@@ -262,16 +278,8 @@ def _load(rows: Rows) -> dict[str, Any]:
         "osl": default(osl, 1024.0),
         "concurrency": np.where(needs, 32.0, concurrency),
         "request_rate": rate,
-        "prefix_cached_frac": _share(rows, "prefix_cached_frac", 0.0),
+        "prefix_cached_frac": share_of(rows, "prefix_cached_frac", 0.0),
     }
-
-
-def _share(rows: Rows, name: str, missing: float) -> FloatArray:
-    """Return a column of shares from 0 to 1, with the default where missing."""
-    share = default(rows.number(name, strict=False), missing)
-    over = np.flatnonzero(share > 1.0)
-    rows.fault_each(over, [f"{name} = {share[i]:g} is not allowed: a share from 0 to 1" for i in over])
-    return np.clip(share, 0.0, 1.0)
 
 
 def _tiers(rows: Rows, model: Facts, hardware: dict[str, Any]) -> dict[str, Any]:
@@ -291,7 +299,7 @@ def _tiers(rows: Rows, model: Facts, hardware: dict[str, Any]) -> dict[str, Any]
         alone,
         [f"kv_reread_every = {reread[i]:g} is not allowed: only beside kv_hot_tokens" for i in alone],
     )
-    resident = _share(rows, "experts_resident_frac", 1.0)
+    resident = share_of(rows, "experts_resident_frac", 1.0)
     rows.fault(
         (resident < 1.0) & (model.is_moe == 0),
         "experts_resident_frac is not allowed: this model has no experts",

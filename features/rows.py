@@ -147,3 +147,11 @@ def months_of(rows: Rows) -> FloatArray:
 def default(values: FloatArray, default: FloatArray | float) -> FloatArray:
     """Return the values, and the default where they are NaN."""
     return np.where(np.isnan(values), default, values)
+
+
+def share_of(rows: Rows, name: str, missing: float) -> FloatArray:
+    """Return a column of shares from 0 to 1, with the default where missing."""
+    share = default(rows.number(name, strict=False), missing)
+    over = np.flatnonzero(share > 1.0)
+    rows.fault_each(over, [f"{name} = {share[i]:g} is not allowed: a share from 0 to 1" for i in over])
+    return np.clip(share, 0.0, 1.0)

@@ -101,6 +101,8 @@ def _answers(prediction: Prediction) -> Table:
 def _terms(prediction: Prediction) -> Table:
     table = _table("where the time goes", "per output token [ms]", "first token [ms]")
     for name in TERMS:
+        if name == "host_memory" and not prediction.terms[name] and not prediction.ttft_terms[name]:
+            continue  # nothing lies there
         table.add_row(
             name.replace("_", " "), f"{prediction.terms[name]:.2f}", f"{prediction.ttft_terms[name]:.1f}"
         )

@@ -11,6 +11,7 @@ from roofcast.data import catalogue, schema
 from roofcast.data.errors import BadRows
 from roofcast.data.importer import build, checks, raw, report
 from roofcast.data.store import BenchmarkStore, fingerprint
+from roofcast.predictor.audit import impossible
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def collected(shared_root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def result(collected: Path) -> build.Import:
-    return build.run(collected)
+    return build.run(collected, impossible)
 
 
 def test_rows_in_are_accepted_folded_or_rejected_source_by_source(

@@ -191,7 +191,7 @@ def test_disaggregation_splits_the_gpus_in_half_unless_told() -> None:
         ({"platform": "hgx-b200"}, ["gpu and platform disagree"]),
         ({"tp": 3}, ["tp = 3 does not divide the 64 attention heads"]),
         ({"tp": 72, "num_gpus": 72}, ["tp = 72 does not divide the 64"]),
-        ({"dp": 3}, ["dp = 3", "a divisor of tp = 8"]),
+        ({"dp": 3, "num_gpus": 8}, ["dp = 3", "a divisor of tp = 8"]),
         ({"pp": 81, "num_gpus": 648}, ["pp = 81", "at most the 80 layers"]),
         ({"num_gpus": 4}, ["num_gpus = 4", "at least tp x pp = 8"]),
         ({"weight_precision": "fp5"}, ["weight_precision = 'fp5'", "one of bf16, fp8"]),
@@ -258,7 +258,15 @@ def test_an_unknown_engine_is_answered_with_a_note() -> None:
 def test_attention_groups_beyond_tp_are_replicas() -> None:
     r = ask(**{**GOOD, "model": "llama-3.1-8b", "tp": 1, "dp": 8, "num_gpus": 8})
     assert (r.dp[0], r.replicas[0]) == (1, 8)
-    assert "dp above tp is counted as independent replicas" in r.reason[0]
+    assert "dp of a dense model is counted as independent replicas" in r.reason[0]
+    within = ask(**{**GOOD, "model": "llama-3.1-8b", "tp": 4, "dp": 2, "num_gpus": 4})
+    assert (within.tp[0], within.dp[0], within.replicas[0]) == (2, 1, 2)
+
+
+def test_experts_wider_than_tp_spread_over_attention_groups() -> None:
+    r = ask(**{**GOOD, "model": "deepseek-r1", "tp": 1, "ep": 8, "num_gpus": 8})
+    assert (r.tp[0], r.dp[0], r.ep[0]) == (8, 8, 8)
+    assert "experts spread over more GPUs than tp" in r.reason[0]
 
 
 # ------------------------------------------------------------------------------------------- independence
