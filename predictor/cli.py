@@ -11,7 +11,7 @@ import sys
 import typer
 
 from ..data.errors import RoofcastError
-from .commands import ask, learn, look
+from .commands import advise, ask, fabric, ingest, learn, look, table
 
 EXIT_ERROR = 2
 app = typer.Typer(
@@ -22,13 +22,27 @@ app = typer.Typer(
 )
 for command in (
     ask.predict,
+    advise.recommend,
+    advise.sweep,
+    ask.explain,
+    ask.audit,
+    ask.coefficients,
     learn.train,
     learn.evaluate,
+    learn.ablate,
+    learn.tune,
+    learn.retrain,
+    learn.rollback,
+    learn.suggest,
+    learn.ui,
+    ingest.ingest,
+    table.rebuild,
     look.models,
     look.gpus,
     look.platforms,
 ):
     app.command()(command)
+app.add_typer(fabric.app, name="fabric")
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Rerun the protocols on the table in `store`; write accuracy.md, accuracy.json and the plots to `out`.
 
-    Returns the report's figures. Takes about 6 minutes on 2 cores.
+    Returns the report's figures. Takes about 9 minutes on 2 cores.
     """
     start = time.perf_counter()
     benchmarks = BenchmarkStore(store)

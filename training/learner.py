@@ -6,9 +6,9 @@ A row that reports both the mean and the median TTFT teaches twice, each under i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import lightgbm as lgb
 import numpy as np
@@ -33,13 +33,19 @@ DEFAULT_PARAMETERS: dict[str, Any] = {
     "lambda_l2": 2.0,
     "max_bin": 127,
 }
+# Of the spread: the mean of the log size (L2), regularised so that it stays out of the single rows.
+_SPREAD_PARAMETERS: dict[str, Any] = {
+    "objective": "l2", "learning_rate": 0.12, "num_leaves": 12, "min_data_in_leaf": 80,
+    "feature_fraction": 0.5, "max_bin": 31,
+}  # fmt: skip
+_SPREAD_TREES, _SPREAD_ROWS, _SPREAD_LEAST = 30, 12_000, 0.02
 _FIXED = {"verbosity": -1, "deterministic": True, "force_row_wise": True}
 _LARGEST_RATIO = 2.5  # of |log(measured / baseline)|: beyond, the row says more of its labels than of speed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a training may vary: LightGBM parameters, trees by name in CORRECTED, seed, threads.
+    """What a training may vary: LightGBM parameters, trees by name in CORRECTED, seed, threads, fit steps.
 
     The trees are a budget: they are four fifths of the time of a prediction.
     """
@@ -48,6 +54,7 @@ class Settings:
     trees: Mapping[str, int] = field(default_factory=lambda: {"tpot": 280, "ttft": 280, "e2e": 150})
     seed: int = 1
     threads: int = 2
+    calibration_steps: int = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +70,9 @@ class Sample:
         table = self.table.iloc[rows].reset_index(drop=True)
         requests = self.requests.take(rows)
         return Sample(table=table, requests=requests, floor=floor(requests))
+
+
+Frame: TypeAlias = Callable[[Sample, Estimate], tuple[FloatArray, tuple[str, ...], Mapping[str, FloatArray]]]
 
 
 def sample_of(table: pd.DataFrame) -> Sample:
@@ -95,6 +105,15 @@ def targets(sample: Sample, base: Estimate) -> dict[str, FloatArray]:
     measured = measured_seconds(sample, base)
     with np.errstate(all="ignore"):
         return {name: np.log(measured[name] / getattr(base, f"{name}_s")) for name in CORRECTED}
+
+
+def learning_frame(
+    sample: Sample, base: Estimate
+) -> tuple[FloatArray, tuple[str, ...], dict[str, FloatArray]]:
+    """Return features, shape (n, k), their names, and what is to be learned by name in CORRECTED, (n,)."""
+    matrix, names = feature_matrix(sample.requests, sample.floor, base)
+    clipped = {k: np.clip(v, -_LARGEST_RATIO, _LARGEST_RATIO) for k, v in targets(sample, base).items()}
+    return matrix, names, clipped
 
 
 def _first_token_rows(sample: Sample) -> Sample:
@@ -130,10 +149,23 @@ def fit_boosters(
     boosters = {}
     for name in CORRECTED:
         known = np.flatnonzero(np.isfinite(target[name]))
-        clipped = np.clip(target[name][known], -_LARGEST_RATIO, _LARGEST_RATIO)
-        data = lgb.Dataset(matrix[known], clipped, weight=weight[known], feature_name=list(names))
+        data = lgb.Dataset(matrix[known], target[name][known], weight=weight[known], feature_name=list(names))
         boosters[name] = lgb.train(parameters, data, num_boost_round=settings.trees[name])
     return boosters
+
+
+def fit_spread(matrix: FloatArray, residual: FloatArray, seed: int = 1) -> lgb.Booster:
+    """Fit the logarithm of the size that a row's error is expected to have.
+
+    matrix: `predictor.model.spread_matrix`, shape (n, k); residual: log errors of held-out rows, shape (n,),
+    NaN unknown. Few and shallow trees on some of the rows: it tells cases apart, not rows.
+    """
+    known = np.flatnonzero(np.isfinite(residual))
+    if len(known) > _SPREAD_ROWS:
+        known = np.sort(np.random.default_rng(seed).choice(known, _SPREAD_ROWS, replace=False))
+    size = np.log(np.abs(residual[known]) + _SPREAD_LEAST)
+    parameters = {**_SPREAD_PARAMETERS, **_FIXED, "seed": seed, "num_threads": 1}
+    return lgb.train(parameters, lgb.Dataset(matrix[known], size), num_boost_round=_SPREAD_TREES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,13 +177,20 @@ class Fitted:
     names: tuple[str, ...]
 
 
-def fit(sample: Sample, settings: Settings | None = None) -> Fitted:
-    """Calibrate the baseline on the sample, then fit the correction on what it leaves."""
+def fit(
+    sample: Sample,
+    settings: Settings | None = None,
+    coefficients: Coefficients | None = None,
+    frame: Frame = learning_frame,
+) -> Fitted:
+    """Calibrate the baseline on the sample (None given), then fit the correction on what it leaves."""
     settings = settings or Settings()
-    coefficients = calibrate(sample.table, seed=settings.seed)
+    coefficients = coefficients or calibrate(
+        sample.table, seed=settings.seed, max_evaluations=settings.calibration_steps
+    )
     doubled = _first_token_rows(sample)
     base = baseline(doubled.requests, coefficients)
-    matrix, names = feature_matrix(doubled.requests, doubled.floor, base)
+    matrix, names, target = frame(doubled, base)
     weight = doubled.table["weight"].to_numpy(dtype=np.float64)
-    boosters = fit_boosters(matrix, targets(doubled, base), weight, names, settings)
+    boosters = fit_boosters(matrix, target, weight, names, settings)
     return Fitted(coefficients=coefficients, boosters=boosters, names=names)

@@ -6,10 +6,10 @@ Cross-fits by protocol teach blend weights and intervals; the model that is kept
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,9 @@ from ..predictor.bundles import save_bundle
 from ..predictor.model import CORRECTED, Model, support_of
 from . import crossfit, metrics
 from .learner import Fitted, Sample, Settings, fit, sample_of
+
+if TYPE_CHECKING:
+    from .tracking import TrainingRun
 
 FOLDS = 3
 
@@ -45,6 +48,7 @@ def model_of(fitted: Fitted, sample: Sample, trust: crossfit.Trust) -> Model:
         feature_names=fitted.names,
         support=support_of(sample.requests),
         blend=trust.blend,
+        spreads=trust.spreads,
         intervals=trust.intervals,
     )
 
@@ -71,6 +75,60 @@ def importances(fitted: Fitted) -> dict[str, dict[str, float]]:
     return out
 
 
+@dataclass(frozen=True, kw_only=True)
+class Learnt:
+    """What one training learned: the fitted parts, the model assembled from them, its held-out scores.
+
+    former: the records of the procedure judged beside, if there was one.
+    """
+
+    fitted: Fitted
+    model: Model
+    scores: pd.DataFrame
+    former: list[crossfit.Records]
+
+    def save(self, folder: Path, sample: Sample, fingerprint: str) -> Path:
+        """Write the bundle of the model and return its folder."""
+        errors = errors_by_protocol(self.scores)
+        return save_bundle(
+            self.model, folder, fingerprint=fingerprint, errors=errors, ranges=_ranges(sample.table)
+        )
+
+    def log(self, run: TrainingRun) -> None:
+        """Record coefficients, importances and scores in a run."""
+        coefficients = self.fitted.coefficients
+        values = {name: entry.value for name, entry in coefficients.entries.items()}
+        run.log_figures("coefficients", coefficients.to_dict(), values)
+        run.log_figures("importances", importances(self.fitted))
+        run.log_scores(self.scores)
+
+
+def learn(
+    sample: Sample,
+    settings: Settings,
+    *,
+    protocols: Sequence[str] = crossfit.TAUGHT_BY,
+    n_folds: int = FOLDS,
+    former: crossfit.Former | None = None,
+    progress: crossfit.Progress = _silent,
+) -> Learnt:
+    """Cross-fit the protocols (and `former` beside), learn trust from them, and fit on all rows."""
+    records = crossfit.cross_fit(
+        sample,
+        protocols,
+        settings,
+        n_folds=n_folds,
+        former=former,
+        progress=lambda label, share: progress(label, 0.8 * share),
+    )
+    own, beside = records[: len(protocols)], records[len(protocols) :]
+    progress("fitting on all rows", 0.81)
+    fitted = fit(sample, settings)
+    progress("learning intervals", 0.86)
+    model = model_of(fitted, sample, crossfit.learn_trust(own))
+    return Learnt(fitted=fitted, model=model, scores=crossfit.all_scores(own), former=beside)
+
+
 def train(
     *,
     store: Path | None = None,
@@ -82,49 +140,32 @@ def train(
 ) -> TrainResult:
     """Train on the benchmark table in `store` (None: the shipped one) and write the bundle to `out`.
 
-    out: folder (None: ./bundle). track: record the run in MLflow and register the model as champion.
-    Takes under 2 minutes on 2 cores. Raises BadStore if the table cannot be read.
+    out: folder (None: ./bundle). track: record the run in MLflow and register the model as champion,
+    whatever the champion was: `retrain` judges first. Takes under 2 minutes on 2 cores. Raises BadStore if
+    the table cannot be read.
     """
     start = time.perf_counter()
     settings, progress = settings or Settings(), progress or _silent
     benchmarks = BenchmarkStore(store)
     table, fingerprint = benchmarks.load(), benchmarks.fingerprint()
     sample = sample_of(table)
-    records = crossfit.cross_fit(
-        sample,
-        protocols,
-        settings,
-        n_folds=FOLDS,
-        progress=lambda label, share: progress(label, 0.85 * share),
+    learnt = learn(
+        sample, settings, protocols=protocols, progress=lambda label, share: progress(label, 0.92 * share)
     )
-    progress("fitting on all rows", 0.87)
-    fitted = fit(sample, settings)
-    model = model_of(fitted, sample, crossfit.learn_trust(records))
-    scores = crossfit.all_scores(records)
-    errors = errors_by_protocol(scores)
     progress("writing the bundle", 0.93)
-    bundle = save_bundle(
-        model, out or Path("bundle"), fingerprint=fingerprint, errors=errors, ranges=_ranges(sample.table)
-    )
-    run_id = _track(settings, table, fingerprint, scores, fitted, bundle) if track else None
+    bundle = learnt.save(out or Path("bundle"), sample, fingerprint)
+    run_id = _track(settings, table, fingerprint, learnt, bundle) if track else None
     progress("done", 1.0)
+    errors = errors_by_protocol(learnt.scores)
     return TrainResult(bundle=bundle, metrics=errors, run_id=run_id, seconds=time.perf_counter() - start)
 
 
-def _track(
-    settings: Settings,
-    table: pd.DataFrame,
-    fingerprint: str,
-    scores: pd.DataFrame,
-    fitted: Fitted,
-    bundle: Path,
-) -> str:
+def _track(settings: Settings, table: pd.DataFrame, fingerprint: str, learnt: Learnt, bundle: Path) -> str:
+    from .registry import promote, registry
     from .tracking import training_run
 
-    config: Mapping[str, Any] = asdict(settings)
-    with training_run(config, table, fingerprint) as run:
-        run.log_figures("coefficients", fitted.coefficients.to_dict())
-        run.log_figures("importances", importances(fitted))
-        run.log_scores(scores)
-        run.log_bundle(bundle)
+    with registry() as place, training_run(asdict(settings), table, fingerprint, folder=place) as run:
+        learnt.log(run)
+        run.log_rows(table)
+        promote(run.log_bundle(bundle), place)
         return run.run_id

@@ -1,28 +1,83 @@
-"""Search the learner's parameters with Optuna: grouped protocols as the objective, a journal as memory.
+"""Search the learner's parameters with Optuna: nested in training groups, pruned, resumable, shared.
 
-The objective is the mean over protocols of the median absolute log error of TPOT, TTFT and end-to-end time,
-on folds inside the rows given: pass training groups only, and what is left out stays unseen by the search.
+A fifth of the families (GPU x model shape x engine) is set aside first. On the others each trial is fitted
+fold by fold, the folds of the protocols in turn; its value is the mean over all of them of the median
+absolute log error of TPOT, TTFT and end-to-end time, with the full correction applied. A trial that is worse
+than the best one on the folds both have seen (Wilcoxon's signed ranks) ends there. At last the best
+parameters and the shipped ones are judged on the rows set aside, whose groups no trial has seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import joblib
 import numpy as np
 import optuna
-from optuna.storages import JournalStorage
+import pandas as pd
+from numpy.typing import NDArray
+from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
+from ..data.errors import BadRequest, BadStore
+from ..data.store import BenchmarkStore
+from ..features.baseline import Coefficients, baseline
+from ..features.facts import FloatArray
+from ..features.frame import FRAME_VERSION, feature_matrix
 from ..predictor.model import CORRECTED
-from . import crossfit
-from .learner import DEFAULT_PARAMETERS, Sample, Settings
+from . import crossfit, splits
+from .calibrate import calibrate
+from .learner import DEFAULT_PARAMETERS, Sample, Settings, fit, sample_of, targets
 
 STUDY = "roofcast"
+SEARCHED = (
+    "learning_rate", "num_leaves", "min_data_in_leaf", "feature_fraction", "bagging_fraction", "lambda_l2",
+)  # fmt: skip
+SET_ASIDE = 5  # one family in so many
+FOLDS = 3
+# Replayed over a study of nineteen whole trials: a quarter of the folds saved, none of the best four cut off.
+_WORSE, _FEWEST_FOLDS = 0.1, 4
 
 
-def suggest(trial: optuna.Trial) -> Settings:
+@dataclass(frozen=True, kw_only=True)
+class TuneResult:
+    """The study so far: how many trials of each kind, its best parameters and value beside the shipped ones'.
+
+    confirmation: rows of `confirm` (none where nothing beat the shipped parameters); importance: share of
+    the value's variance by parameter; seconds: of this call.
+    """
+
+    complete: int
+    pruned: int
+    shipped_value: float
+    best_value: float
+    best: dict[str, float]
+    importance: dict[str, float]
+    confirmation: list[dict[str, Any]]
+    run_id: str | None
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """One fold of one protocol: rows to learn from, rows to test on, and the calibrated baseline."""
+
+    protocol: str
+    train: NDArray[np.intp]
+    test: NDArray[np.intp]
+    coefficients: Coefficients
+
+
+def settings_of(trial: optuna.trial.BaseTrial) -> Settings:
     """Return the settings of one trial; the number of trees is a budget of prediction time and stays."""
     parameters: dict[str, Any] = {
         **DEFAULT_PARAMETERS,
@@ -36,45 +91,278 @@ def suggest(trial: optuna.Trial) -> Settings:
     return Settings(parameters=parameters)
 
 
-def objective(sample: Sample, settings: Settings, protocols: Sequence[str], n_folds: int) -> float:
-    """Return the mean over protocols and times of the median absolute log error (full correction applied)."""
-    errors = []
-    for records in crossfit.cross_fit(sample, protocols, settings, n_folds=n_folds):
-        for name in CORRECTED:
-            gap = np.log(records.measured_s[name] / records.base_s[name]) - records.raw[name]
-            errors.append(float(np.nanmedian(np.abs(gap))))
+def prepare(
+    sample: Sample, protocols: Sequence[str], n_folds: int, progress: crossfit.Progress | None = None
+) -> list[Fold]:
+    """Return the folds of all protocols in turn; the baseline is calibrated once, for no trial changes it."""
+    settings = Settings()
+    split = {p: splits.protocol_folds(sample.table, p, n_folds, settings.seed) for p in protocols}
+    turns = [(p, *split[p][k]) for k in range(n_folds) for p in protocols if k < len(split[p])]
+    run = joblib.Parallel(n_jobs=crossfit.WORKERS, return_as="generator")
+    done = run(
+        joblib.delayed(calibrate)(sample.table.iloc[train], seed=settings.seed) for _, train, _ in turns
+    )
+    folds = []
+    for (protocol, train, test), coefficients in zip(turns, done, strict=True):
+        folds.append(Fold(protocol=protocol, train=train, test=test, coefficients=coefficients))
+        if progress:
+            progress("calibrating the baseline on each fold", len(folds) / len(turns))
+    return folds
+
+
+def gaps(sample: Sample, fold: Fold, settings: Settings) -> dict[str, FloatArray]:
+    """Return |log(measured / predicted)| of the tested rows by name in CORRECTED, NaN where not measured."""
+    fitted = fit(sample.take(fold.train), settings, fold.coefficients)
+    held = sample.take(fold.test)
+    base = baseline(held.requests, fold.coefficients)
+    matrix, _ = feature_matrix(held.requests, held.floor, base)
+    wanted = targets(held, base)
+    return {
+        name: np.abs(wanted[name] - np.asarray(fitted.boosters[name].predict(matrix))) for name in CORRECTED
+    }
+
+
+def objective(trial: optuna.Trial, sample: Sample, folds: Sequence[Fold]) -> float:
+    """Return the trial's value; raise TrialPruned as soon as it falls behind the best on the same folds."""
+    settings, errors = settings_of(trial), []
+    for step, fold in enumerate(folds):
+        errors.append(float(np.mean([np.nanmedian(gap) for gap in gaps(sample, fold, settings).values()])))
+        # The fold's own error, not the mean so far: that grows as the harder protocols come in.
+        trial.report(errors[-1], step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
     return float(np.mean(errors))
 
 
-def tune(
+def open_study(storage: str | Path, identity: dict[str, Any]) -> optuna.Study:
+    """Open the study kept in a journal file or at a database URL, or start it there.
+
+    identity: what makes values comparable (table, frame version, folds). The first trial of a new study is
+    DEFAULT_PARAMETERS. Raises BadStore if the study there was made on something else.
+    """
+    place = str(storage)
+    kept = RDBStorage(place) if "://" in place else JournalStorage(JournalFileBackend(place))
+    with warnings.catch_warnings():
+        # It has been called experimental since 2024.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        pruner = optuna.pruners.WilcoxonPruner(p_threshold=_WORSE, n_startup_steps=_FEWEST_FOLDS)
+    study = optuna.create_study(study_name=STUDY, storage=kept, load_if_exists=True, pruner=pruner)
+    # Seeded by how far the study is, so that a resumed one does not repeat its first guesses.
+    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), constant_liar=True)
+    for name, value in identity.items():
+        if study.user_attrs.setdefault(name, value) != value:
+            raise BadStore(
+                f"{place}: this study was made with {name} {study.user_attrs[name]}, not {value}: "
+                "its values do not compare; give another --storage"
+            )
+        study.set_user_attr(name, value)
+    study.enqueue_trial({name: DEFAULT_PARAMETERS[name] for name in SEARCHED}, skip_if_exists=True)
+    return study
+
+
+def physics_digest(sample: Sample) -> str:
+    """Return a short digest of the features at the prior coefficients: it changes where the physics does."""
+    matrix, _ = feature_matrix(sample.requests, sample.floor, baseline(sample.requests, Coefficients()))
+    return hashlib.sha256(np.round(matrix, 5).tobytes()).hexdigest()[:12]
+
+
+def search(
     sample: Sample,
     *,
     trials: int,
-    journal: str | Path,
+    storage: str | Path,
+    identity: dict[str, Any] | None = None,
     protocols: Sequence[str] = crossfit.TAUGHT_BY,
-    n_folds: int = 3,
+    n_folds: int = FOLDS,
+    callbacks: Sequence[Callable[[optuna.Study, optuna.trial.FrozenTrial], None]] = (),
     progress: crossfit.Progress | None = None,
 ) -> optuna.Study:
-    """Run `trials` more trials of the study kept in `journal` (made where missing) and return the study.
+    """Run `trials` more trials of the study in `storage` on the rows of `sample`, and return the study.
 
-    A journal may be continued later, or by several processes at once. The first trial of a new study is
-    DEFAULT_PARAMETERS, so that the best one is never worse than what ships.
+    A study may be continued later and by several processes or machines at once.
     """
-    journal = Path(journal)
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    sampler = optuna.samplers.TPESampler(seed=len(journal.read_bytes()) if journal.exists() else 0)
-    study = optuna.create_study(study_name=STUDY, storage=storage, load_if_exists=True, sampler=sampler)
-    if not study.trials:
-        searched = ("learning_rate", "num_leaves", "min_data_in_leaf", "feature_fraction", "bagging_fraction")
-        study.enqueue_trial({name: DEFAULT_PARAMETERS[name] for name in (*searched, "lambda_l2")})
+    if trials < 1:
+        raise BadRequest("trials", trials, "1 or more")
+    described = {"protocols": "+".join(protocols), "folds": n_folds, "physics": physics_digest(sample)}
+    study = open_study(storage, {**described, **(identity or {})})
+    done = 0
 
-    def report(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        nonlocal done
+        done += 1
         if progress:
-            progress(f"trial {trial.number}: {trial.value:.4f}", (trial.number % trials + 1) / trials)
+            progress(f"trial {trial.number}: {trial.state.name.lower()}", 0.1 + 0.9 * done / trials)
 
+    folds = prepare(
+        sample, protocols, n_folds, progress and (lambda what, share: progress(what, 0.1 * share))
+    )
     study.optimize(
-        lambda trial: objective(sample, suggest(trial), protocols, n_folds),
-        n_trials=trials,
-        callbacks=[report],
+        partial(objective, sample=sample, folds=folds), n_trials=trials, callbacks=[*callbacks, tell]
     )
     return study
+
+
+def set_aside(sample: Sample, seed: int = 0) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows to search on and the rows set aside: whole families, one in SET_ASIDE."""
+    return splits.protocol_folds(sample.table, "family", SET_ASIDE, seed)[0]
+
+
+def confirm(
+    sample: Sample,
+    aside: NDArray[np.intp],
+    best: Settings,
+    *,
+    protocols: Sequence[str] = crossfit.TAUGHT_BY,
+    n_folds: int = FOLDS,
+    progress: crossfit.Progress | None = None,
+) -> pd.DataFrame:
+    """Compare `best` with the shipped parameters on the rows set aside, under every protocol.
+
+    Returns a row per protocol: median absolute log errors, and the mean over families of the difference
+    (best - shipped) with its standard error. Models are fitted on all rows but the tested groups.
+    """
+    family = splits.group_labels(sample.table, "family")
+    parts = []
+    for fold in prepare(sample, protocols, n_folds, progress):
+        tested = np.intersect1d(fold.test, aside)
+        if not len(tested):
+            continue
+        judged = Fold(protocol=fold.protocol, train=fold.train, test=tested, coefficients=fold.coefficients)
+        shipped, found = (gaps(sample, judged, settings) for settings in (Settings(), best))
+        for name in CORRECTED:
+            columns = {"family": family[tested], "shipped": shipped[name], "best": found[name]}
+            parts.append(pd.DataFrame(columns).dropna().assign(protocol=fold.protocol, metric=name))
+    rows = pd.concat(parts)
+    rows["difference"] = rows["best"] - rows["shipped"]
+    by = rows.groupby("protocol", sort=False)
+    medians = rows.groupby(["protocol", "metric"])[["shipped", "best"]].median().groupby("protocol").mean()
+    means = rows.groupby(["protocol", "family"])["difference"].mean().groupby("protocol")
+    return medians.assign(difference=means.mean(), standard_error=means.sem(), rows=by.size()).reset_index()
+
+
+def tune(
+    *,
+    trials: int,
+    storage: str | Path = "study.journal",
+    store: Path | None = None,
+    out: Path | None = None,
+    track: bool = True,
+    protocols: Sequence[str] = crossfit.TAUGHT_BY,
+    n_folds: int = FOLDS,
+    progress: crossfit.Progress | None = None,
+) -> TuneResult:
+    """Search on the table in `store`, confirm on the rows set aside, and report.
+
+    storage: journal file or database URL, where a study goes on. out: folder for tuning.png and tuning.csv
+    (None: not written). track: one MLflow run, with a child for each trial. Raises BadStore for a study of
+    other data, BadRequest for a number of trials under 1.
+    """
+    start = time.perf_counter()
+    benchmarks = BenchmarkStore(store)
+    table, fingerprint = benchmarks.load(), benchmarks.fingerprint()
+    sample = sample_of(table)
+    inside, aside = set_aside(sample)
+    identity = {"table": fingerprint, "frame version": FRAME_VERSION}
+
+    def part(low: float, high: float) -> crossfit.Progress | None:
+        return progress and (lambda what, share: progress(what, low + (high - low) * share))
+
+    with _tracked(track, table, fingerprint) as (run_id, child, finish):
+        study = search(
+            sample.take(inside), trials=trials, storage=storage, identity=identity, protocols=protocols,
+            n_folds=n_folds, callbacks=[child], progress=part(0.0, 0.85),
+        )  # fmt: skip
+        rows: list[dict[str, Any]] = []
+        shipped = _shipped_value(study)
+        if study.best_value < shipped:
+            best = settings_of(optuna.trial.FixedTrial(study.best_params))
+            compared = confirm(
+                sample, aside, best, protocols=protocols, n_folds=n_folds, progress=part(0.85, 1.0)
+            )
+            rows = [{str(k): v for k, v in row.items()} for row in compared.to_dict("records")]
+        states = [trial.state for trial in study.trials]
+        result = TuneResult(
+            complete=states.count(optuna.trial.TrialState.COMPLETE),
+            pruned=states.count(optuna.trial.TrialState.PRUNED),
+            shipped_value=shipped, best_value=study.best_value, best=study.best_params,
+            importance=importance(study), confirmation=rows, run_id=run_id,
+            seconds=time.perf_counter() - start,
+        )  # fmt: skip
+        finish(study, result)
+    if out is not None:
+        write_report(study, out)
+    return result
+
+
+def _shipped_value(study: optuna.Study) -> float:
+    """Return the value of the shipped parameters in the study, infinity if that trial was cut off."""
+    shipped = {name: DEFAULT_PARAMETERS[name] for name in SEARCHED}
+    values = [t.value for t in study.trials if t.params == shipped and t.value is not None]
+    return values[0] if values else float("inf")
+
+
+def importance(study: optuna.Study) -> dict[str, float]:
+    """Return the share of the value's variance by parameter, largest first; empty under three trials."""
+    values = {t.value for t in study.get_trials(states=[optuna.trial.TrialState.COMPLETE])}
+    return dict(optuna.importance.get_param_importances(study)) if len(values) > 2 else {}
+
+
+def write_report(study: optuna.Study, folder: Path) -> None:
+    """Write tuning.png (history and importance) and tuning.csv (every trial) to `folder`."""
+    from matplotlib.figure import Figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    trials = study.trials_dataframe(attrs=("number", "value", "state", "params"))
+    trials.to_csv(folder / "tuning.csv", index=False)
+    done, cut = (trials[trials["state"] == state] for state in ("COMPLETE", "PRUNED"))
+    top = done["value"].max()
+    figure = Figure(figsize=(10.0, 3.6), layout="constrained")
+    history, shares = figure.subplots(1, 2, width_ratios=(3, 2))
+    history.plot(done["number"], done["value"], "o", markersize=4, label="all folds fitted")
+    history.plot(cut["number"], [top] * len(cut), "x", color="grey", markersize=4, label="pruned")
+    history.step(done["number"], done["value"].cummin(), where="post", color="crimson", label="best so far")
+    history.set(xlabel="trial", ylabel="mean of the folds' log errors")
+    history.legend(fontsize=8)
+    weights = importance(study)
+    shares.barh(list(weights), list(weights.values()))
+    shares.invert_yaxis()
+    shares.set(xlabel="share of the variance explained")
+    figure.savefig(folder / "tuning.png", dpi=72)
+
+
+_Child = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
+_Finish = Callable[[optuna.Study, TuneResult], None]
+
+
+@contextmanager
+def _tracked(
+    track: bool, table: pd.DataFrame, fingerprint: str
+) -> Iterator[tuple[str | None, _Child, _Finish]]:
+    """Open the study's run in MLflow; yield its id, what records a trial, and what records the end."""
+    with ExitStack() as stack:
+        if not track:
+            yield None, lambda study, trial: None, lambda study, result: None
+            return
+        from .tracking import mlflow_module, training_run
+
+        mlflow = mlflow_module()
+        run = stack.enter_context(training_run({}, table, fingerprint, kind="tune"))
+
+        def child(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+            tags = {"kind": "trial", "state": trial.state.name.lower()}
+            with mlflow.start_run(run_name=f"trial {trial.number}", nested=True, tags=tags):
+                mlflow.log_params(trial.params)
+                for step, value in trial.intermediate_values.items():
+                    mlflow.log_metric("fold_error", value, step=step)
+                if trial.value is not None:
+                    mlflow.log_metric("objective", trial.value)
+
+        def finish(study: optuna.Study, result: TuneResult) -> None:
+            figures = ("shipped_value", "best_value", "best", "importance", "complete", "pruned")
+            run.log_figures("tuning", {name: getattr(result, name) for name in figures})
+            mlflow.log_dict({"rows": result.confirmation}, "confirmation.json")
+            with TemporaryDirectory() as temporary:
+                write_report(study, Path(temporary))
+                mlflow.log_artifacts(temporary, "tuning")
+
+        yield run.run_id, child, finish

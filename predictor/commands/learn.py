@@ -1,13 +1,16 @@
-"""Commands of the maintainer: `train`, `evaluate`."""
+"""What the maintainer runs: `train`, `evaluate`, `ablate`, `tune`, `retrain`, `rollback`, `suggest`, `ui`."""
 
 from __future__ import annotations
 
+import os
+import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .shared import Json, Store, progress_bar, report
+from .shared import Bundle, Json, Store, Text, print_json, progress_bar, report, show
 
 
 def train(
@@ -41,3 +44,116 @@ def evaluate(
     with progress_bar(as_json) as progress:
         figures = run(store=store, out=out, protocols=tuple(protocol or PROTOCOLS), progress=progress)
     report(figures, as_json)
+
+
+def ablate(
+    store: Store = None,
+    out: Annotated[Path, typer.Option(help="Folder for ablations.md.")] = Path("docs"),
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="Protocol to judge by; may repeat. Without: family and model.")
+    ] = None,
+    least: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="Share of the rows that a source must hold to be left out."),
+    ] = 0.01,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder to keep finished fits in, so that a stopped run goes on.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what each part of the model is worth by leaving it out, and write the page of it."""
+    from ...training.ablate import PROTOCOLS
+    from ...training.ablate import ablate as run
+
+    with progress_bar(as_json) as progress:
+        figures = run(
+            store=store, out=out, protocols=tuple(protocol or PROTOCOLS), least=least, cache=cache,
+            progress=progress,
+        )  # fmt: skip
+    report(figures, as_json)
+
+
+def tune(
+    trials: Annotated[int, typer.Option(help="Trials to add to the study.")] = 30,
+    storage: Annotated[
+        str, typer.Option(help="Journal file or database URL of the study, to go on with or to share.")
+    ] = "study.journal",
+    store: Store = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for tuning.png and tuning.csv.")] = None,
+    track: Annotated[bool, typer.Option(help="Record each trial in MLflow.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Search the learner's parameters; the study may be stopped, continued and shared."""
+    from ...training.tune import tune as run
+
+    with progress_bar(as_json) as progress:
+        result = run(trials=trials, storage=storage, store=store, out=out, track=track, progress=progress)
+    report(asdict(result), as_json)
+
+
+def retrain(
+    store: Store = None,
+    margin: Annotated[float | None, typer.Option(help="Share of itself by which an error may grow.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Train though nothing is new.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a challenger on the table's new rows too; promote it if it is better than the champion."""
+    from ...training.retrain import MARGIN
+    from ...training.retrain import retrain as run
+
+    with progress_bar(as_json) as progress:
+        result = run(store=store, margin=MARGIN if margin is None else margin, force=force, progress=progress)
+    report(asdict(result), as_json)
+
+
+def rollback(
+    to: Annotated[Text, typer.Option(help="Version to go to [default: the champion before]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Return to the champion before this one, or to any registered version."""
+    from ...training.registry import rollback as run
+
+    report(run(to=to), as_json)
+
+
+def suggest(
+    platform: Annotated[str, typer.Option(help="Platform to measure on, such as hgx-b200.")],
+    budget: Annotated[int, typer.Option(help="Setups that can be measured.")] = 10,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model to ask about; may repeat [default: the catalogue's]")
+    ] = None,
+    store: Store = None,
+    bundle: Bundle = None,
+    as_json: Json = False,
+) -> None:
+    """Suggest what to measure next: the setups that would narrow the intervals most."""
+    from ...training.suggest import suggest as run
+
+    rows = run(platform=platform, budget=budget, models=model or (), bundle=bundle, store=store)
+    records = [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+    if as_json or not records:
+        print_json(records) if as_json else typer.echo("no setup of this platform would narrow an interval")
+        return
+    from ..render import listing
+
+    narrowed = (f"{100 * row['narrowed']:.2f} %" for row in records)
+    show(listing([{**row, "narrowed": text} for row, text in zip(records, narrowed, strict=True)]))
+
+
+def ui(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+    only_show: Annotated[bool, typer.Option("--show", help="Print the command, do not run it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Open MLflow's page on the runs and models in ./mlruns (or ROOFCAST_MLRUNS)."""
+    from ...training.tracking import ui_command
+
+    command = ui_command(host=host, port=port)
+    if only_show or as_json:
+        report({"command": shlex.join(command)}, as_json)
+        return
+    typer.echo(f"http://{host}:{port} (Ctrl-C ends it)", err=True)
+    # In this process's place: signals and the exit code are the server's own. A page needs no job workers.
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    os.execve(command[0], command, {**quiet, **os.environ})

@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
-# Minutes long: their options are parsed, nothing is run.
-HEAVY = {"train", "evaluate", "tune", "retrain"}
+# Minutes long, endless, or in need of a registry: their options are parsed, nothing is run.
+HEAVY = {"train", "evaluate", "tune", "retrain", "rollback", "ui"}
 WIDTH = "100"
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from roofcast.data import errors
-from roofcast.training import tracking
+from roofcast.features.frame import FRAME_VERSION
+from roofcast.predictor import Predictor
+from roofcast.training import registry, tracking
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -24,12 +27,9 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made") / "bundle"
-    folder.mkdir()
-    (folder / "manifest.json").write_text(json.dumps({"schema": 1}))
-    (folder / "tpot.txt").write_text("tree")
-    return folder
+def bundle(repo_root: Path) -> Path:
+    """The shipped bundle."""
+    return repo_root / "predictor" / "bundle"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,8 @@ def logged(migrated: Path, bundle: Path, table: pd.DataFrame, scores: pd.DataFra
         run.log_figures(
             "coefficients", {"bandwidth": {"h100-sxm": 0.8}, "unit": "share", "loss": float("nan")}
         )
-        run.log_bundle(bundle)
+        run.log_rows(table)
+        registry.promote(run.log_bundle(bundle), migrated)
     return migrated, run.run_id
 
 
@@ -55,6 +56,8 @@ def test_a_run_records_settings_data_and_errors(logged: tuple[Path, str], table:
     assert run.data.params == {"learner.rounds": "300", "learner.rate": "0.05", "seed": "1"}
     assert run.data.tags["data.fingerprint"] == "f00d"
     assert run.data.tags["data.rows"] == str(len(table))
+    assert run.data.tags["frame.version"] == str(FRAME_VERSION)
+    assert run.data.tags["kind"] == "train"
     assert run.inputs.dataset_inputs[0].dataset.digest == run.data.tags["data.digest"]
     assert run.data.metrics["configuration/tpot_ms/blend_median_ape"] < 10
     assert 0.8 < run.data.metrics["platform/ttft_ms/gpu/b200-sxm/coverage"] <= 1
@@ -74,21 +77,88 @@ def test_plots_tables_and_bundle_lie_with_the_run_and_are_small(logged: tuple[Pa
 @pytest.mark.parametrize("uri", ["models:/roofcast@champion", "models:/roofcast/1"])
 def test_the_bundle_comes_back_from_the_registry(logged: tuple[Path, str], bundle: Path, uri: str) -> None:
     fetched = tracking.download_bundle(uri, folder=logged[0])
-    assert (fetched / "manifest.json").read_bytes() == (bundle / "manifest.json").read_bytes()
-    assert (fetched / "tpot.txt").read_text() == "tree"
+    for path in bundle.iterdir():
+        assert (fetched / path.name).read_bytes() == path.read_bytes()
 
 
-def test_the_champion_moves_only_when_asked(
-    logged: tuple[Path, str], bundle: Path, table: pd.DataFrame, tmp_path: Path
+def test_a_version_says_what_it_was_made_of_and_becomes_champion_only_when_asked(
+    logged: tuple[Path, str], bundle: Path, table: pd.DataFrame
 ) -> None:
     folder = logged[0]
-    other = tmp_path / "bundle"
-    shutil.copytree(bundle, other)
-    (other / "tpot.txt").write_text("another tree")
-    with tracking.training_run({}, table, "f00d", folder=folder) as run:
-        assert run.log_bundle(other, alias=None) == "2"
-    champion = tracking.download_bundle("models:/roofcast@champion", folder=folder)
-    assert (champion / "tpot.txt").read_text() == "tree"
+    with tracking.training_run({}, table, "beef", folder=folder) as run:
+        assert run.log_bundle(bundle) == "2"
+    with tracking.open_store(folder):
+        champion, newest = (
+            registry.version_of("champion"),
+            mlflow.MlflowClient().get_model_version("roofcast", "2"),
+        )
+        assert registry.number_of(champion) == "1"
+        assert list(registry.rows_of(champion)) == list(table["row_id"])
+        assert newest.tags["data.fingerprint"] == "beef"
+        assert set(newest.tags) == set(tracking.TAGS)
+        with pytest.raises(errors.BadStore, match="version 2 does not say what it learned from"):
+            registry.rows_of(newest)
+
+
+def test_a_version_whose_bundle_does_not_load_is_not_promoted(
+    logged: tuple[Path, str], table: pd.DataFrame, bundle: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle")
+    with tracking.training_run({}, table, "f00d", folder=logged[0]) as run:
+        number = run.log_bundle(tmp_path / "bundle")
+        damaged = tracking.download_bundle(f"models:/roofcast/{number}", folder=logged[0]) / "tpot.txt"
+        damaged.write_text("no tree")
+        with pytest.raises(errors.BadBundle, match="damaged"):
+            registry.promote(number, logged[0])
+        assert registry.number_of(registry.version_of("champion")) == "1"
+
+
+def test_the_registered_model_answers_frames_as_the_predictor_does(
+    logged: tuple[Path, str], bundle: Path
+) -> None:
+    asked = pd.DataFrame(
+        {
+            "model": ["qwen2.5-72b", "no-such"],
+            "platform": ["hgx-b200", None],
+            "tp": [8, 4],
+            "disagg": [False, 1],
+        },
+        index=[7, 3],
+    )
+    path = list(sys.path)
+    try:
+        with tracking.open_store(logged[0]):
+            model = mlflow.pyfunc.load_model("models:/roofcast@champion")
+        answered = model.predict(asked)
+    finally:
+        sys.path[:] = path
+    pd.testing.assert_frame_equal(answered, Predictor.load(bundle).predict_frame(asked))
+    outputs = model.metadata.signature.outputs.input_names()
+    assert list(answered.columns) == outputs
+    assert "no-such" in answered["reason"][3]
+    assert model.metadata.signature.inputs.required_input_names() == ["model"]
+    pd.testing.assert_frame_equal(model.input_example, pd.DataFrame(tracking.EXAMPLE))
+    with pytest.raises(mlflow.exceptions.MlflowException, match="model"):
+        model.predict(pd.DataFrame({"tp": [8]}))
+
+
+def test_the_model_carries_the_code_that_answers(logged: tuple[Path, str], tmp_path: Path) -> None:
+    """Where roofcast is not installed, as on a Spark worker, the model brings its own."""
+    script = (
+        "import sys, mlflow, pandas as pd\n"
+        "sys.meta_path = [f for f in sys.meta_path if 'editable' not in str(f)]\n"
+        f"mlflow.set_tracking_uri({tracking.database_uri(logged[0])!r})\n"
+        f"mlflow.set_registry_uri({tracking.database_uri(logged[0])!r})\n"
+        "m = mlflow.pyfunc.load_model('models:/roofcast@champion')\n"
+        "print(m.predict(m.input_example)['tpot_ms'].notna().all())\n"
+        "import roofcast.predictor\n"
+        "print(roofcast.predictor.__file__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    answered, where = done.stdout.split()
+    assert answered == "True"
+    assert str(logged[0]) in where
 
 
 def test_a_training_that_fails_is_kept_as_failed(migrated: Path, table: pd.DataFrame) -> None:
@@ -116,3 +186,19 @@ def test_the_store_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert tracking.store_folder() == tmp_path
     monkeypatch.delenv("ROOFCAST_MLRUNS")
     assert tracking.store_folder() == Path("mlruns").resolve()
+
+
+def test_the_page_is_served_from_the_stores_own_database(logged: tuple[Path, str]) -> None:
+    command = tracking.ui_command(logged[0], host="0.0.0.0", port=5050)
+    assert command[:4] == [sys.executable, "-m", "mlflow", "ui"]
+    assert command[4:] == [
+        "--backend-store-uri", f"sqlite:///{logged[0]}/mlflow.db", "--host", "0.0.0.0", "--port", "5050",
+        "--workers", "1",
+    ]  # fmt: skip
+    with pytest.raises(errors.BadRequest, match="port = 70000"):
+        tracking.ui_command(logged[0], port=70000)
+
+
+def test_a_page_without_a_store_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(errors.BadStore, match="no MLflow store"):
+        tracking.ui_command(tmp_path)

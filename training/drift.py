@@ -1,0 +1,85 @@
+"""What is new in the table since the champion learned, and whether known ground has shifted.
+
+New values are counted by column. On known ground (a new row whose setup or family the champion has seen) the
+new measurements are held against the champion's own answers, a configuration at a time: the median of
+log(measured / predicted), a signed-rank test of whether these medians lie about zero (Wilcoxon 1945), and the
+share of them inside the champion's 90 % interval, with an exact binomial test.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..predictor.model import Answers, Model, answer
+from . import splits
+from .learner import sample_of
+from .metrics import METRICS
+
+COLUMNS = ("gpu", "platform_raw", "model", "engine", "engine_version", "weight_precision", "mode", "source")
+KNOWN_GROUND = ("setup", "family")
+PROMISED = 0.9
+SURE = 0.01  # the error of the first kind of both tests
+SMALLEST_SHIFT = 0.05  # of the log: a smaller one is no news however sure
+_FEWEST = 6  # configurations; fewer cannot reach SURE in a signed-rank test
+
+
+def novelties(table: pd.DataFrame, new: NDArray[np.bool_]) -> dict[str, dict[str, int]]:
+    """Return, by column, the values that only new rows have, with their number of rows, most rows first."""
+    found = {}
+    for column in COLUMNS:
+        text = table["engine"] + " " + table[column] if column == "engine_version" else table[column]
+        fresh = text[new & ~text.isin(text[~new]) & (table[column] != "")].value_counts()
+        if len(fresh):
+            found[column] = {str(value): int(rows) for value, rows in fresh.items()}
+    return found
+
+
+def shift(model: Model, rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return, by metric, how the new rows on known ground lie to the champion's answers.
+
+    Figures: rows, configurations, median_log (of log(measured / predicted)), p_value, coverage (share of
+    configurations inside the interval), coverage_p_value, and shifted. Metrics without rows are left out.
+    """
+    sample = sample_of(rows)
+    answers = answer(model, sample.requests)
+    known = np.isin(answers.stratum, KNOWN_GROUND)
+    configs = splits.configuration_labels(sample.table) if len(sample.table) else np.array([], dtype=np.str_)
+    found = {}
+    for metric in METRICS:
+        logs = _logs(sample.table, answers, metric)[known]
+        medians = pd.DataFrame(logs).groupby(configs[known]).median().dropna()
+        if len(medians):
+            found[metric] = {"rows": int(np.isfinite(logs[:, 0]).sum()), **_tests(medians.to_numpy())}
+    return found
+
+
+def _logs(table: pd.DataFrame, answers: Answers, metric: str) -> NDArray[np.float64]:
+    """Return log(measured / predicted), and the interval's bounds on that scale, shape (n, 3)."""
+    measured = table[metric].to_numpy(dtype=np.float64)
+    value = answers.values[metric]
+    with np.errstate(all="ignore"):
+        columns = (
+            measured / value,
+            answers.values[f"{metric}_lo"] / value,
+            answers.values[f"{metric}_hi"] / value,
+        )
+        return np.log(np.stack(columns, axis=1))
+
+
+def _tests(medians: NDArray[np.float64]) -> dict[str, Any]:
+    from scipy import stats
+
+    off, low, high = medians.T
+    inside = int(((low <= off) & (off <= high)).sum())
+    enough = len(off) >= _FEWEST and bool(np.any(off))
+    p_value = float(stats.wilcoxon(off).pvalue) if enough else 1.0
+    misses = float(stats.binomtest(inside, len(off), PROMISED, alternative="less").pvalue)
+    moved = p_value < SURE and abs(np.median(off)) > SMALLEST_SHIFT
+    return {
+        "configurations": len(off), "median_log": float(np.median(off)), "p_value": p_value,
+        "coverage": inside / len(off), "coverage_p_value": misses, "shifted": bool(moved or misses < SURE),
+    }  # fmt: skip

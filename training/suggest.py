@@ -1,0 +1,200 @@
+"""Suggest what to measure next on a platform: the setups that would narrow the intervals of most questions.
+
+A measured setup moves questions nearer to what is known: its own (another load of it) to the stratum
+`setup`, those of its GPU, model shape and engine to `family`, those of its shape to `parts`. Each stratum has
+its calibrated interval, so the gain of a setup is known before it is measured: the sum, over the questions it
+moves, of how much their log interval narrows. Setups are taken greedily, each judged given those before it;
+since the gain of one more never grows, that is within 1 - 1/e of the best choice (Nemhauser et al. 1978).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..data import catalogue
+from ..data.errors import BadRequest
+from ..data.store import BenchmarkStore
+from ..features.baseline import floor, floor_and_baseline
+from ..features.facts import FloatArray
+from ..features.frame import feature_matrix
+from ..features.request import Requests, normalise
+from ..predictor.model import (
+    CORRECTED,
+    NEW_SOURCE,
+    STRATA,
+    Model,
+    corrections,
+    interval_keys,
+    spreads,
+    support_keys,
+)
+from ..predictor.predictor import Predictor
+
+ENGINES = {"nvidia": ("vllm", "trtllm", "sglang"), "amd": ("vllm", "sglang")}
+_BITS = {"bf16": 16, "fp8": 8, "fp4": 4, "int4": 4}
+LENGTHS = ((1024, 1024), (1024, 8192), (8192, 1024))
+LOADS = (1, 8, 64)
+_ALIKE = 0.05  # gains that differ by less are a tie
+# The source of a measurement to come is not asked about.
+KNOWN = tuple(name for name in STRATA if not name.endswith(NEW_SOURCE))
+_SETUP, _FAMILY, _PARTS, _MODEL, _GPU = range(len(KNOWN))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One setup to measure: its place among the questions, and what that is worth.
+
+    moved: questions that come nearer; narrowed: by how much the mean log interval of all questions narrows.
+    """
+
+    place: int
+    moved: int
+    narrowed: float
+
+
+def widths(model: Model, r: Requests) -> FloatArray:
+    """Return log(upper / lower), mean over times, as if each request were in each stratum, shape (n, 5)."""
+    low, base = floor_and_baseline(r, model.coefficients)
+    matrix, _ = feature_matrix(r, low, base)
+    raw = corrections(model, matrix)
+    out = np.zeros((len(r), len(KNOWN)))
+    for place, name in enumerate(KNOWN):
+        stratum = np.full(len(r), name)
+        spread = spreads(model.spreads, matrix, raw, stratum)
+        keys = interval_keys(r, stratum)
+        for time in CORRECTED:
+            lower, upper = model.intervals[time].interval(np.zeros(len(r)), keys, spread[time])
+            out[:, place] += (upper - lower) / len(CORRECTED)
+    # Knowing more is never counted as a loss, however few rows a nearer stratum was calibrated on.
+    narrower: FloatArray = np.minimum.accumulate(out[:, ::-1], axis=1)[:, ::-1]
+    return narrower
+
+
+def choose(model: Model, r: Requests, budget: int, weight: FloatArray | None = None) -> list[Choice]:
+    """Choose up to `budget` setups among the requests, all on one GPU, best first.
+
+    weight: how often each request is asked, shape (n,) (None: once). Ends early where nothing gains.
+    """
+    asked = np.ones(len(r)) if weight is None else weight
+    place_of, covered = _places(r), np.zeros(len(r))
+    width, codes = widths(model, r), [np.unique(key, return_inverse=True)[1] for key in support_keys(r)[1:]]
+    now = _strata_with_gpu(model, r)
+    chosen: list[Choice] = []
+    for _ in range(budget):
+        here = width[np.arange(len(r)), now]
+        gain = np.zeros(len(r))
+        nearer = here
+        for stratum, code in zip((_PARTS, _FAMILY, _SETUP), codes, strict=True):
+            then = np.minimum(nearer, width[:, stratum])
+            gain += np.bincount(code, asked * (nearer - then))[code]
+            # A narrower ring gains again only what it adds to the wider one round it.
+            nearer = then
+        if gain.max() <= 0:
+            break
+        best, covered = _most_central(gain, codes[1], place_of, covered, asked)
+        before = now.copy()
+        for stratum, code in zip((_PARTS, _FAMILY, _SETUP), codes, strict=True):
+            now = np.where(code == code[best], np.minimum(now, stratum), now)
+        moved = int((now < before).sum())
+        chosen.append(Choice(place=best, moved=moved, narrowed=float(gain[best] / asked.sum())))
+    return chosen
+
+
+def _places(r: Requests) -> FloatArray:
+    """Return where each request lies among its family's: octaves of layout and lengths, precision, (n, 4)."""
+    return np.stack([np.log2(r.tp), np.log2(r.isl), np.log2(r.osl), 4.0 * r.weight_precision], axis=1)
+
+
+def _most_central(
+    gain: FloatArray, family: NDArray[np.intp], place_of: FloatArray, covered: FloatArray, asked: FloatArray
+) -> tuple[int, FloatArray]:
+    """Return, of the requests that gain most, the one most like its family's others that none chosen is like.
+
+    Setups of one family often gain alike by the count of strata. Likeness is exp(-octaves / 2); `covered` is
+    the likeness to the nearest one chosen so far, shape (n,); it is returned with the new one in it.
+    """
+    ties = np.flatnonzero(gain > (1 - _ALIKE) * gain.max())
+    ties = ties[family[ties] == family[ties[0]]]
+    kin = np.flatnonzero(family == family[ties[0]])
+    spots, first = np.unique(place_of[ties], axis=0, return_index=True)
+    likeness = np.exp(-0.5 * np.abs(spots[:, None] - place_of[kin][None]).sum(axis=2))
+    best = int(np.argmax((np.maximum(likeness - covered[kin], 0.0) * asked[kin]).sum(axis=1)))
+    after = covered.copy()
+    after[kin] = np.maximum(covered[kin], likeness[best])
+    return int(ties[first[best]]), after
+
+
+def _strata_with_gpu(model: Model, r: Requests) -> NDArray[np.intp]:
+    """Return each request's stratum, by place in KNOWN, once a first measurement has made the GPU known."""
+    named = model.support.stratum(r)
+    now = np.array([KNOWN.index(str(stratum).removesuffix(NEW_SOURCE)) for stratum in named])
+    seen = np.isin(support_keys(r)[1], model.support.shapes)
+    return np.where(now == _GPU, np.where(seen, _PARTS, _MODEL), now)
+
+
+def questions(platform: str, models: Sequence[str] = ()) -> pd.DataFrame:
+    """Return what can be asked of a platform: models, engines, precisions, layouts, lengths and loads.
+
+    models: names (none given: the catalogue's). Raises UnknownName for a platform or model that is not known.
+    """
+    where = catalogue.platform(platform)
+    gpu = catalogue.gpu(where.gpu)
+    names = [catalogue.model(name).name for name in models] or list(catalogue.models())
+    degrees = [tp for tp in (1, 2, 4, 8) if tp <= where.num_gpus]
+    rows = product(names, ENGINES.get(gpu.vendor, ("vllm",)), _BITS, degrees, LENGTHS, LOADS)
+    columns = ["model", "engine", "weight_precision", "tp", "lengths", "concurrency"]
+    frame = pd.DataFrame(rows, columns=columns).assign(gpu=gpu.name, platform=where.name)
+    published = {name: catalogue.model(name).native_weight_precision for name in names}
+    own = frame["model"].map(published).replace("mxfp4", "fp4")
+    # Nobody serves weights wider than the ones published, or narrower than the chip multiplies.
+    narrow = frame["weight_precision"].map(_BITS) < own.map(_BITS)
+    units = frame["weight_precision"].map(gpu.has_units)
+    frame = frame[(frame["weight_precision"] == own) | (narrow & units)].reset_index(drop=True)
+    frame[["isl", "osl"]] = pd.DataFrame(frame.pop("lengths").tolist())
+    return frame
+
+
+def suggest(
+    *,
+    platform: str,
+    budget: int,
+    models: Sequence[str] = (),
+    bundle: str | Path | None = None,
+    store: Path | None = None,
+) -> pd.DataFrame:
+    """Return the `budget` setups to measure next on a platform, best first, a row each.
+
+    Every setup is one server to start and LOADS to run on it. A model counts by the square root of how often
+    the table in `store` measures it, and once at least. Columns: the setup, support now, moved, narrowed (see
+    Choice). Raises UnknownName for names not known, BadRequest for a budget under 1.
+    """
+    if budget < 1:
+        raise BadRequest("budget", budget, "1 or more")
+    model = Predictor.load(bundle).model
+    asked = questions(platform, models)
+    r = normalise(asked)
+    fits = np.flatnonzero(r.valid & floor(r).feasible)
+    asked, r = asked.iloc[fits].reset_index(drop=True), r.take(fits)
+    demand = BenchmarkStore(store).load()["model"].value_counts()
+    rows = asked["model"].map(demand).fillna(0.0).to_numpy(dtype=np.float64)
+    weight = np.sqrt(np.maximum(rows, 1.0))
+    chosen = choose(model, r, budget, weight)
+    places = [one.place for one in chosen]
+    columns = ["model", "engine", "weight_precision", "tp", "isl", "osl"]
+    return (
+        asked.loc[places, columns]
+        .assign(
+            concurrency=", ".join(map(str, LOADS)),
+            support=model.support.stratum(r)[places],
+            moved=[one.moved for one in chosen],
+            narrowed=[one.narrowed for one in chosen],
+        )
+        .reset_index(drop=True)
+    )
