@@ -64,7 +64,8 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 _INTRODUCTION = (
     "Written by `roofcast evaluate`, which splits by group before anything is fitted, calibrated or tuned: "
     "every row is predicted by a model that saw nothing of its group. Errors are absolute percentage errors; "
-    "'p90' is the 90th percentile; 'width' is the 90 % interval's median width relative to the prediction."
+    "'p90' is the 90th percentile; 'width' is the 90 % interval's median width relative to the prediction. "
+    "What each part of the model is worth, measured by leaving it out: [ablations.md](ablations.md)."
 )
 _REFERENCES_NOTE = (
     "All columns are on the same rows and folds: **median** · mean · p90 of the error. 'Unanswered' counts "

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import joblib
 import numpy as np
 import pandas as pd
 
@@ -122,11 +123,16 @@ def learn(
         progress=lambda label, share: progress(label, 0.8 * share),
     )
     own, beside = records[: len(protocols)], records[len(protocols) :]
-    progress("fitting on all rows", 0.81)
-    fitted = fit(sample, settings)
-    progress("learning intervals", 0.86)
-    model = model_of(fitted, sample, crossfit.learn_trust(own))
-    return Learnt(fitted=fitted, model=model, scores=crossfit.all_scores(own), former=beside)
+    progress("learning intervals, fitting on all rows", 0.81)
+    scores, fitted, trust = joblib.Parallel(n_jobs=crossfit.WORKERS)(
+        joblib.delayed(work)(*given)
+        for work, given in (
+            (crossfit.all_scores, (own,)),
+            (fit, (sample, settings)),
+            (crossfit.learn_trust, (own,)),
+        )
+    )
+    return Learnt(fitted=fitted, model=model_of(fitted, sample, trust), scores=scores, former=beside)
 
 
 def train(
