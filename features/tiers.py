@@ -36,6 +36,8 @@ def uses_host(r: Requests) -> NDArray[np.bool_]:
 
 def cold_kv_bytes(r: Requests, layout: Layout, context: FloatArray) -> FloatArray:
     """Return the KV bytes [B] that a sequence of `context` tokens keeps in host memory, per GPU."""
+    if not np.any(np.isfinite(r.kv_hot_tokens)):
+        return np.zeros(len(r))
     hot = kv_bytes_stored(r, np.minimum(context, r.kv_hot_tokens))
     cold: FloatArray = (kv_bytes_stored(r, context) - hot) * kv_share(r, layout) / layout.pp
     return cold
@@ -73,6 +75,8 @@ def streamed_bytes(
     Cold keys are read every `kv_reread_every` steps, on average 1 / k of them per step; missed experts at
     once. 16 users of 128k tokens with 16k hot, FP8, Qwen2.5-72B: 294 GB cold, 18 GB per step with k = 16.
     """
+    if not np.any(np.isfinite(r.kv_hot_tokens)):
+        return streamed_expert_bytes(r, layout, tokens, skew)
     own = np.maximum(sequences / layout.dp, 1.0)
     cold = kv_bytes_read(r, context) - kv_bytes_read(r, np.minimum(context, r.kv_hot_tokens))
     cold = own * cold * kv_share(r, layout) / r.kv_reread_every

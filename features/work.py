@@ -106,6 +106,8 @@ def distinct_experts(
     >>> round(float(distinct_experts(np.array([256.0]), np.array([8.0]), np.array([32.0]), 0.5)[0]), 1)
     143.7
     """
+    if not np.any(n_experts):
+        return np.zeros(np.broadcast_shapes(np.shape(n_experts), np.shape(tokens)))
     share = np.where(n_experts > 0, per_token / np.maximum(n_experts, 1.0), 0.0)
     tokens = np.maximum(tokens, 0.0)
     rest = 1.0 - np.asarray(first, dtype=np.float64)
