@@ -114,9 +114,8 @@ def _communication(
     m = r.model
     message = tokens * m.d_model * 2.0
     own = message / layout.dp
-    ideal = _ideal_communication(r, layout, message)
     if rates.perfect_overlap.all():
-        return ideal
+        return _ideal_communication(r, layout, message)
     attention = all_reduce_s(own, layout.attention_tp, fabric)
     feed_forward = attention  # without data parallelism: the same message over the same group
     if (layout.dp > 1).any():
@@ -128,7 +127,9 @@ def _communication(
         feed_forward = np.where(layout.dp > 1, spread, reduce)
     stages = np.where(layout.pp > 1, (layout.pp - 1.0) * (own / r.gpu.pcie_bandwidth + 10e-6), 0.0)
     total = m.n_layers * (attention + feed_forward) + stages
-    return np.where(rates.perfect_overlap, ideal, total)
+    if not rates.perfect_overlap.any():
+        return total
+    return np.where(rates.perfect_overlap, _ideal_communication(r, layout, message), total)
 
 
 def _ideal_communication(r: Requests, layout: Layout, message: FloatArray) -> FloatArray:

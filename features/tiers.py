@@ -75,12 +75,13 @@ def streamed_bytes(
     Cold keys are read every `kv_reread_every` steps, on average 1 / k of them per step; missed experts at
     once. 16 users of 128k tokens with 16k hot, FP8, Qwen2.5-72B: 294 GB cold, 18 GB per step with k = 16.
     """
+    experts = streamed_expert_bytes(r, layout, tokens, skew)
     if not np.any(np.isfinite(r.kv_hot_tokens)):
-        return streamed_expert_bytes(r, layout, tokens, skew)
+        return experts
     own = np.maximum(sequences / layout.dp, 1.0)
     cold = kv_bytes_read(r, context) - kv_bytes_read(r, np.minimum(context, r.kv_hot_tokens))
     cold = own * cold * kv_share(r, layout) / r.kv_reread_every
-    return cold + streamed_expert_bytes(r, layout, tokens, skew)
+    return cold + experts
 
 
 def streamed_expert_bytes(

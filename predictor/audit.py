@@ -48,7 +48,6 @@ MARGIN = {"tpot_ms": 1.45, "ttft_ms": 2.1, "e2e_ms": 1.35, "output_tok_s": 1.4, 
 # So far outside the 90 % interval (as a factor on its bounds) lies 1 in 100 accepted rows.
 OUTSIDE = {"tpot_ms": 1.6, "ttft_ms": 6.0, "e2e_ms": 1.6, "output_tok_s": 1.6, "total_tok_s": 1.6}
 CHUNK_ROWS = 8192
-_EIGHT_BIT = PRECISIONS.index("fp8")
 _RATES = ("output_tok_s", "total_tok_s")
 _LOAD = ("mode", "concurrency", "request_rate")
 _CLOSED, _OFFLINE = MODES.index("closed-loop"), MODES.index("offline")
@@ -152,7 +151,7 @@ def impossible(rows: pd.DataFrame) -> pd.Series[str]:
     """
     r = normalise(rows)
     claims = _claims(rows, r)
-    bounds = bounds_of(rows, r, claims)
+    bounds = bounds_of(r, claims)
     reasons = np.full(len(rows), "", dtype=object)
     for figure, values in claims.items():
         ratio = _ratio(FIGURES[figure], values, bounds.best[FIGURES[figure]])
@@ -191,7 +190,7 @@ def _convert(figure: str, r: Requests, values: FloatArray, back: bool = False) -
     return values / scale if back else values * scale
 
 
-def bounds_of(rows: pd.DataFrame, r: Requests, claims: Mapping[str, FloatArray]) -> Bounds:
+def bounds_of(r: Requests, claims: Mapping[str, FloatArray]) -> Bounds:
     """Return the floors of requests under the load that their own claims leave possible."""
     static = r.is_mode("static-batch")
     by_rate = r.is_mode("open-loop", "server")
@@ -287,7 +286,7 @@ def _streams(r: Requests, claims: Mapping[str, FloatArray]) -> FloatArray:
 def _audit(predictor: Predictor, rows: pd.DataFrame, start: int) -> list[Finding]:
     r = normalise(rows)
     claims = _claims(rows, r)
-    bounds, streams = bounds_of(rows, r, claims), _streams(r, claims)
+    bounds, streams = bounds_of(r, claims), _streams(r, claims)
     answers = predictor.predict_frame(rows)
     feasible, notes = answers["feasible"].to_numpy(), answers["reason"].to_numpy(dtype=object)
     out = []

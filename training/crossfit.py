@@ -50,6 +50,8 @@ ALPHA = 0.075
 # What the shipped model learns its trust from, and so what every protocol is judged with.
 TAUGHT_BY = ("configuration", "family", "platform", "model", "source")
 WORKERS = 2
+# The time that each metric is learned as: throughput is end-to-end time, by Little's law.
+_LEARNED_AS = dict(zip(METRICS, CORRECTED, strict=True))
 _FORMER = "former_"
 
 
@@ -287,10 +289,15 @@ def _held_out_spread(matrix: FloatArray, residual: FloatArray, part: NDArray[np.
     return scale
 
 
+def _teaching(records: Sequence[Records]) -> list[Records]:
+    """Return the records that trust is learned from: those of TAUGHT_BY; of none of these, all."""
+    return [one for one in records if one.protocol in TAUGHT_BY] or list(records)
+
+
 def all_scores(records: Sequence[Records]) -> pd.DataFrame:
     """Return the scores frame of all protocols; each fold is judged by what the other rows taught."""
     frames = []
-    taught = [one for one in records if one.protocol in TAUGHT_BY] or list(records)
+    taught = _teaching(records)
     for one in records:
         trust = {int(k): learn_trust(taught, one.rows[one.fold == k]) for k in np.unique(one.fold)}
         frames.append(scores(one, trust))
@@ -305,13 +312,13 @@ def point_scores(
     weights: of the correction, by name in CORRECTED and stratum, in place of the learned ones.
     """
     frames = []
-    taught = [one for one in records if one.protocol in TAUGHT_BY] or list(records)
+    taught = _teaching(records)
     for one in records:
         for fold in np.unique(one.fold):
             part = one.take(np.flatnonzero(one.fold == fold))
             learned = weights or _blend_weights(taught, [~np.isin(r.rows, part.rows) for r in taught])
             logs = predicted_log(part, learned)
-            for metric, name in (("tpot_ms", "tpot"), ("ttft_ms", "ttft"), ("output_tok_s", "e2e")):
+            for metric, name in _LEARNED_AS.items():
                 to_value = _value(part, metric)
                 columns = {"measured": to_value(part.measured_s[name]), "blend": to_value(np.exp(logs[name]))}
                 frame = part.sample.table[["row_id"]].assign(protocol=one.protocol, metric=metric, **columns)
@@ -335,7 +342,7 @@ def scores(records: Records, trust: Mapping[int, Trust]) -> pd.DataFrame:
         keys = interval_keys(part.sample.requests, part.stratum)
         scale = spreads(learnt.spreads, part.matrix, part.raw, part.stratum)
         whole = log_times(part.sample.requests, part.sample.floor, part.base_s, part.raw)
-        for metric, name in (("tpot_ms", "tpot"), ("ttft_ms", "ttft"), ("output_tok_s", "e2e")):
+        for metric, name in _LEARNED_AS.items():
             low, high = learnt.intervals[name].interval(logs[name], keys, scale[name])
             to_value = _value(part, metric)
             bounds = np.sort(np.stack([to_value(np.exp(low)), to_value(np.exp(high))]), axis=0)

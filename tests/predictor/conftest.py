@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,11 @@ import pytest
 from roofcast.features.baseline import Coefficients, baseline, floor
 from roofcast.features.frame import feature_matrix
 from roofcast.features.request import normalise
-from roofcast.predictor import Predictor, save_bundle
+from roofcast.predictor import Predictor, cli, save_bundle
 from roofcast.predictor.intervals import IntervalTable, Level
 from roofcast.predictor.model import CORRECTED, STRATA, Model, spread_matrix, support_of
 
+Run = Callable[[str], tuple[int, str, str]]
 QUESTION: dict[str, Any] = {
     "model": "qwen2.5-72b",
     "gpu": "b200-sxm",
@@ -104,3 +108,18 @@ def bundle(trained: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def predictor(bundle: Path) -> Predictor:
     """The predictor of that bundle."""
     return Predictor.load(bundle)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line: exit code, stdout, stderr."""
+
+    def call(line: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["roofcast", *shlex.split(line)])
+        monkeypatch.setenv("COLUMNS", "100")
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return call

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,28 +14,12 @@ import pytest
 
 from roofcast.data import catalogue
 from roofcast.data.errors import BadStore
-from roofcast.predictor import Predictor, cli
+from roofcast.predictor import Predictor
 from roofcast.predictor.predictor import ANSWER_COLUMNS
 
-from .conftest import QUESTION, requests_frame
+from .conftest import QUESTION, Run, requests_frame
 
-Run = Callable[[str], tuple[int, str, str]]
 OPTIONS = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in QUESTION.items())
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line: exit code, stdout, stderr."""
-
-    def call(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["roofcast", *shlex.split(line)])
-        monkeypatch.setenv("COLUMNS", "100")
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture

@@ -3,51 +3,38 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from roofcast.predictor import cli
 
 Run = Callable[[str], tuple[int, str, str]]
 CHAT = "recommend --model qwen2.5-72b --users 20 --isl 2048 --osl 512"
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bundle: Path) -> Run:
+def advise(run: Run, bundle: Path) -> Run:
     """Run a command line on the test bundle: exit code, stdout, stderr."""
-
-    def call(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["roofcast", *shlex.split(line), "--bundle", str(bundle)])
-        monkeypatch.setenv("COLUMNS", "100")
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
+    return lambda line: run(f"{line} --bundle {bundle}")
 
 
-def test_a_recommendation_is_a_table_with_its_reason(run: Run) -> None:
-    code, out, err = run(f"{CHAT} --instead hgx-h100")
+def test_a_recommendation_is_a_table_with_its_reason(advise: Run) -> None:
+    code, out, err = advise(f"{CHAT} --instead hgx-h100")
     assert (code, err) == (0, "")
     assert "holds the limits for 20 users" in " ".join(out.split())
     assert "replaces" in out
 
 
-def test_json_is_alone_on_stdout(run: Run) -> None:
-    code, out, _ = run(f"{CHAT} --price b200=40000 --mix 1000/100/1 --mix 4000/200/2 --json")
+def test_json_is_alone_on_stdout(advise: Run) -> None:
+    code, out, _ = advise(f"{CHAT} --price b200=40000 --mix 1000/100/1 --mix 4000/200/2 --json")
     answer = json.loads(out)
     assert code == 0
     assert answer["met"]
     assert answer["ranked"][0]["cost"]["purchase_usd"] > 0
 
 
-def test_impossible_limits_are_an_answer(run: Run) -> None:
-    code, out, _ = run(f"{CHAT} --tpot-ms 0.1")
+def test_impossible_limits_are_an_answer(advise: Run) -> None:
+    code, out, _ = advise(f"{CHAT} --tpot-ms 0.1")
     assert code == 0
     assert "no deployment holds these limits; the closest" in out
 
@@ -69,21 +56,21 @@ def test_impossible_limits_are_an_answer(run: Run) -> None:
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
-    line: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    line: str, advise: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out, err = run(line)
+    code, out, err = advise(line)
     assert (code, out) == (2, "")
     assert err.startswith("roofcast: ")
     assert err.count("\n") == 1
 
 
-def test_a_sweep_leaves_parts_fronts_and_a_chart(run: Run, tmp_path: Path) -> None:
+def test_a_sweep_leaves_parts_fronts_and_a_chart(advise: Run, tmp_path: Path) -> None:
     options = f"--model llama-3.1-8b --platform b200 --concurrency 1 --concurrency 8 --out {tmp_path / 's'}"
-    code, out, _ = run(f"sweep {options}")
+    code, out, _ = advise(f"sweep {options}")
     assert code == 0
     assert "b200" in out
     names = {path.name for path in (tmp_path / "s").iterdir()}
     assert names == {"sweep.json", "part-00000.parquet", "front.parquet", "sweep.html"}
-    code, out, _ = run(f"sweep {options} --json")
+    code, out, _ = advise(f"sweep {options} --json")
     assert json.loads(out)["front"]
