@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
-from scipy.sparse import lil_matrix
+from scipy.sparse import csr_array
 
 from ..features.baseline import ENGINE_KINDS, KIND_OF_ENGINE, Coefficient, Coefficients, Estimate, baseline
-from ..features.facts import ARCHITECTURES, FloatArray
+from ..features.facts import ARCHITECTURES, FloatArray, IntArray
 from ..features.request import Requests, normalise
 from .metrics import METRICS
 
@@ -23,6 +23,7 @@ _IMPORTANCE = {"tpot_ms": 1.0, "ttft_ms": 0.6, "output_tok_s": 0.6}
 _PRIOR_STRENGTH = 6.0  # a coefficient's prior weighs as much as this many rows at an error of its own size
 _MOST_ROWS = 5000
 _SMALLEST = 1e-3
+_STEP = 1e-3  # in the logarithm of a coefficient, for slopes
 
 
 def predicted(estimate: Estimate) -> dict[str, FloatArray]:
@@ -46,15 +47,20 @@ def _subsample(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     return table.iloc[np.sort(rows)]
 
 
-def _touches(name: str, r: Requests) -> FloatArray:
-    """Return which rows a coefficient can move, shape (n,)."""
-    suffix = name.rpartition(".")[2]
-    touched: FloatArray = np.ones(len(r))
-    if suffix in ARCHITECTURES:
-        touched = np.asarray(r.gpu.architecture == ARCHITECTURES.index(suffix), dtype=np.float64)
-    elif suffix in ENGINE_KINDS:
-        touched = np.asarray(KIND_OF_ENGINE[r.engine] == ENGINE_KINDS.index(suffix), dtype=np.float64)
-    return touched
+def _owners(names: list[str], r: Requests) -> dict[str, IntArray]:
+    """Return by quantity ("step_us") which coefficient's value each row reads, shape (n,): one of its kinds.
+
+    Coefficients of one quantity share no row, so that all of them can be moved in one evaluation.
+    """
+    by_engine = {kind: KIND_OF_ENGINE[r.engine] == i for i, kind in enumerate(ENGINE_KINDS)}
+    by_chip = {kind: r.gpu.architecture == i for i, kind in enumerate(ARCHITECTURES)}
+    owners: dict[str, IntArray] = {}
+    for position, name in enumerate(names):
+        quantity, _, kind = name.partition(".")
+        kinds = by_engine if f"{quantity}.{ENGINE_KINDS[0]}" in names else by_chip  # both have an "other"
+        here = kinds[kind] if kind else np.ones(len(r), dtype=bool)
+        owners.setdefault(quantity, np.full(len(r), -1))[here] = position
+    return owners
 
 
 def _with_values(entries: dict[str, Coefficient], logs: FloatArray) -> Coefficients:
@@ -64,7 +70,7 @@ def _with_values(entries: dict[str, Coefficient], logs: FloatArray) -> Coefficie
     )
 
 
-def calibrate(table: pd.DataFrame, *, seed: int = 0, max_evaluations: int = 12) -> Coefficients:
+def calibrate(table: pd.DataFrame, *, seed: int = 0, max_evaluations: int = 8) -> Coefficients:
     """Fit all coefficients to the rows of `table` (contract columns, targets in ms and tok/s).
 
     Returns coefficients with standard errors (from the Gauss-Newton covariance) and rows per coefficient.
@@ -78,23 +84,36 @@ def calibrate(table: pd.DataFrame, *, seed: int = 0, max_evaluations: int = 12) 
     low = np.log([max(c.low, _SMALLEST * c.prior) for c in entries.values()])
     high = np.log([c.high for c in entries.values()])
     prior = np.log([c.prior for c in entries.values()])
+    owners = _owners(names, r)
+    pull = np.sqrt(_PRIOR_STRENGTH) * 0.3
+
+    def errors_of(logs: FloatArray) -> FloatArray:
+        answer = predicted(baseline(r, _with_values(entries, logs)))
+        with np.errstate(all="ignore"):
+            gaps = [(np.log(answer[t]) - measured[t]) * weight * _IMPORTANCE[t] for t in METRICS]
+        known: FloatArray = np.nan_to_num(np.array(gaps), nan=0.0, posinf=0.0, neginf=0.0)
+        return known
 
     def residuals(logs: FloatArray) -> FloatArray:
-        answer = predicted(baseline(r, _with_values(entries, logs)))
-        parts = []
-        for target in METRICS:
-            with np.errstate(all="ignore"):
-                error = (np.log(answer[target]) - measured[target]) * weight * _IMPORTANCE[target]
-            parts.append(np.where(np.isfinite(error), error, 0.0))
-        return np.concatenate([*parts, np.sqrt(_PRIOR_STRENGTH) * 0.3 * (logs - prior)])
+        return np.concatenate([errors_of(logs).ravel(), pull * (logs - prior)])
 
-    touches = np.stack([_touches(name, r) for name in names], axis=1)
-    sparsity = lil_matrix(np.vstack([touches, touches, touches, np.eye(len(names))]))
+    def slopes(logs: FloatArray) -> csr_array:
+        here, columns = errors_of(logs), np.zeros((len(METRICS), len(r), len(names)))
+        for owner in owners.values():
+            moved = np.unique(owner[owner >= 0])
+            step = np.zeros(len(names))
+            step[moved] = _STEP
+            change = (errors_of(logs + step) - here) / _STEP
+            rows = np.flatnonzero(owner >= 0)
+            columns[:, rows, owner[rows]] = change[:, rows]
+        own = columns.reshape(-1, len(names))
+        return csr_array(np.vstack([own, pull * np.eye(len(names))]))
+
     result = least_squares(
-        residuals, np.clip(prior, low + 1e-6, high - 1e-6), bounds=(low, high), loss="soft_l1", f_scale=0.25,
-        jac_sparsity=sparsity, max_nfev=max_evaluations, x_scale=0.3, diff_step=1e-3,
+        residuals, np.clip(prior, low + 1e-6, high - 1e-6), jac=slopes, bounds=(low, high), loss="soft_l1",
+        f_scale=0.25, max_nfev=max_evaluations, x_scale=0.3,
     )  # fmt: skip
-    jacobian = np.asarray(result.jac.todense())
+    jacobian = result.jac.toarray()
     spread = float(np.median(np.abs(result.fun[: 3 * len(r)][result.fun[: 3 * len(r)] != 0.0]))) * 1.48
     errors = spread * np.sqrt(np.maximum(np.diag(np.linalg.pinv(jacobian.T @ jacobian)), 0.0))
     moved = (np.abs(jacobian[: 3 * len(r)]).reshape(3, len(r), -1) > 0.0).any(axis=0)
