@@ -281,6 +281,20 @@ def _collective_s(operation: str, message_bytes: ArrayLike, group: ArrayLike, fa
         fabric.domain,
         fabric.code,
     )
+    used = (ranks > 1.0) & (size > 0.0)
+    if used.all():
+        return _between(operation, size, ranks, domain, code, fabric)
+    time, rows = np.zeros(size.shape), np.nonzero(used)
+    if len(rows[0]):
+        parts = {name: np.broadcast_to(value, size.shape)[rows] for name, value in vars(fabric).items()}
+        time[rows] = _between(operation, size[rows], ranks[rows], domain[rows], code[rows], Fabric(**parts))
+    return time
+
+
+def _between(
+    operation: str, size: Floats, ranks: Floats, domain: Floats, code: Codes, fabric: Fabric
+) -> Floats:
+    """Return the time of one operation among two GPUs or more."""
     local = np.minimum(ranks, domain)
     # The engines' own kernels stop at the domain's edge: beyond it the whole group runs on NCCL.
     plain = code - code % len(LIBRARIES) + LIBRARIES.index("nccl")
@@ -290,7 +304,7 @@ def _collective_s(operation: str, message_bytes: ArrayLike, group: ArrayLike, fa
         time = np.where(local > 1.0, _inside(operation, size * share, local, fabric, code), 0.0)
         if np.any(ranks > domain):
             time = np.where(ranks > domain, _across(operation, size, ranks, local, time, fabric), time)
-    return np.where((ranks > 1.0) & (size > 0.0), time, 0.0)
+    return time
 
 
 def _inside(operation: str, size: Floats, ranks: Floats, fabric: Fabric, code: Codes) -> Floats:

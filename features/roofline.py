@@ -118,13 +118,14 @@ def _communication(
         return _ideal_communication(r, layout, message)
     attention = all_reduce_s(own, layout.attention_tp, fabric)
     feed_forward = attention  # without data parallelism: the same message over the same group
-    if (layout.dp > 1).any():
-        reduce = all_reduce_s(message, layout.tp, fabric)
-        gather = 2.0 * all_gather_s(message, layout.tp, fabric)
+    shared = layout.dp > 1
+    if shared.any():
+        group = np.where(shared, layout.tp, 1.0)
+        gather = 2.0 * all_gather_s(message, group, fabric)
         copies = np.minimum(np.maximum(m.experts_per_token, 1.0), layout.ep)
-        scatter = 2.0 * all_to_all_s(own * copies / layout.attention_tp, layout.tp, fabric)
+        scatter = 2.0 * all_to_all_s(own * copies / layout.attention_tp, group, fabric)
         spread = np.where((layout.ep > 1) & (m.is_moe > 0), np.minimum(gather, scatter), gather)
-        feed_forward = np.where(layout.dp > 1, spread, reduce)
+        feed_forward = np.where(shared, spread, attention)
     stages = np.where(layout.pp > 1, (layout.pp - 1.0) * (own / r.gpu.pcie_bandwidth + 10e-6), 0.0)
     total = m.n_layers * (attention + feed_forward) + stages
     if not rates.perfect_overlap.any():
