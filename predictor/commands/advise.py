@@ -3,42 +3,29 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .shared import Bundle, Count, Json, Number, Text, fail, print_json, progress_bar, show
+from .shared import Bundle, Count, Json, Many, Number, Text, fail, load, print_json, progress_bar, show
 
 if TYPE_CHECKING:
     from ..advisor import Economics
 
-_WORKLOAD = (
-    "model", "users", "request_rate", "isl", "osl", "context", "prefix_cached_frac", "ttft_ms", "tpot_ms",
-    "percentile", "budget_usd", "budget_usd_per_hour",
-)  # fmt: skip
-_ECONOMICS = ("basis", "amortisation_years", "other_share", "usd_per_kwh", "pue", "utilisation")
-
 Model = Annotated[
     str, typer.Option(help="Name, alias, Hugging Face id, config.json or a size: 300b, 1t-a32b.")
 ]
-Platforms = Annotated[list[str] | None, typer.Option("--platform", help="Consider only this; may repeat.")]
-Engines = Annotated[list[str] | None, typer.Option("--engine", help="Consider only this; may repeat.")]
-Precisions = Annotated[
-    list[str] | None, typer.Option("--weight-precision", help="Consider only this; may repeat.")
-]
+Only = Annotated[Many, typer.Option(help="Consider only this; may repeat.")]
 Basis = Annotated[Text, typer.Option(help="How it is paid: own, rent, reserve [default: own]")]
 Years = Annotated[Number, typer.Option(help="Years of amortisation [default: 4]")]
 Other = Annotated[Number, typer.Option(help="Other costs of owning per year, share of price [default: 0.1]")]
 Power = Annotated[Number, typer.Option(help="Price of electricity [default: 0.08]")]
 Pue = Annotated[Number, typer.Option(help="Power at the meter over that of the platform [default: 1.3]")]
 Used = Annotated[Number, typer.Option(help="Share of the hours that the load is there [default: 1]")]
-Prices = Annotated[
-    list[str] | None, typer.Option("--price", help="Purchase price, such as hgx-b200=300000; may repeat.")
-]
-Rents = Annotated[
-    list[str] | None, typer.Option("--rent", help="USD per GPU and hour, such as b200=4.5; may repeat.")
-]
+Prices = Annotated[Many, typer.Option(help="Purchase price, such as hgx-b200=300000; may repeat.")]
+Rents = Annotated[Many, typer.Option(help="USD per GPU and hour, such as b200=4.5; may repeat.")]
 
 
 def recommend(
@@ -48,8 +35,7 @@ def recommend(
     isl: Annotated[Number, typer.Option(help="New tokens in per request [default: 1024]")] = None,
     osl: Annotated[Number, typer.Option(help="Tokens out per request [default: 1024]")] = None,
     mix: Annotated[
-        list[str] | None,
-        typer.Option(help="Kind of request isl/osl/share, instead of isl and osl; may repeat."),
+        Many, typer.Option(help="Kind of request isl/osl/share, instead of isl and osl; may repeat.")
     ] = None,
     context: Annotated[Number, typer.Option(help="Tokens that a user's conversation holds in all.")] = None,
     prefix_cached_frac: Annotated[Number, typer.Option(help="Share of the prompt common to all.")] = None,
@@ -59,9 +45,9 @@ def recommend(
     confidence: Annotated[float, typer.Option(help="Least probability that the limits hold.")] = 0.5,
     budget_usd: Annotated[Number, typer.Option(help="Most to pay for the purchase.")] = None,
     budget_usd_per_hour: Annotated[Number, typer.Option(help="Most to pay per hour.")] = None,
-    platform: Platforms = None,
-    engine: Engines = None,
-    weight_precision: Precisions = None,
+    platform: Only = None,
+    engine: Only = None,
+    weight_precision: Only = None,
     instead: Annotated[
         Text, typer.Option(help="Say how many of this platform the best one replaces.")
     ] = None,
@@ -80,9 +66,9 @@ def recommend(
     given = {name: value for name, value in locals().items() if value is not None}
     from ..advisor import Advisor, Workload
 
+    kinds = [_numbers("mix", text, 3, "isl/osl/share, such as 2000/300/0.7") for text in mix or ()]
     workload = Workload(
-        **{name: given[name] for name in _WORKLOAD if name in given},
-        mix=tuple(_kind(text) for text in mix or ()),
+        **_options(Workload, given) | {"mix": tuple(kinds)},
         platforms=tuple(platform or ()),
         engines=tuple(engine or ()),
         weight_precisions=tuple(weight_precision or ()),
@@ -98,11 +84,16 @@ def recommend(
         typer.echo(str(replaced))
 
 
+def _options(kind: type[Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that are fields of a dataclass."""
+    return {field.name: given[field.name] for field in fields(kind) if field.name in given}
+
+
 def _economics(given: dict[str, Any]) -> Economics:
     from ..advisor import Economics
 
     return Economics(
-        **{name: given[name] for name in _ECONOMICS if name in given},
+        **_options(Economics, given),
         purchase_usd=_overrides("price", given.get("price", ())),
         usd_per_gpu_hour=_overrides("rent", given.get("rent", ())),
     )
@@ -116,12 +107,11 @@ def _overrides(option: str, texts: list[str]) -> dict[str, float]:
     return out
 
 
-def _kind(text: str) -> tuple[float, float, float]:
-    wrong = f"--mix {text} is not allowed: isl/osl/share, such as 2000/300/0.7"
-    parts = [_number(part, wrong) for part in text.split("/")]
-    if len(parts) != 3:
-        fail(wrong)
-    return parts[0], parts[1], parts[2]
+def _numbers(option: str, text: str, count: int, form: str) -> tuple[float, ...]:
+    """Return the numbers that an option holds between slashes; another count or a word ends the command."""
+    wrong = f"--{option} {text} is not allowed: {form}"
+    numbers = tuple(_number(part, wrong) for part in text.split("/"))
+    return numbers if len(numbers) == count else fail(wrong)
 
 
 def _number(text: str, wrong: str) -> float:
@@ -135,20 +125,16 @@ def _number(text: str, wrong: str) -> float:
 def sweep(
     model: Model,
     out: Annotated[Path, typer.Option(help="Folder for the parts, the fronts and the chart.")],
-    platform: Platforms = None,
-    engine: Engines = None,
-    weight_precision: Precisions = None,
-    lengths: Annotated[
-        list[str] | None, typer.Option(help="Tokens isl/osl; may repeat. [default: 1024/1024]")
-    ] = None,
+    platform: Only = None,
+    engine: Only = None,
+    weight_precision: Only = None,
+    lengths: Annotated[Many, typer.Option(help="Tokens isl/osl; may repeat. [default: 1024/1024]")] = None,
     concurrency: Annotated[
         list[float] | None,
         typer.Option(help="Requests in flight; may repeat. [default: 1 to 1024, doubling]"),
     ] = None,
     boxes: Annotated[list[int] | None, typer.Option(help="Boxes; may repeat. [default: 1]")] = None,
-    spec_decode: Annotated[
-        list[str] | None, typer.Option(help="Speculation; may repeat. [default: none]")
-    ] = None,
+    spec_decode: Annotated[Many, typer.Option(help="Speculation; may repeat. [default: none]")] = None,
     trials: Annotated[Count, typer.Option(help="Search with so many trials instead of trying all.")] = None,
     measured: Annotated[bool, typer.Option(help="Show measured points in the chart.")] = True,
     basis: Basis = None,
@@ -160,10 +146,9 @@ def sweep(
     from ..advisor.search import search
     from ..advisor.sweep import Sweeper, SweepSpace
     from ..advisor.tables import sweep_tables
-    from ..predictor import Predictor
 
     optional: dict[str, Any] = {
-        "lengths": [_pair(text) for text in lengths or ()],
+        "lengths": [_numbers("lengths", text, 2, "isl/osl, such as 2048/512") for text in lengths or ()],
         "concurrency": concurrency,
         "boxes": boxes,
         "spec_decode": spec_decode,
@@ -173,7 +158,7 @@ def sweep(
         weight_precisions=tuple(weight_precision or ()),
         **{name: tuple(values) for name, values in optional.items() if values},
     )  # fmt: skip
-    sweeper = Sweeper(Predictor.load(bundle), space, _economics({"basis": basis} if basis else {}))
+    sweeper = Sweeper(load(bundle), space, _economics({"basis": basis} if basis else {}))
     with progress_bar(as_json) as progress:
         found = search(sweeper, out, trials, progress) if trials else sweeper.run(out, progress)
     write_chart(found, space, out / "sweep.html", measured_points(space) if measured else None)
@@ -182,11 +167,3 @@ def sweep(
         return
     for table in sweep_tables(found):
         show(table)
-
-
-def _pair(text: str) -> tuple[float, float]:
-    wrong = f"--lengths {text} is not allowed: isl/osl, such as 2048/512"
-    parts = [_number(part, wrong) for part in text.split("/")]
-    if len(parts) != 2:
-        fail(wrong)
-    return parts[0], parts[1]

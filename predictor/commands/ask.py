@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from .request import CLAIM, REQUEST, takes
-from .shared import Bundle, File, Json, Text, fail, print_json, show
+from .shared import Bundle, File, Json, Text, fail, load, print_json, show
 
 Fabric = Annotated[File, typer.Option(help="This machine's fabric, from roofcast fabric check --measured.")]
 
@@ -25,13 +26,11 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict one configuration, or with --frame every row of a CSV file."""
-    from ..predictor import Predictor
-
     if frame is not None:
         _nothing_else(request, "--frame")
         _predict_file(frame, out, fabric, bundle, as_json)
         return
-    prediction = Predictor.load(bundle).predict(fabric=fabric, **request)
+    prediction = load(bundle).predict(fabric=fabric, **request)
     if as_json:
         print_json(prediction.to_dict())
     else:
@@ -49,13 +48,11 @@ def _predict_file(
     """Answer a CSV file: its columns with the answers after them, to --out or stdout."""
     import pandas as pd
 
-    from ..predictor import Predictor
-
     try:
         requests = pd.read_csv(path)
     except (OSError, ValueError) as error:
         fail(f"{path} cannot be read as CSV: {error}")
-    answers = Predictor.load(bundle).predict_frame(requests, fabric=fabric)
+    answers = load(bundle).predict_frame(requests, fabric=fabric)
     table = pd.concat([requests.drop(columns=answers.columns, errors="ignore"), answers], axis=1)
     if as_json:
         sys.stdout.write(table.to_json(orient="records", indent=1, double_precision=15) + "\n")
@@ -78,9 +75,8 @@ def explain(
 ) -> None:
     """Explain a prediction: where the time goes, the correction, like measurements, what would change it."""
     from ..explain import another
-    from ..predictor import Predictor
 
-    predictor = Predictor.load(bundle)
+    predictor = load(bundle)
     prediction = predictor.predict(fabric=fabric, **request)
     explanation = prediction.explain()
     comparison = None
@@ -118,10 +114,9 @@ def audit(
     """Judge claimed figures, of one setup or of a CSV file: impossible, suspicious or plausible, and why."""
     from ..audit import audit as judge
     from ..audit import audit_file
-    from ..predictor import Predictor
 
     if file is None:
-        findings = judge(Predictor.load(bundle), **claim)
+        findings = judge(load(bundle), **claim)
         if as_json:
             print_json([finding.to_dict() for finding in findings])
         else:
@@ -130,11 +125,11 @@ def audit(
             show(findings_table(findings))
         return
     _nothing_else(claim, "a file")
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     before = "["
-    for findings in audit_file(Predictor.load(bundle), file):
+    for findings in audit_file(load(bundle), file):
         for finding in findings:
-            counts[finding.verdict] = counts.get(finding.verdict, 0) + 1
+            counts[finding.verdict] += 1
             if as_json:
                 typer.echo(f"{before}{json.dumps(finding.to_dict())}", nl=False)
                 before = ",\n"
@@ -150,7 +145,6 @@ def coefficients(
 ) -> None:
     """List the fitted numbers of the baseline: value, unit, standard error, rows, bounds, prior."""
     from ..listings import coefficient_rows
-    from ..predictor import Predictor
     from .look import list_rows
 
-    list_rows(coefficient_rows(Predictor.load(bundle).model.coefficients, find), find, as_json)
+    list_rows(coefficient_rows(load(bundle).model.coefficients, find), find, as_json)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .shared import Json, Text, fail, print_json, show
+from .shared import File, Json, Text, fail, print_json, show
 
 if TYPE_CHECKING:
     from ..fabric import Verdict
 
-app = typer.Typer(help="Check a machine's fabric before trusting its benchmarks.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 _COLOURS = {"healthy": "green", "degraded": "red", "unknown": "yellow"}
 
 
@@ -30,7 +30,7 @@ def check(
     run: Annotated[bool, typer.Option("--run", help="Run the tools installed here; only reading.")] = False,
     time_limit: Annotated[float, typer.Option(help="With --run: seconds for each tool.")] = 60.0,
     measured: Annotated[
-        Path | None, typer.Option(help="Write the measured fabric here, for roofcast predict --fabric.")
+        File, typer.Option(help="Write the measured fabric here, for roofcast predict --fabric.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -71,21 +71,15 @@ def _show(verdict: Verdict) -> None:
         table.add_row(row.check, f"[{_COLOURS[row.status]}]{row.status}", escape(row.found))
     if verdict.checks:
         show(table)
-    for row in verdict.checks:
-        if row.status != "healthy":
-            quoted = [f"{line.file}:{line.line}: {line.text.strip()[:100]}" for line in row.evidence[:3]]
-            details = {
-                "expected": row.expected,
-                "why": row.why,
-                "missing": row.missing,
-                "next": row.next_command,
-            }
-            typer.echo(f"\n{row.check} {row.status}")
-            for text in (*quoted, *(f"{name}: {value}" for name, value in details.items() if value)):
-                typer.echo(f"  {text}")
-    for report in verdict.files:
-        if report.note:
-            typer.echo(f"{report.file}: {report.note}")
-    for note in verdict.notes:
+    for row in (row for row in verdict.checks if row.status != "healthy"):
+        typer.echo(f"\n{row.check} {row.status}")
+        for line in row.evidence[:3]:
+            typer.echo(f"  {line.file}:{line.line}: {line.text.strip()[:100]}")
+        told = {"expected": row.expected, "why": row.why, "missing": row.missing, "next": row.next_command}
+        for name, text in told.items():
+            if text:
+                typer.echo(f"  {name}: {text}")
+    notes = [f"{report.file}: {report.note}" for report in verdict.files if report.note]
+    for note in (*notes, *verdict.notes):
         typer.echo(note)
     typer.echo(f"\n{verdict.status}: {verdict.reason}")

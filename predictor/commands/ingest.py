@@ -67,7 +67,7 @@ def ingest(
 
 def _verdict(folder: Path, accept_degraded: bool) -> Fabric:
     from ...data.readers.ingest import Fabric
-    from ..fabric import verdict_of_folder
+    from ..fabric import check_paths
 
-    found = verdict_of_folder(folder)
+    found = check_paths([folder])
     return Fabric(status=found.status, reason=found.reason, accept_degraded=accept_degraded)

@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
-from .shared import Bundle, Json, Store, Text, print_json, progress_bar, report, show
+from .shared import Bundle, File, Json, Many, Number, Store, Text, print_json, progress_bar, report, show
 
 
 def train(
     store: Store = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write the bundle to.")] = None,
+    out: Annotated[File, typer.Option(help="Folder to write the bundle to.")] = None,
     track: Annotated[bool, typer.Option(help="Record the training in MLflow and register its model.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -32,7 +32,7 @@ def evaluate(
     store: Store = None,
     out: Annotated[Path, typer.Option(help="Folder for accuracy.md and accuracy.json.")] = Path("docs"),
     protocol: Annotated[
-        list[str] | None,
+        Many,
         typer.Option(help="Protocol to run: configuration, family, platform, model or source; may repeat."),
     ] = None,
     as_json: Json = False,
@@ -50,14 +50,14 @@ def ablate(
     store: Store = None,
     out: Annotated[Path, typer.Option(help="Folder for ablations.md.")] = Path("docs"),
     protocol: Annotated[
-        list[str] | None, typer.Option(help="Protocol to judge by; may repeat. Without: family and model.")
+        Many, typer.Option(help="Protocol to judge by; may repeat. Without: family and model.")
     ] = None,
     least: Annotated[
         float,
         typer.Option(min=0.0, max=1.0, help="Share of the rows that a source must hold to be left out."),
     ] = 0.01,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder to keep finished fits in, so that a stopped run goes on.")
+        File, typer.Option(help="Folder to keep finished fits in, so that a stopped run goes on.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -79,7 +79,7 @@ def tune(
         str, typer.Option(help="Journal file or database URL of the study, to go on with or to share.")
     ] = "study.journal",
     store: Store = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for tuning.png and tuning.csv.")] = None,
+    out: Annotated[File, typer.Option(help="Folder for tuning.png and tuning.csv.")] = None,
     track: Annotated[bool, typer.Option(help="Record each trial in MLflow.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -93,7 +93,7 @@ def tune(
 
 def retrain(
     store: Store = None,
-    margin: Annotated[float | None, typer.Option(help="Share of itself by which an error may grow.")] = None,
+    margin: Annotated[Number, typer.Option(help="Share of itself by which an error may grow.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Train though nothing is new.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -120,7 +120,7 @@ def suggest(
     platform: Annotated[str, typer.Option(help="Platform to measure on, such as hgx-b200.")],
     budget: Annotated[int, typer.Option(help="Setups that can be measured.")] = 10,
     model: Annotated[
-        list[str] | None, typer.Option(help="Model to ask about; may repeat [default: the catalogue's]")
+        Many, typer.Option(help="Model to ask about; may repeat [default: the catalogue's]")
     ] = None,
     store: Store = None,
     bundle: Bundle = None,

@@ -6,20 +6,31 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias
 
 import typer
 
 from ...data.errors import RoofcastError
+
+if TYPE_CHECKING:
+    from ..predictor import Predictor
 
 _UNBOUNDED = 1000
 Text: TypeAlias = str | None
 Count: TypeAlias = int | None
 Number: TypeAlias = float | None
 File: TypeAlias = Path | None
+Many: TypeAlias = list[str] | None
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 Bundle = Annotated[Text, typer.Option(help="Bundle folder or models:/roofcast@champion.")]
 Store = Annotated[File, typer.Option(help="Benchmark table to use instead of the shipped one.")]
+
+
+def load(bundle: str | None) -> Predictor:
+    """Return the predictor of a bundle, the shipped one unless named; imported no sooner than it is used."""
+    from ..predictor import Predictor
+
+    return Predictor.load(bundle)
 
 
 def report(figures: dict[str, Any], as_json: bool) -> None:

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from .shared import Json, report
+from .shared import File, Json, report
 
 
 def rebuild(
     folder: Annotated[Path, typer.Argument(help="The folder of collected CSV files (../shared/benchmarks).")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write the table, the quarantine and SOURCES.md to.")
+        File, typer.Option(help="Folder to write the table, the quarantine and SOURCES.md to.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .check import check_paths, verdict_of_folder
+from .check import check_paths
 from .verdict import DEGRADED, HEALTHY, UNKNOWN, Check, Verdict
 
-__all__ = ["DEGRADED", "HEALTHY", "UNKNOWN", "Check", "Verdict", "check_paths", "verdict_of_folder"]
+__all__ = ["DEGRADED", "HEALTHY", "UNKNOWN", "Check", "Verdict", "check_paths"]

@@ -34,8 +34,8 @@ class Part:
     """A kind of GPU as the fabric sees it.
 
     links: NVLinks per GPU (0: none without a bridge); shown_gb_s: what the driver prints per link; card: sits
-    in a PCIe slot; bridge_links, bridge_step: NVLinks of a full bridge and what one more bridge adds;
-    host_gpus: GPUs that one host sees (0: any); pcie_gb_s: one way; spec: the catalogue's entry, if any.
+    in a PCIe slot; bridge_links: NVLinks of a full bridge; host_gpus: GPUs that one host sees (0: any);
+    pcie_gb_s: one way; spec: the catalogue's entry, if any.
     """
 
     name: str
@@ -45,9 +45,13 @@ class Part:
     shown_gb_s: float
     card: bool
     bridge_links: int
-    bridge_step: int
     host_gpus: int
     pcie_gb_s: float
+
+    @property
+    def kind(self) -> str:
+        """The catalogue's name, else the product's."""
+        return self.spec.name if self.spec else self.name
 
     @property
     def registers(self) -> bool:
@@ -55,9 +59,14 @@ class Part:
         return not self.card and bool(self.spec) and self.link.startswith(("nvlink4", "nvlink5", "nvlink6"))
 
     @property
+    def domain(self) -> int:
+        """GPUs that NVLink joins; a network joins more of them."""
+        return max(self.spec.link_domain, 1) if self.spec else 1
+
+    @property
     def rack(self) -> bool:
         """Whether its NVLink domain spans several hosts."""
-        return bool(self.spec and self.host_gpus and self.spec.link_domain > 8)
+        return self.host_gpus > 0 and self.domain > 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +86,10 @@ class Expectation:
         """In words: the GPU and where that is known from."""
         return f"{self.part.name} ({self.source})" if self.part else "GPU model not stated"
 
+    def part_of(self, name: str) -> Part | None:
+        """Return the kind of GPU behind a name that a capture states, else the machine's."""
+        return part_of(name) or self.part
+
 
 def _part(entry: dict[str, Any], name: str) -> Part:
     spec = catalogue.gpus()[entry["gpu"]] if "gpu" in entry else None
@@ -93,7 +106,6 @@ def _part(entry: dict[str, Any], name: str) -> Part:
         shown_gb_s=entry.get("bridge_shown_gb_s", rates["shown_gb_s"]),
         card=card,
         bridge_links=entry.get("bridge_links", 0),
-        bridge_step=entry.get("bridge_step", 1),
         host_gpus=entry.get("host_gpus", 0),
         pcie_gb_s=spec.pcie_bandwidth / 1e9 if spec else entry.get("pcie_gb_s", 0.0),
     )
@@ -138,14 +150,12 @@ def predicted_us(part: Part, operation: str, size: int, ranks: int, nic_bandwidt
 
     if part.spec is None or operation not in MODELLED or ranks < 2:
         return 0.0
-    platform = next(
-        (p for p in catalogue.platforms().values() if p.gpu == part.spec.name and p.nic_bandwidth), None
-    )
+    built = (p.nic_bandwidth for p in catalogue.platforms().values() if p.gpu == part.spec.name)
     fabric = model.fabric_arrays(
         link=[part.spec.link],
         link_bandwidth=part.spec.link_bandwidth,
         domain=part.spec.link_domain,
-        nic_bandwidth=nic_bandwidth or (platform.nic_bandwidth if platform else 50e9),
+        nic_bandwidth=nic_bandwidth or next(filter(None, built), 50e9),
         library="nccl",
     )
     time: float = getattr(model, f"{MODELLED[operation]}_s")(float(size), float(ranks), fabric)[0]

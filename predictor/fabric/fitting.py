@@ -20,8 +20,8 @@ import numpy as np
 from ...data.errors import BadRequest
 from ...features.measured import MeasuredFabric
 from .check import Capture
-from .expected import MODELLED, Part, bus_factor, bus_gb_s, of_platform, part_of, predicted_us, table
-from .nccl_tests import Table, Timing
+from .expected import MODELLED, Part, bus_factor, bus_gb_s, of_platform, part_of, table
+from .nccl_tests import Table, Timing, compare, large, latency_factor
 from .verdict import FileReport
 
 _BANDS = (("small", 0, 1 << 16), ("middle", 1 << 16, 1 << 24), ("large", 1 << 24, 1 << 62))
@@ -44,7 +44,7 @@ def fit_bands(run: Table) -> list[Band]:
     factor = bus_factor(run.operation, max(run.size, 2))
     bands = []
     for name, low, high in _BANDS:
-        rows = [row for row in run.rows if max(low, 1) <= row.bytes < high]
+        rows = [row for row in run.sent if low <= row.bytes < high]
         if len({row.bytes for row in rows}) < _LEAST_ROWS:
             continue
         size = np.array([row.bytes for row in rows], dtype=float)
@@ -79,23 +79,24 @@ def measure(
     """
     captures = [item for item in read if isinstance(item, Capture)]
     asked = of_platform(platform).part if platform else None
-    runs = [(run, part) for c in captures for run in c.tests.found if (part := _part(run.names, asked))]
     runs = [
         (run, part)
-        for run, part in runs
-        if run.size > 1 and run.operation in MODELLED and any(row.bytes for row in run.rows)
+        for capture in captures
+        for run in capture.tests.found
+        if (part := _part(run.names, asked)) and run.size > 1 and run.operation in MODELLED and run.sent
     ]
     if runs:
-        best = max(
-            runs, key=lambda item: (item[0].operation == "all_reduce", item[0].size, len(item[0].rows))
-        )
-        return _from_table(*best)
+        return _from_table(*max(runs, key=lambda item: _weight(item[0])))
     for capture in captures:
         part = _part(capture.names, asked)
         if part and part.links and (found := _from_links(capture, part)):
             return found
     allowed = "an nccl-tests table, or link counts, of a GPU that the captures or --platform name"
     raise BadRequest("measured", "nothing measured", allowed)
+
+
+def _weight(run: Table) -> tuple[bool, int, int]:
+    return run.operation == "all_reduce", run.size, len(run.rows)
 
 
 def _part(names: set[str], asked: Part | None) -> Part | None:
@@ -105,32 +106,28 @@ def _part(names: set[str], asked: Part | None) -> Part | None:
 
 
 def _from_table(run: Table, part: Part) -> tuple[MeasuredFabric, dict[str, Any]]:
-    rows = [row for row in run.rows if row.bytes > 0]
-    predicted = [predicted_us(part, run.operation, row.bytes, run.size) for row in rows]
-    limits = table()["collective"]
-    notes, both = [], list(zip(rows, predicted, strict=True))
-    small = [row.time_us / p for row, p in both if row.bytes <= limits["small_bytes"]]
-    alpha = float(np.median(small)) if small else 1.0
-    if not small:
+    compared = compare(run, part)
+    notes = []
+    alpha = latency_factor(compared)
+    if not alpha:
+        alpha = 1.0
         notes.append("no small messages: the latency stays that of the healthy platform")
     elif run.one_process:
         alpha = 1.0
         notes.append("one process drove all GPUs, which doubles the launch: the latency stays as predicted")
-    largest = max(row.bytes for row in rows)
-    shares = [p / row.time_us for row, p in both if row.bytes * 4 >= largest]
-    bandwidth = float(np.median(shares)) if largest > limits["dip_bytes"] else 1.0
-    if largest <= limits["dip_bytes"]:
+    bandwidth = float(np.median([time / row.time_us for row, time in large(compared)]))
+    if max(row.bytes for row in run.sent) <= table()["collective"]["dip_bytes"]:
+        bandwidth = 1.0
         notes.append("no large messages: the bandwidth stays that of the healthy platform")
     fit = {
         "operation": run.operation,
         "ranks": run.size,
         "bands": [vars(band) for band in fit_bands(run)],
-        "sizes": [_compared(row, p, run) for row, p in both],
+        "sizes": [_compared(row, time, run) for row, time in compared],
         "notes": notes,
     }
     source = f"{run.operation} over {run.size} GPUs, {Path(run.first.file).name} line {run.first.line}"
-    name = part.spec.name if part.spec else part.name
-    return MeasuredFabric(alpha_scale=alpha, bandwidth_scale=bandwidth, gpu=name, source=source), fit
+    return MeasuredFabric(alpha_scale=alpha, bandwidth_scale=bandwidth, gpu=part.kind, source=source), fit
 
 
 def _compared(row: Timing, predicted: float, run: Table) -> dict[str, float]:
@@ -148,12 +145,10 @@ def _from_links(capture: Capture, part: Part) -> tuple[MeasuredFabric, dict[str,
     least = [(b.active, b.evidence) for b in capture.links.found if b.rates and not b.cut]
     least += [(0, b.all_inactive) for b in capture.links.found if b.all_inactive]
     for matrix in capture.topology.found:
-        cells = [(i, int(c[2:]) if c.startswith("NV") else 0, e) for (i, _), (c, e) in matrix.pairs().items()]
-        if max((k for _, k, _ in cells), default=0) == part.links:
-            least += [(k, line) for _, k, line in cells]
-        else:
-            # A board without switches: a GPU's links to its peers add up to all it has.
-            least += [(sum(k for j, k, _ in cells if j == i), line) for i, _, line in cells]
+        switched = max(matrix.links.values(), default=0) == part.links
+        # A board without switches: a GPU's links to its peers add up to all it has.
+        left = matrix.links if switched else {pair: matrix.totals[pair[0]] for pair in matrix.links}
+        least += [(left[pair], line) for pair, (_, line) in matrix.pairs.items()]
     if not least or part.spec is None:
         return None
     links, line = min(least, key=lambda item: item[0])

@@ -14,10 +14,16 @@ from .reading import Evidence
 HEALTHY: Final = "healthy"
 DEGRADED: Final = "degraded"
 UNKNOWN: Final = "unknown"
-EXIT_CODES: Final = {HEALTHY: 0, DEGRADED: 1, UNKNOWN: 2}
 SCHEMA: Final = 1
+# What settles an unknown, or is to be run next, whoever judges.
+GPU_NAMES: Final = "nvidia-smi -L (or --platform)"
+LOGGED_RUN: Final = "NCCL_DEBUG=INFO NCCL_DEBUG_SUBSYS=INIT,GRAPH,P2P,NET all_reduce_perf -b 16K -e 1G -f 2"
+FULL_RUN: Final = "all_reduce_perf -b 16K -e 8G -f 2 (one process per GPU)"
 Found = list[tuple[str, Evidence]]
+_EXIT_CODES = {HEALTHY: 0, DEGRADED: 1, UNKNOWN: 2}
 _SHOWN_LINES = 5
+_NAMED_FACTS = 4
+_NAMED_FACTS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,35 +38,46 @@ class Check:
     found: str
     expected: str
     why: str
-    evidence: tuple[Evidence, ...] = ()
     missing: str = ""
     next_command: str = ""
+    evidence: tuple[Evidence, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the check as plain values; of its lines the first few."""
-        lines = [line.to_dict() for line in self.evidence[:_SHOWN_LINES]]
-        return {**{name: getattr(self, name) for name in _TEXTS}, "evidence": lines}
+        return {**vars(self), "evidence": [line.to_dict() for line in self.evidence[:_SHOWN_LINES]]}
 
 
-_TEXTS = ("check", "status", "found", "expected", "why", "missing", "next_command")
-
-
+@dataclass(frozen=True)
 class CheckMaker:
-    """Makes the checks of one judge: same name, same knowledge of the machine, same next command."""
+    """Makes the checks of one judge, by what they have in common.
 
-    def __init__(self, check: str, known: str, next_command: str) -> None:
-        self.check, self.known, self.next_command = check, known, next_command
+    known: what is known of the machine; wanted: what a healthy one shows; next_command: if this one does not.
+    """
+
+    check: str
+    known: str
+    wanted: str
+    next_command: str
 
     def __call__(
-        self, status: str, found: str, wanted: str, why: str, evidence: Iterable[Evidence], missing: str = "",
-        next_command: str = "",
-    ) -> Check:  # fmt: skip
-        """Return one check; `wanted` is completed by what is known of the machine."""
+        self, status: str, found: str, why: str, *evidence: Evidence, wanted: str = "", missing: str = ""
+    ) -> Check:
+        """Return one check; `wanted` takes the place of the judge's own."""
         return Check(
-            check=self.check, status=status, found=found, expected=f"{wanted}: {self.known}", why=why,
-            evidence=tuple(evidence), missing=missing,
-            next_command=(next_command or self.next_command) if status != HEALTHY else "",
-        )  # fmt: skip
+            check=self.check,
+            status=status,
+            found=found,
+            expected=f"{wanted or self.wanted}: {self.known}",
+            why=why,
+            missing=missing,
+            next_command="" if status == HEALTHY else self.next_command,
+            evidence=evidence,
+        )
+
+    def of(self, status: str, facts: Found, why: str, missing: str = "") -> Check:
+        """Return one check of several facts, each with its line; the first few are named."""
+        found = "; ".join(dict.fromkeys(text for text, _ in facts[:_NAMED_FACTS]))
+        return self(status, found, why, *(line for _, line in facts), missing=missing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,25 +103,24 @@ class Verdict:
     @property
     def exit_code(self) -> int:
         """0 healthy, 1 degraded, 2 unknown."""
-        return EXIT_CODES[self.status]
+        return _EXIT_CODES[self.status]
 
     @property
     def reason(self) -> str:
         """One sentence: the first check that decided the status."""
-        deciding = [check for check in self.checks if check.status == self.status]
+        deciding = [check.found for check in self.checks if check.status == self.status]
         notes = [report.note for report in self.files if report.note]
-        return deciding[0].found if deciding else next(iter([*notes, *self.notes]), "nothing was checked")
+        return [*deciding, *notes, *self.notes, "nothing was checked"][0]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as plain values; see docs/fabric.md for the schema."""
-        files = [{**vars(report), "captures": list(report.captures)} for report in self.files]
         return {
             "schema": SCHEMA,
             "status": self.status,
             "reason": self.reason,
             "platform": self.platform,
             "checks": [check.to_dict() for check in self.checks],
-            "files": files,
+            "files": [{**vars(report), "captures": list(report.captures)} for report in self.files],
             "notes": list(self.notes),
         }
 

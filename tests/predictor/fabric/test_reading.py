@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roofcast.predictor.fabric import check_paths, verdict_of_folder
+from roofcast.predictor.fabric import check_paths
 from roofcast.predictor.fabric.check import Capture
 from roofcast.predictor.fabric.reading import CHUNK_BYTES, NotText, stream_lines
 
@@ -126,7 +126,7 @@ def test_a_folder_of_mixed_machines_says_so_and_judges_each_by_its_own(tmp_path:
     (tmp_path / "a" / "one.txt").write_text(HEALTHY)
     (tmp_path / "two.txt").write_text(HEALTHY.replace("H100 80GB HBM3", "B200").replace("26.562", "53.125"))
     (tmp_path / "readme.md").write_text("captures\n")
-    verdict = verdict_of_folder(tmp_path)
+    verdict = check_paths([tmp_path])
     assert verdict.status == "healthy"
     assert "more than one kind of GPU: b200-sxm, h100-sxm" in verdict.notes[0]
     assert {Path(report.file).name for report in verdict.files} == {"one.txt", "two.txt", "readme.md"}
@@ -135,7 +135,7 @@ def test_a_folder_of_mixed_machines_says_so_and_judges_each_by_its_own(tmp_path:
 def test_an_empty_capture_in_a_folder_leaves_the_verdict_open(tmp_path: Path) -> None:
     (tmp_path / "links.txt").write_text(HEALTHY)
     (tmp_path / "topo.txt").write_text("")
-    assert verdict_of_folder(tmp_path).status == "unknown"
+    assert check_paths([tmp_path]).status == "unknown"
 
 
 def test_a_files_name_has_no_say(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from roofcast.predictor.fabric import check_paths, verdict_of_folder
+from roofcast.predictor.fabric import check_paths
 
 AGREEMENT = 0.95
 FIVE_CHECKS = {
@@ -59,6 +59,6 @@ def test_each_of_the_five_checks_is_made_of_its_captures(
 def test_the_whole_folder_is_called_degraded_and_mixed(shared_root: Path) -> None:
     if not (shared_root / "fabric").is_dir():
         pytest.skip("no captures")
-    verdict = verdict_of_folder(shared_root / "fabric")
+    verdict = check_paths([shared_root / "fabric"])
     assert verdict.status == "degraded"
     assert verdict.notes
