@@ -173,17 +173,21 @@ def load(draft: Draft, *, rate: float, cap: float, requests: float = math.nan) -
 
     No rate but a cap on requests in flight: a closed loop. All requests within the cap: a static batch.
     Neither: a burst, whose TTFT is the draining of its own queue and is dropped. A rate: an open loop, unless
-    the requests in flight stood at the cap, which makes it closed.
+    the requests in flight stood at the cap, which makes it closed. Where clearly more were served than the
+    rate asks for, arrivals came in clumps and the rate is the one served.
     """
     if rate > 0 and math.isfinite(rate):
         if in_flight(draft) >= AT_CAP * cap:
             draft.update(mode="closed-loop", concurrency=cap)
             remark(draft, f"held at the cap, not at {rate:g} requests/s")
             return
-        draft.update(mode="open-loop", request_rate=rate)
-        if draft.get("req_tput", math.nan) < RATE_REACHED * rate:
+        served = draft.get("req_tput", math.nan)
+        overrun = served * RATE_REACHED > rate
+        draft.update(mode="open-loop", request_rate=served if overrun else rate)
+        if overrun or served < RATE_REACHED * rate:
             draft["weight"] = UNSTEADY_WEIGHT
-            remark(draft, "served fewer requests than came")
+            came = f"more requests came than the {rate:g}/s asked for"
+            remark(draft, came if overrun else "served fewer requests than came")
     elif cap > 0 and math.isfinite(cap):
         alone = requests <= cap
         draft.update(mode="static-batch" if alone else "closed-loop", concurrency=requests if alone else cap)

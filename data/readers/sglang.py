@@ -26,7 +26,9 @@ from .draft import (
 from .records import Record
 from .vllm import ITL, lengths, speculation
 
-# As in vLLM's client, from which it came: ms, per request; TPOT after the first token.
+# As in vLLM's client, from which it came: ms, per request; TPOT after the first token. Unlike there the input
+# tokens, and total_throughput with them, are as the client planned them; the server's count is in the
+# requests' details alone (--output-details: input_lens), and may differ where prompts are random ids.
 FIELDS: Fields = {
     "request_throughput": ("req_tput", 1.0),
     "output_throughput": ("output_tput", 1.0),  # tokens/s as the server counted them, not retokenised
