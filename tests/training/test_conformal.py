@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import crepes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -218,7 +219,6 @@ def test_a_foreign_table_is_refused(payload: dict[str, object]) -> None:
 
 
 def test_rows_without_groups_agree_with_crepes() -> None:
-    crepes = pytest.importorskip("crepes")
     rng = np.random.default_rng(13)
     residual = rng.standard_normal(500)
     support = rng.choice(["in", "near", "far"], 500)
