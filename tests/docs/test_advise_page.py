@@ -106,7 +106,7 @@ def test_the_page_shows_the_chapters_workloads(answers: Answers, repo_root: Path
             [name, numbers, chapter, ours, cost, other, "yes" if best.platform == chapter else "**no**"]
         )
     header = ["workload", "in numbers", "chapter", "roofcast", "cost, limits hold", "next", "agree"]
-    _check("chapter", markdown_table(header, rows), repo_root / "docs" / "advise.md", regenerate)
+    _check("chapter", markdown_table(header, rows), repo_root / "docs" / "chapter.md", regenerate)
 
 
 def test_the_page_shows_how_many_boxes_one_replaces(
