@@ -157,6 +157,11 @@ class Estimate:
     stable: NDArray[np.bool_]
     terms: Mapping[str, FloatArray]
 
+    def take(self, rows: NDArray[np.intp]) -> Estimate:
+        """Return the estimate of a subset of rows."""
+        parts = {k: v[rows] for k, v in vars(self).items() if k != "terms"}
+        return Estimate(**parts, terms={k: v[rows] for k, v in self.terms.items()})
+
 
 def _spread(coefficients: Coefficients, name: str, kinds: tuple[str, ...], codes: IntArray) -> FloatArray:
     """Return the coefficient `name` of each row's kind, shape (n,)."""
@@ -327,13 +332,8 @@ def floor_and_baseline(r: Requests, coefficients: Coefficients) -> tuple[Estimat
     behaviour = _joined(_ideal_behaviour(r), _behaviour(r, coefficients))
     kv = np.concatenate([_granted(r).kv_precision, r.kv_precision])
     both = _estimate(replace(r.take(np.concatenate([rows, rows])), kv_precision=kv), rates, behaviour)
-    return _part(both, slice(None, len(r))), _part(both, slice(len(r), None))
+    return both.take(rows), both.take(rows + len(r))
 
 
 def _joined(first: _Record, second: _Record) -> _Record:
     return type(first)(**{k: np.concatenate([v, vars(second)[k]]) for k, v in vars(first).items()})
-
-
-def _part(estimate: Estimate, rows: slice) -> Estimate:
-    parts = {k: v[rows] for k, v in vars(estimate).items() if k != "terms"}
-    return Estimate(**parts, terms={k: v[rows] for k, v in estimate.terms.items()})

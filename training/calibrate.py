@@ -7,7 +7,7 @@ coefficient towards its prior in log space, by trust-region least squares on the
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -70,53 +70,93 @@ def _with_values(entries: dict[str, Coefficient], logs: FloatArray) -> Coefficie
     )
 
 
-def calibrate(table: pd.DataFrame, *, seed: int = 0, max_evaluations: int = 8) -> Coefficients:
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """Requests with the logarithms of what was measured and their weights, shape (targets, n) each."""
+
+    requests: Requests
+    logs: FloatArray
+    weight: FloatArray
+
+    def errors(self, coefficients: Coefficients) -> FloatArray:
+        """Return the weighted log errors of the baseline, 0 where nothing was measured."""
+        answer = predicted(baseline(self.requests, coefficients))
+        with np.errstate(all="ignore"):
+            gaps = (np.log(np.array([answer[t] for t in METRICS])) - self.logs) * self.weight
+        known: FloatArray = np.nan_to_num(gaps, nan=0.0, posinf=0.0, neginf=0.0)
+        return known
+
+    def take(self, rows: IntArray) -> _Measured:
+        """Return a subset."""
+        return _Measured(
+            requests=self.requests.take(rows), logs=self.logs[:, rows], weight=self.weight[:, rows]
+        )
+
+
+def _measured(rows: pd.DataFrame) -> _Measured:
+    weight = np.sqrt(rows["weight"].to_numpy(dtype=np.float64))
+    return _Measured(
+        requests=normalise(rows),
+        logs=np.log(rows[list(METRICS)].to_numpy(dtype=np.float64).T),
+        weight=np.array([_IMPORTANCE[t] * weight for t in METRICS]),
+    )
+
+
+class _Slopes:
+    """Derivatives of the errors by differences, each quantity on the rows that it moves at the start."""
+
+    def __init__(self, whole: _Measured, entries: dict[str, Coefficient]) -> None:
+        self.whole, self.entries = whole, entries
+        self.owners = _owners(list(entries), whole.requests)
+        self.reach = dict.fromkeys(self.owners, (np.arange(len(whole.requests)), whole))
+        self.started = False
+
+    def __call__(self, logs: FloatArray) -> FloatArray:
+        """Return d errors / d logs, shape (targets, n, coefficients)."""
+        here = self.whole.errors(_with_values(self.entries, logs))
+        out = np.zeros((*here.shape, len(logs)))
+        for name, (rows, part) in self.reach.items():
+            owner = self.owners[name][rows]
+            step = np.zeros(len(logs))
+            step[owner] = _STEP
+            if not len(rows):
+                continue
+            change = (part.errors(_with_values(self.entries, logs + step)) - here[:, rows]) / _STEP
+            out[:, rows, owner] = change
+            if not self.started:
+                moved = np.flatnonzero((change != 0.0).any(axis=0))
+                self.reach[name] = (rows[moved], part.take(moved))
+        self.started = True
+        return out
+
+
+def calibrate(table: pd.DataFrame, *, seed: int = 0, max_evaluations: int = 6) -> Coefficients:
     """Fit all coefficients to the rows of `table` (contract columns, targets in ms and tok/s).
 
     Returns coefficients with standard errors (from the Gauss-Newton covariance) and rows per coefficient.
     """
-    rows = _subsample(table, seed)
-    r = normalise(rows)
-    measured = {t: np.log(rows[t].to_numpy(dtype=np.float64)) for t in METRICS}
-    weight = np.sqrt(rows["weight"].to_numpy(dtype=np.float64))
+    whole = _measured(_subsample(table, seed))
     entries = dict(Coefficients().entries)
-    names = list(entries)
+    n, names, derive = len(whole.requests), list(entries), _Slopes(whole, entries)
     low = np.log([max(c.low, _SMALLEST * c.prior) for c in entries.values()])
     high = np.log([c.high for c in entries.values()])
     prior = np.log([c.prior for c in entries.values()])
-    owners = _owners(names, r)
     pull = np.sqrt(_PRIOR_STRENGTH) * 0.3
 
-    def errors_of(logs: FloatArray) -> FloatArray:
-        answer = predicted(baseline(r, _with_values(entries, logs)))
-        with np.errstate(all="ignore"):
-            gaps = [(np.log(answer[t]) - measured[t]) * weight * _IMPORTANCE[t] for t in METRICS]
-        known: FloatArray = np.nan_to_num(np.array(gaps), nan=0.0, posinf=0.0, neginf=0.0)
-        return known
-
     def residuals(logs: FloatArray) -> FloatArray:
-        return np.concatenate([errors_of(logs).ravel(), pull * (logs - prior)])
+        return np.concatenate([whole.errors(_with_values(entries, logs)).ravel(), pull * (logs - prior)])
 
     def slopes(logs: FloatArray) -> csr_array:
-        here, columns = errors_of(logs), np.zeros((len(METRICS), len(r), len(names)))
-        for owner in owners.values():
-            moved = np.unique(owner[owner >= 0])
-            step = np.zeros(len(names))
-            step[moved] = _STEP
-            change = (errors_of(logs + step) - here) / _STEP
-            rows = np.flatnonzero(owner >= 0)
-            columns[:, rows, owner[rows]] = change[:, rows]
-        own = columns.reshape(-1, len(names))
-        return csr_array(np.vstack([own, pull * np.eye(len(names))]))
+        return csr_array(np.vstack([derive(logs).reshape(-1, len(names)), pull * np.eye(len(names))]))
 
     result = least_squares(
         residuals, np.clip(prior, low + 1e-6, high - 1e-6), jac=slopes, bounds=(low, high), loss="soft_l1",
         f_scale=0.25, max_nfev=max_evaluations, x_scale=0.3,
     )  # fmt: skip
     jacobian = result.jac.toarray()
-    spread = float(np.median(np.abs(result.fun[: 3 * len(r)][result.fun[: 3 * len(r)] != 0.0]))) * 1.48
+    spread = float(np.median(np.abs(result.fun[: 3 * n][result.fun[: 3 * n] != 0.0]))) * 1.48
     errors = spread * np.sqrt(np.maximum(np.diag(np.linalg.pinv(jacobian.T @ jacobian)), 0.0))
-    moved = (np.abs(jacobian[: 3 * len(r)]).reshape(3, len(r), -1) > 0.0).any(axis=0)
+    moved = (np.abs(jacobian[: 3 * n]).reshape(3, n, -1) > 0.0).any(axis=0)
     fitted = _with_values(entries, result.x).entries
     return Coefficients(
         entries={

@@ -54,7 +54,7 @@ class Settings:
     trees: Mapping[str, int] = field(default_factory=lambda: {"tpot": 280, "ttft": 280, "e2e": 150})
     seed: int = 1
     threads: int = 2
-    calibration_steps: int = 8
+    calibration_steps: int = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +68,7 @@ class Sample:
     def take(self, rows: NDArray[np.intp]) -> Sample:
         """Return the sample of a subset of rows."""
         table = self.table.iloc[rows].reset_index(drop=True)
-        requests = self.requests.take(rows)
-        return Sample(table=table, requests=requests, floor=floor(requests))
+        return Sample(table=table, requests=self.requests.take(rows), floor=self.floor.take(rows))
 
 
 Frame: TypeAlias = Callable[[Sample, Estimate], tuple[FloatArray, tuple[str, ...], Mapping[str, FloatArray]]]
