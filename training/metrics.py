@@ -16,6 +16,7 @@ NAMES = {"tpot_ms": "TPOT", "ttft_ms": "TTFT", "output_tok_s": "output throughpu
 PREDICTIONS = ("blend", "baseline", "floor", "neighbour", "pure_ml")
 _LEVELS = ("baseline", "corrected", "blend")
 SLICES = ("gpu", "engine", "weight_precision", "mode")
+_FAMILY = ("gpu", "model", "engine")
 
 
 def answered(scores: pd.DataFrame) -> pd.DataFrame:
@@ -30,8 +31,9 @@ def summarise(scores: pd.DataFrame, by: Sequence[str] = ("protocol", "metric")) 
     """Error figures per group of `by`, one row each, sorted by `by`.
 
     Columns: rows, unanswered, then per prediction `<name>_median_ape`, `_mean_ape`, `_p90_ape` [%] and
-    `_bias` (median of log(predicted / measured)), `coverage` [share of rows inside the interval] and
-    `median_width` [% of the blend].
+    `_bias` (median of log(predicted / measured)), `coverage` [share of rows inside the interval], its
+    standard error `coverage_error`, and `median_width` [% of the blend]. Rows of one family (GPU, model,
+    engine) err together: they count as one draw in that error (Liang and Zeger 1986).
     """
     keys = list(by)
     rows = answered(scores)
@@ -52,6 +54,10 @@ def summarise(scores: pd.DataFrame, by: Sequence[str] = ("protocol", "metric")) 
         result[f"{column.removesuffix('_ape')}_p90_ape"] = grouped[column].quantile(0.9)
         result[column.replace("_ape", "_bias")] = grouped[column.replace("_ape", "_bias")].median()
     result["coverage"] = grouped["coverage"].mean()
+    apart = (frame["coverage"] - grouped["coverage"].transform("mean")).rename("apart")
+    families = pd.concat([rows[[c for c in dict.fromkeys([*keys, *_FAMILY]) if c in rows]], apart], axis=1)
+    drawn = families.groupby(list(families.columns[:-1]), observed=True)["apart"].sum() ** 2
+    result["coverage_error"] = np.sqrt(drawn.groupby(keys, observed=True).sum()) / result["rows"]
     result["median_width"] = grouped["median_width"].median()
     return result.reset_index()
 

@@ -45,7 +45,7 @@ WORST_COLUMNS = (
 )  # fmt: skip
 SLICE_COLUMNS = (
     "protocol", "metric", "slice", "value", "rows", "blend_median_ape", "blend_p90_ape",
-    "baseline_median_ape", "coverage", "median_width",
+    "baseline_median_ape", "coverage", "coverage_error", "median_width",
 )  # fmt: skip
 COMMON_COLUMNS = ("source", "gpu", "engine", "model", "mode")
 
