@@ -23,7 +23,6 @@ from ..features.facts import FloatArray
 from ..predictor.intervals import IntervalTable
 from ..predictor.model import (
     CORRECTED,
-    NEW_SOURCE,
     STRATA,
     interval_keys,
     levels,
@@ -41,8 +40,9 @@ from .metrics import METRICS
 from .references import neighbour, pure_ml, raw_columns
 
 Progress = Callable[[str, float], None]
-_SPREAD_PARTS = 3
+_SPREAD_PARTS = 2
 _WEIGHTS = np.linspace(0.0, 1.2, 13)
+_MOST_OFF = 0.5  # of a log error, where the blend is learned
 _FEWEST_ROWS = 200  # a stratum with fewer records takes the next farther stratum's blend weight
 # Of the interval's 10 % misses the calibration spends 7.5: groups held out together differ less among
 # themselves than from the next one, and nominal quantiles were measured to cover 1 to 3 points too little.
@@ -226,9 +226,9 @@ def predicted_log(records: Records, blend: Mapping[str, Mapping[str, float]]) ->
 def _blend_weights(
     records: Sequence[Records], keep: Sequence[NDArray[np.bool_]]
 ) -> dict[str, dict[str, float]]:
-    """Return, per name and stratum, the weight that makes the mean absolute log error (capped at 1) least.
+    """Return, per name and stratum, the weight that makes the mean absolute log error least.
 
-    The strata of new sources share one: few sources stand behind each of them.
+    Errors count up to `_MOST_OFF`: beyond, a row tells of a server in another state, not of the correction.
     """
     out: dict[str, dict[str, float]] = {}
     for name in CORRECTED:
@@ -239,14 +239,13 @@ def _blend_weights(
             ]
         gap = np.concatenate(gaps)
         stratum = np.concatenate([r.stratum[k] for r, k in zip(records, keep, strict=True)])
-        new = np.char.endswith(stratum, NEW_SOURCE)
         weights: dict[str, float] = {}
         farther = 1.0
         for place in reversed(STRATA):
-            here = (new if place.endswith(NEW_SOURCE) else stratum == place) & np.isfinite(gap)
+            here = (stratum == place) & np.isfinite(gap)
             if here.sum() >= _FEWEST_ROWS:
-                errors = [np.mean(np.minimum(np.abs(gap[here] - w * raw[here]), 1.0)) for w in _WEIGHTS]
-                farther = float(_WEIGHTS[int(np.argmin(errors))])
+                off = [np.minimum(np.abs(gap[here] - w * raw[here]), _MOST_OFF).mean() for w in _WEIGHTS]
+                farther = float(_WEIGHTS[int(np.argmin(off))])
             weights[place] = farther
         out[name] = weights
     return out
@@ -294,14 +293,19 @@ def _teaching(records: Sequence[Records]) -> list[Records]:
     return [one for one in records if one.protocol in TAUGHT_BY] or list(records)
 
 
+def protocol_scores(records: Sequence[Records], number: int) -> pd.DataFrame:
+    """Return the scores frame of one of the protocols; each fold is judged by what the others taught."""
+    taught, one = _teaching(records), records[number]
+    trust = {int(k): learn_trust(taught, one.rows[one.fold == k]) for k in np.unique(one.fold)}
+    return scores(one, trust)
+
+
 def all_scores(records: Sequence[Records]) -> pd.DataFrame:
-    """Return the scores frame of all protocols; each fold is judged by what the other rows taught."""
-    frames = []
-    taught = _teaching(records)
-    for one in records:
-        trust = {int(k): learn_trust(taught, one.rows[one.fold == k]) for k in np.unique(one.fold)}
-        frames.append(scores(one, trust))
-    return pd.concat(frames, ignore_index=True)
+    """Return the scores frame of all protocols, two at a time."""
+    run = joblib.Parallel(n_jobs=WORKERS)
+    parts = run(joblib.delayed(protocol_scores)(records, number) for number in range(len(records)))
+    joined: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    return joined
 
 
 def point_scores(
