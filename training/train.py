@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
@@ -123,15 +123,14 @@ def learn(
         progress=lambda label, share: progress(label, 0.8 * share),
     )
     own, beside = records[: len(protocols)], records[len(protocols) :]
-    progress("learning intervals, fitting on all rows", 0.81)
-    scores, fitted, trust = joblib.Parallel(n_jobs=crossfit.WORKERS)(
-        joblib.delayed(work)(*given)
-        for work, given in (
-            (crossfit.all_scores, (own,)),
-            (fit, (sample, settings)),
-            (crossfit.learn_trust, (own,)),
-        )
-    )
+    work = [joblib.delayed(fit)(sample, settings), joblib.delayed(crossfit.learn_trust)(own)]
+    work += [joblib.delayed(crossfit.protocol_scores)(own, number) for number in range(len(own))]
+    done: list[Any] = []
+    for part in joblib.Parallel(n_jobs=crossfit.WORKERS, return_as="generator")(work):
+        done.append(part)
+        progress("learning intervals, fitting on all rows", 0.8 + 0.2 * len(done) / len(work))
+    fitted, trust, *parts = done
+    scores = pd.concat(parts, ignore_index=True)
     return Learnt(fitted=fitted, model=model_of(fitted, sample, trust), scores=scores, former=beside)
 
 
