@@ -31,7 +31,7 @@ DEFAULT_PARAMETERS: dict[str, Any] = {
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
     "lambda_l2": 2.0,
-    "max_bin": 127,
+    "max_bin": 63,
 }
 # Of the spread: the mean of the log size (L2), regularised so that it stays out of the single rows.
 _SPREAD_PARAMETERS: dict[str, Any] = {
