@@ -130,7 +130,7 @@ class _Slopes:
         return out
 
 
-def calibrate(table: pd.DataFrame, *, seed: int = 0, max_evaluations: int = 6) -> Coefficients:
+def calibrate(table: pd.DataFrame, *, seed: int = 0, max_evaluations: int = 12) -> Coefficients:
     """Fit all coefficients to the rows of `table` (contract columns, targets in ms and tok/s).
 
     Returns coefficients with standard errors (from the Gauss-Newton covariance) and rows per coefficient.

@@ -42,7 +42,8 @@ from .references import neighbour, pure_ml, raw_columns
 Progress = Callable[[str, float], None]
 _SPREAD_PARTS = 2
 _WEIGHTS = np.linspace(0.0, 1.2, 13)
-_MOST_OFF = 0.5  # of a log error, where the blend is learned
+# Where the blend is learned: the most that a log error counts, and by what share a weight may be worse.
+_MOST_OFF, _AS_GOOD = 0.7, 0.02
 _FEWEST_ROWS = 200  # a stratum with fewer records takes the next farther stratum's blend weight
 # Of the interval's 10 % misses the calibration spends 7.5: groups held out together differ less among
 # themselves than from the next one, and nominal quantiles were measured to cover 1 to 3 points too little.
@@ -229,6 +230,7 @@ def _blend_weights(
     """Return, per name and stratum, the weight that makes the mean absolute log error least.
 
     Errors count up to `_MOST_OFF`: beyond, a row tells of a server in another state, not of the correction.
+    The optimum is flat, and few sources stand behind the strata of new ones: of all weights as good the mean.
     """
     out: dict[str, dict[str, float]] = {}
     for name in CORRECTED:
@@ -244,8 +246,9 @@ def _blend_weights(
         for place in reversed(STRATA):
             here = (stratum == place) & np.isfinite(gap)
             if here.sum() >= _FEWEST_ROWS:
-                off = [np.minimum(np.abs(gap[here] - w * raw[here]), _MOST_OFF).mean() for w in _WEIGHTS]
-                farther = float(_WEIGHTS[int(np.argmin(off))])
+                each = [np.minimum(np.abs(gap[here] - w * raw[here]), _MOST_OFF).mean() for w in _WEIGHTS]
+                off = np.array(each)
+                farther = float(_WEIGHTS[off <= (1.0 + _AS_GOOD) * off.min()].mean())
             weights[place] = farther
         out[name] = weights
     return out

@@ -54,7 +54,7 @@ class Settings:
     trees: Mapping[str, int] = field(default_factory=lambda: {"tpot": 280, "ttft": 280, "e2e": 150})
     seed: int = 1
     threads: int = 2
-    calibration_steps: int = 6
+    calibration_steps: int = 12
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .tracking import TrainingRun
 
 FOLDS = 3
+# Of calibration, in folds that only teach trust and judge: half the time, errors 3 % larger.
+QUICK_STEPS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,7 @@ def learn(
     records = crossfit.cross_fit(
         sample,
         protocols,
-        settings,
+        replace(settings, calibration_steps=min(settings.calibration_steps, QUICK_STEPS)),
         n_folds=n_folds,
         former=former,
         progress=lambda label, share: progress(label, 0.8 * share),

@@ -39,7 +39,7 @@ _ABOVE, _BELOW = 6, 18  # rungs above and below the workload's own load
 KEPT = 48  # configurations per platform that the physics leaves to be predicted
 _TRIED = 8  # configurations per platform that the second pass predicts exactly
 _NUMBERS = np.array([1.0, 1.15, 1.4, 2.0])  # of the fewest offers that hold the limits
-TIE = 1.05
+TIE = 1.1  # the least range of a purchase price in the catalogue is 12 % (low to high)
 _STEPS = 160  # loads looked at on each side for a crossover
 
 
