@@ -29,7 +29,7 @@ model and GPU remain. *Without baseline target* learns log(measured) in place of
 *Without blend* applies the whole correction everywhere. *Engine version* is its number (0.6.1 as 0.0601),
 which {versions:.0f} % of the rows name; the date is a feature of the full model."""
 _SOURCES = """\
-Each source of {least:.0f} % of the rows or more is left out of calibration, boosters and blend. Judged
+Each source of {least:g} % of the rows or more is left out of calibration, boosters and blend. Judged
 are the rows of the others: what a source teaches about its own setups is not counted."""
 
 
