@@ -116,11 +116,11 @@ class _Slopes:
         here = self.whole.errors(_with_values(self.entries, logs))
         out = np.zeros((*here.shape, len(logs)))
         for name, (rows, part) in self.reach.items():
+            if not len(rows):
+                continue
             owner = self.owners[name][rows]
             step = np.zeros(len(logs))
             step[owner] = _STEP
-            if not len(rows):
-                continue
             change = (part.errors(_with_values(self.entries, logs + step)) - here[:, rows]) / _STEP
             out[:, rows, owner] = change
             if not self.started:

@@ -45,6 +45,14 @@ def test_calibration_recovers_the_coefficients_that_made_the_data(sample: Sample
         assert fitted[name].rows > 0
 
 
+def test_engines_and_architectures_that_share_the_name_other_are_told_apart() -> None:
+    table = BenchmarkStore().load()
+    rare = table[(table["engine"] == "lmdeploy") & table["tpot_ms"].notna()]
+    fitted = calibrate(rare.reset_index(drop=True), max_evaluations=2).entries
+    assert fitted["step_us.other"].rows > 0
+    assert fitted["step_us.vllm"].rows == 0
+
+
 def test_every_coefficient_stays_within_its_bounds(sample: Sample) -> None:
     for name, entry in calibrate(sample.table).entries.items():
         assert entry.low <= entry.value <= entry.high, name

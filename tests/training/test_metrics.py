@@ -54,3 +54,13 @@ def test_references_that_are_absent_are_left_out(scores: pd.DataFrame) -> None:
     assert "neighbour_median_ape" not in figures
     assert len(figures) == 6
     assert figures["coverage"].between(0.86, 0.94).all()
+
+
+def test_rows_of_one_family_count_as_one_draw_in_the_error_of_coverage() -> None:
+    """Two families, one all inside and one all outside: the error is that of two draws, 0.5 / sqrt(2)."""
+    rows = pd.DataFrame({"gpu": ["a"] * 50 + ["b"] * 50, "model": "m", "engine": "e"})
+    rows = rows.assign(protocol="family", metric="tpot_ms", measured=1.0, blend=1.0, blend_hi=2.0)
+    rows["blend_lo"] = [0.5] * 50 + [1.5] * 50
+    (found,) = metrics.summarise(rows).to_dict("records")
+    assert found["coverage"] == 0.5
+    assert found["coverage_error"] == pytest.approx(0.5 / 2**0.5)
