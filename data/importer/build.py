@@ -32,6 +32,7 @@ def run(folder: Path, audit: checks.Audit = checks.simple_audit) -> Import:
     good["config_group"] = config_group(good)
     good = dedupe.fold(good)
     kept = good[good["folded_into"] == ""].copy()
+    checks.stalls(kept)
     align.latencies(kept)
     bad = rows[rows["reject"] != ""]
     quarantine = bad.assign(reason=bad["reject"])[QUARANTINE_COLUMNS]

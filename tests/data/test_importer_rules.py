@@ -148,6 +148,32 @@ def test_little_s_law_throws_out_a_wrong_concurrency() -> None:
     assert (rows["reject"] != "").tolist() == [False, True, True]
 
 
+def test_a_server_that_stood_still_once_loses_its_mean_ttft_and_its_throughput() -> None:
+    usual = {
+        "source_family": "inferencex",
+        "date": "2025-11-15",
+        "tpot_mean_ms": 16.0,
+        "output_tok_s": 1300.0,
+    }
+    rows = draft(
+        usual | {"ttft_p50_ms": 400.0, "ttft_mean_ms": 7000.0},
+        usual | {"ttft_p50_ms": NAN, "ttft_mean_ms": 7500.0, "date": "2025-11-12"},
+        usual | {"ttft_p50_ms": NAN, "ttft_mean_ms": 7500.0, "date": "2026-03-25"},
+        usual | {"ttft_p50_ms": 400.0, "ttft_mean_ms": 1200.0},
+        usual | {"ttft_p50_ms": 300.0, "ttft_mean_ms": 1400.0, "osl": 8192.0},
+        usual | {"ttft_p50_ms": 400.0, "ttft_mean_ms": 7000.0, "source_family": "open-loop"},
+    )
+    rows["total_tok_s"], rows["request_s"], rows["tpot_ms"] = 2600.0, 1.3, 16.0
+    checks.stalls(rows)
+    assert rows["ttft_mean_ms"].isna().tolist() == [True, True, False, False, True, False]
+    # A standstill of one second is little beside two minutes of decoding.
+    assert rows["output_tok_s"].isna().tolist() == [True, True, False, False, False, False]
+    assert rows["ttft_p50_ms"].tolist()[0] == 400.0
+    assert (rows["remark"] != "").tolist() == [True, True, False, False, True, False]
+    align.latencies(rows)
+    assert rows["ttft_ms"].isna().tolist() == [False, True, False, False, False, False]
+
+
 def test_nothing_is_faster_than_reading_the_active_weights() -> None:
     base = {"tp": 1.0, "num_gpus": 1.0, "pp": 1.0, "model": "llama-3.1-8b", "weight_precision": "bf16"}
     base |= {"gpu": "h100-sxm", "output_tok_s": NAN, "ttft_ms": NAN, "decode_tp": NAN, "concurrency": 1.0}
