@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data import catalogue, errors
+from ..features.request import ENGINE_OF, ENGINES
 from ..predictor.model import shape_key, two_digits
 
 PROTOCOLS = ("configuration", "family", "platform", "model", "source")
@@ -36,6 +37,11 @@ def shape_labels(models: pd.Series[Any]) -> Labels:
     return _mapped(models, _shape_of)
 
 
+def engine_labels(engines: pd.Series[Any]) -> Labels:
+    """Engine per row as a request knows it: one that goes by two names is one engine."""
+    return _mapped(engines, _engine_of)
+
+
 def group_labels(table: pd.DataFrame, protocol: str) -> Labels:
     """The group of each row, shape (rows,): rows of one group are never on both sides of a split.
 
@@ -52,7 +58,8 @@ def group_labels(table: pd.DataFrame, protocol: str) -> Labels:
     shapes = shape_labels(table["model"])
     if protocol == "model":
         return shapes
-    return _text(table["gpu"] + "|" + pd.Series(shapes, index=table.index) + "|" + table["engine"])
+    parts = (_text(table["gpu"]), shapes, engine_labels(table["engine"]))
+    return np.array(["|".join(names) for names in zip(*parts, strict=True)], dtype=np.str_)
 
 
 def configuration_labels(table: pd.DataFrame) -> Labels:
@@ -63,7 +70,7 @@ def configuration_labels(table: pd.DataFrame) -> Labels:
     where one of SOMETIMES_UNKNOWN is not known, agreement in the rest is enough.
     """
     setup = table[[c for c in SETUP_COLUMNS if c in table]].replace("", np.nan)
-    setup["shape"] = shape_labels(table["model"])
+    setup["shape"], setup["engine"] = shape_labels(table["model"]), engine_labels(table["engine"])
     for column in ("isl", "osl"):
         setup[column] = two_digits(table[column].to_numpy(np.float64))
     config, exact = pd.factorize(table["config_group"])[0], _codes(setup)
@@ -151,6 +158,11 @@ def _shape_of(model: str) -> str:
         return shape_key(catalogue.model(model))
     except errors.UnknownName:
         return model
+
+
+def _engine_of(engine: str) -> str:
+    name = ENGINE_OF.get(engine, engine)
+    return name if name in ENGINES else "other"
 
 
 def _mapped(values: pd.Series[Any], rule: Callable[[str], str]) -> Labels:
