@@ -8,6 +8,7 @@ coefficient towards its prior in log space, by trust-region least squares on the
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -111,9 +112,8 @@ class _Slopes:
         self.reach = dict.fromkeys(self.owners, (np.arange(len(whole.requests)), whole))
         self.started = False
 
-    def __call__(self, logs: FloatArray) -> FloatArray:
-        """Return d errors / d logs, shape (targets, n, coefficients)."""
-        here = self.whole.errors(_with_values(self.entries, logs))
+    def __call__(self, logs: FloatArray, here: FloatArray) -> FloatArray:
+        """Return d errors / d logs, shape (targets, n, coefficients); here: the errors at `logs`."""
         out = np.zeros((*here.shape, len(logs)))
         for name, (rows, part) in self.reach.items():
             if not len(rows):
@@ -143,11 +143,16 @@ def calibrate(table: pd.DataFrame, *, seed: int = 0, max_evaluations: int = 12) 
     prior = np.log([c.prior for c in entries.values()])
     pull = np.sqrt(_PRIOR_STRENGTH) * 0.3
 
+    @lru_cache(maxsize=1)  # the solver asks for slopes where it has just asked for errors
+    def misses(logs: bytes) -> FloatArray:
+        return whole.errors(_with_values(entries, np.frombuffer(logs)))
+
     def residuals(logs: FloatArray) -> FloatArray:
-        return np.concatenate([whole.errors(_with_values(entries, logs)).ravel(), pull * (logs - prior)])
+        return np.concatenate([misses(logs.tobytes()).ravel(), pull * (logs - prior)])
 
     def slopes(logs: FloatArray) -> csr_array:
-        return csr_array(np.vstack([derive(logs).reshape(-1, len(names)), pull * np.eye(len(names))]))
+        change = derive(logs, misses(logs.tobytes())).reshape(-1, len(names))
+        return csr_array(np.vstack([change, pull * np.eye(len(names))]))
 
     result = least_squares(
         residuals, np.clip(prior, low + 1e-6, high - 1e-6), jac=slopes, bounds=(low, high), loss="soft_l1",
