@@ -4,6 +4,7 @@
                         by protocol, and the sha256 of every other file
     coefficients.json   the calibrated physics, each number with unit, prior, bounds and rows
     support.json        which GPUs, model shapes and families training saw
+    siblings.json       what the trees left of the measured rows, by set-up
     calibration.json    the blend's weights and the conformal intervals
     tpot.txt, ...       one LightGBM model per corrected time, in LightGBM's own text, and one of its spread
 
@@ -32,10 +33,11 @@ from ..features.frame import FRAME_VERSION, feature_matrix
 from ..features.request import normalise
 from .intervals import IntervalTable
 from .model import CORRECTED, Model, Support
+from .siblings import Siblings
 from .trees import Trees
 
 FORMAT = "roofcast-bundle"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 UNITS = {
     "ttft_ms": "ms",
@@ -46,7 +48,7 @@ UNITS = {
     "correction": "log(measured / baseline)",
 }
 _SPREAD = "-spread"
-_JSON_FILES = ("calibration.json", "coefficients.json", "support.json")
+_JSON_FILES = ("calibration.json", "coefficients.json", "siblings.json", "support.json")
 
 
 def save_bundle(
@@ -121,6 +123,7 @@ def _files(model: Model) -> dict[str, str]:
     texts = {
         "calibration.json": _json(calibration),
         "coefficients.json": _json(model.coefficients.to_dict()),
+        "siblings.json": _json(model.siblings.to_dict()),
         "support.json": _json(model.support.to_dict()),
     }
     for name in CORRECTED:
@@ -131,7 +134,7 @@ def _files(model: Model) -> dict[str, str]:
 
 def _model(parts: Mapping[str, Any], texts: Mapping[str, str], names: tuple[str, ...]) -> Model:
     boosters = {name: _trees(texts, name, len(names)) for name in CORRECTED}
-    spreads = {name: _trees(texts, name + _SPREAD, len(names) + 2) for name in CORRECTED}
+    spreads = {name: _trees(texts, name + _SPREAD, len(names) + 3) for name in CORRECTED}
     calibration = parts["calibration.json"]
     coefficients = {
         name: {key: math.nan if value is None else value for key, value in entry.items()}
@@ -140,6 +143,7 @@ def _model(parts: Mapping[str, Any], texts: Mapping[str, str], names: tuple[str,
     return Model(
         coefficients=Coefficients.from_dict(coefficients),
         boosters=cast("Any", boosters),
+        siblings=Siblings.from_dict(parts["siblings.json"]),
         feature_names=names,
         support=Support.from_dict(parts["support.json"]),
         blend=calibration["blend"],

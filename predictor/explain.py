@@ -4,7 +4,8 @@ configurations term by term.
     answer = baseline x exp(weight x correction)
 
 The correction is a sum over features (TreeSHAP, LightGBM's own contributions), gathered here into a few
-groups. Elasticities are the baseline's: d log(answer) / d log(fact), one fact scaled at a time.
+groups, and of what the trees left of the same set-up's measured rows. Elasticities are the baseline's:
+d log(answer) / d log(fact), one fact scaled at a time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ..features.facts import Facts
 from ..features.frame import feature_matrix
 from ..features.measured import MeasuredFabric
 from ..features.request import Requests
-from .model import CORRECTED
+from .model import CORRECTED, near_siblings
 from .neighbours import Neighbour, nearest
 from .prediction import ANSWERS, MOVED, TERMS, Origin, Prediction
 from .trees import Trees
@@ -44,6 +45,7 @@ _GROUPS = (
     ("the physics' own times", r"^log_(tpot|ttft|e2e|floor|prefill|weights|kv|compute|communication)|share_"),
 )  # fmt: skip
 _ELSE = "other"
+_SIBLINGS = "this set-up's measured rows"
 _KNOBS: dict[str, tuple[str, ...]] = {
     "memory bandwidth": ("bandwidth",),
     "compute peak": ("peak_",),
@@ -61,10 +63,10 @@ _FIXED = ("communication", "launch_scheduler")
 
 @dataclass(frozen=True, kw_only=True)
 class Correction:
-    """What the trees did to one time: factor = exp(weight x raw) on the baseline.
+    """What was learned of one time: factor = exp(weight x raw) on the baseline.
 
-    `groups` holds the factor that each group of features is worth (their product, with that of "on average",
-    is `factor`), `features` the three that moved it most; both with the weight in them.
+    `groups` holds the factor that each group of features, or the set-up's own rows, is worth (their product,
+    with that of "on average", is `factor`), `features` the three that moved it most; both with the weight.
     """
 
     raw: float
@@ -163,17 +165,20 @@ def _corrections(origin: Origin) -> dict[str, Correction]:
     # The trees were asked about a healthy fabric, whatever was measured on this machine.
     healthy = floor_and_baseline(origin.requests, origin.model.coefficients)
     matrix, names = feature_matrix(origin.requests, *healthy)
+    added, near = near_siblings(origin.model.siblings, origin.requests, healthy[1])
     out = {}
     for name in CORRECTED:
         booster: Any = origin.model.boosters[name]
         trees = booster if isinstance(booster, Trees) else Trees(booster.model_to_string())
         parts = trees.contributions(matrix)[0]
-        raw, applied = float(parts.sum()), float(answers.correction[name][0])
+        raw, applied = float(parts.sum() + added[name][0]), float(answers.correction[name][0])
         weight = applied / raw if raw else 0.0
         groups = {"on average": float(parts[-1])}
         for feature, part in zip(names, parts, strict=False):
             group = group_of(feature)
             groups[group] = groups.get(group, 0.0) + float(part)
+        if near[name][0] > 0.0:
+            groups[_SIBLINGS] = float(added[name][0])
         top = np.argsort(-np.abs(parts[:-1]))[:3]
         out[name] = Correction(
             raw=raw,
@@ -238,7 +243,7 @@ def _sentences(
     said = [
         f"{bottleneck} is the largest term of a token: {p.terms[p.bottleneck]:.3g} ms, "
         f"{p.bottleneck_share:.0%} of the baseline's time.",
-        f"{levels}, the answer {p.tpot_ms:.3g} ms: the trees multiply by {fix.factor:.2f}, "
+        f"{levels}, the answer {p.tpot_ms:.3g} ms: what was learned multiplies by {fix.factor:.2f}, "
         f"at a weight of {fix.weight:.2f}; most of it by {group} (x {fix.groups[group]:.2f}).",
     ]
     for name, words in (("tpot_ms", "time per token"), ("output_tok_s", "throughput")):

@@ -1,6 +1,6 @@
 """The trained model: physics, learned correction, support and intervals, from requests to answers.
 
-    answer = baseline x exp(w x correction)
+    answer = baseline x exp(w x correction),  correction = trees + what they left of measured siblings
 
 w shrinks the correction where the request lies far from what training saw. TPOT, TTFT and end-to-end time
 are learned; throughput follows from them by Little's law, output_tok_s = concurrency x osl / e2e, so the
@@ -25,6 +25,7 @@ from ..features.measured import MeasuredFabric
 from ..features.request import Requests
 from ..features.tiers import uses_host
 from .intervals import IntervalTable
+from .siblings import Siblings, log_mass, places_of
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -123,10 +124,15 @@ def support_keys(r: Requests) -> tuple[NDArray[np.uint64], ...]:
     """Return the hashes of GPU, shape, family and setup of each request, each of shape (n,)."""
     gpu_names, shapes = _name_hashes()
     gpu, shape = gpu_names[r.gpu.codes], shapes[r.model.codes]
-    family = _mix(gpu, shape, r.engine)
+    setup = _mix(set_up_keys(r), two_digits(r.isl), two_digits(r.osl))
+    return gpu, shape, _mix(gpu, shape, r.engine), setup
+
+
+def set_up_keys(r: Requests) -> NDArray[np.uint64]:
+    """Return the hash of each request's setup without its lengths, shape (n,): what siblings share."""
+    gpu_names, shapes = _name_hashes()
     layout = (r.weight_precision, r.tp, r.pp, r.ep, r.dp, r.num_gpus, r.disagg, r.prefill_gpus)
-    setup = _mix(family, *layout, r.spec_decode, r.mode, two_digits(r.isl), two_digits(r.osl))
-    return gpu, shape, family, setup
+    return _mix(gpu_names[r.gpu.codes], shapes[r.model.codes], r.engine, *layout, r.spec_decode, r.mode)
 
 
 def support_of(r: Requests) -> Support:
@@ -140,13 +146,15 @@ def support_of(r: Requests) -> Support:
 class Model:
     """Everything a prediction needs; made by training, stored as a bundle.
 
-    boosters: LightGBM models of log(measured / baseline) by name in CORRECTED; blend: weight of the
-    correction by name and level; spreads: LightGBM models of the expected size of the log error, and
-    intervals: conformal table of the errors over it, by name in CORRECTED.
+    boosters: LightGBM models of log(measured / baseline) by name in CORRECTED; siblings: what they left of
+    the measured rows; blend: weight of the correction by name and level; spreads: LightGBM models of the
+    expected size of the log error, and intervals: conformal table of the errors over it, by name in
+    CORRECTED.
     """
 
     coefficients: Coefficients
     boosters: Mapping[str, Booster]
+    siblings: Siblings
     feature_names: tuple[str, ...]
     support: Support
     blend: Mapping[str, Mapping[str, float]]
@@ -170,28 +178,49 @@ class Answers:
     correction: Mapping[str, FloatArray]
 
 
-def corrections(model: Model, matrix: FloatArray, threads: int = 0) -> dict[str, FloatArray]:
-    """Return the raw learned log corrections by name, each of shape (n,)."""
+def corrections(
+    boosters: Mapping[str, Booster],
+    siblings: Siblings,
+    r: Requests,
+    base: Estimate,
+    matrix: FloatArray,
+    threads: int = 0,
+) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+    """Return the raw learned log corrections by name, and how much was measured near, each of shape (n,)."""
     options: dict[str, Any] = {"num_threads": threads} if threads else {}
-    return {name: np.asarray(b.predict(matrix, **options)) for name, b in model.boosters.items()}
+    added, near = near_siblings(siblings, r, base)
+    raw = {name: np.asarray(b.predict(matrix, **options)) + added[name] for name, b in boosters.items()}
+    return raw, near
 
 
-def spread_matrix(matrix: FloatArray, raw: FloatArray, stratum: NDArray[np.str_]) -> FloatArray:
-    """Return what the spread models read: the features, the correction, and the stratum, best first."""
-    return np.column_stack([matrix, raw, _PLACES[np.searchsorted(_SORTED_STRATA, stratum)]])
+def near_siblings(
+    siblings: Siblings, r: Requests, base: Estimate
+) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+    """Return `Siblings.near` of requests; what lies in host memory has none."""
+    keys = np.where(uses_host(r), np.uint64(0), set_up_keys(r))
+    return siblings.near(keys, places_of(r, base.concurrency))
+
+
+def spread_matrix(
+    matrix: FloatArray, raw: FloatArray, near: FloatArray, stratum: NDArray[np.str_]
+) -> FloatArray:
+    """Return what the spread models read: features, correction, what was measured near, stratum's place."""
+    place = _PLACES[np.searchsorted(_SORTED_STRATA, stratum)]
+    return np.column_stack([matrix, raw, log_mass(near), place])
 
 
 def spreads(
     boosters: Mapping[str, Booster],
     matrix: FloatArray,
     raw: Mapping[str, FloatArray],
+    near: Mapping[str, FloatArray],
     stratum: NDArray[np.str_],
     threads: int = 0,
 ) -> dict[str, FloatArray]:
     """Return the expected size of each log error [-] by name, shape (n,): what intervals are scaled by."""
     options: dict[str, Any] = {"num_threads": threads} if threads else {}
     return {
-        name: spread_of(booster, spread_matrix(matrix, raw[name], stratum), **options)
+        name: spread_of(booster, spread_matrix(matrix, raw[name], near[name], stratum), **options)
         for name, booster in boosters.items()
     }
 
@@ -208,8 +237,8 @@ def answer(model: Model, r: Requests, fabric: MeasuredFabric | None = None) -> A
     matrix, _ = feature_matrix(r, low, base)
     stratum = model.support.stratum(r)
     threads = 1 if len(r) < 64 else 0
-    raw = corrections(model, matrix, threads)
-    spread = spreads(model.spreads, matrix, raw, stratum, threads)
+    raw, near = corrections(model.boosters, model.siblings, r, base, matrix, threads)
+    spread = spreads(model.spreads, matrix, raw, near, stratum, threads)
     if fabric is not None:
         # The correction was learned on healthy machines; what the fabric costs more is carried in full.
         base = baseline(r, model.coefficients, fabric)

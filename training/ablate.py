@@ -30,7 +30,8 @@ from .learner import Sample, Settings, fit, learning_frame, measured_seconds, sa
 from .tune import physics_digest
 
 FOLDS = 3
-PROTOCOLS = ("family", "model")
+NEAREST = "configuration"
+PROTOCOLS = (NEAREST, "family", "model")
 Cells = dict[str, dict[str, float]]
 LEAST_SHARE = 0.01
 _DRAWS = 200
@@ -40,12 +41,16 @@ _VERSION = r"(?:^|[v:/-]|Neuron |transformers |gaudi |atom)(\d+)\.(\d+)(?:\.(\d+
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One change to what is learned; `without`: feature columns, `weight`: of the correction, not learned."""
+    """One change to what is learned; `without`: feature columns, `weight`: of the correction, not learned.
+
+    siblings: whether the set-up's own measured rows are asked.
+    """
 
     without: tuple[str, ...] = ()
     baseline_target: bool = True
     weight: float | None = None
     version: bool = False
+    siblings: bool = True
     seed: int = 0
 
     def frame(
@@ -98,6 +103,7 @@ def variants(sample: Sample) -> dict[str, Variant]:
         RESEEDED: Variant(seed=1),
         "without physics features": Variant(without=physics),
         "without baseline target": Variant(baseline_target=False),
+        "without measured siblings": Variant(siblings=False),
         "without blend": Variant(weight=1.0),
         "without all three": Variant(without=physics, baseline_target=False, weight=1.0),
         "without the learned correction": Variant(weight=0.0),
@@ -126,7 +132,10 @@ def _piece(
     out = {}
     for variant in tried:
         own = replace(settings, seed=settings.seed + variant.seed, threads=1)
-        told = crossfit.answers(fit(learnt, own, coefficients, variant.frame), learnt, held, variant.frame)
+        fitted = fit(learnt, own, coefficients, variant.frame, held.requests)
+        if not variant.siblings:
+            fitted = replace(fitted, siblings=fitted.siblings.none())
+        told = crossfit.answers(fitted, learnt, held, variant.frame)
         if not variant.baseline_target:
             told |= {f"raw_{name}": told[f"raw_{name}"] - np.log(told[f"base_{name}"]) for name in CORRECTED}
         out[variant] = told | {"matrix": np.empty((len(held.table), 0))}  # only intervals need it
@@ -183,7 +192,9 @@ def ablate_sample(
     distinct = tuple(dict.fromkeys(replace(variant, weight=None) for variant in tried.values()))
     sources = families(table, least)
     folds = {p: splits.protocol_folds(table, p, n_folds, settings.seed) for p in protocols}
-    keys = [("", p) for p in protocols] + [(family, p) for family in sources for p in protocols]
+    # What a source is worth to setups that are in training anyway is not asked.
+    far = [p for p in protocols if p != NEAREST] or list(protocols)
+    keys = [("", p) for p in protocols] + [(family, p) for family in sources for p in far]
     tasks = [(key, (train[origin[train] != key[0]], test)) for key in keys for train, test in folds[key[1]]]
     piece = joblib.Memory(cache, verbose=0).cache(_piece, ignore=["sample"])
     done = joblib.Parallel(n_jobs=crossfit.WORKERS, return_as="generator")(
@@ -196,9 +207,9 @@ def ablate_sample(
         if progress:
             progress(f"{key[1]}: {'without ' + key[0] if key[0] else 'variants'}", (number + 1) / len(tasks))
 
-    def scores(family: str, variant: Variant) -> pd.DataFrame:
+    def scores(family: str, variant: Variant, among: Sequence[str]) -> pd.DataFrame:
         records = []
-        for p in protocols:
+        for p in among:
             told = [part[replace(variant, weight=None)] for part in parts[family, p]]
             one = crossfit.records_of(sample, p, [test for _, test in folds[p]], told)
             records.append(one.take(np.flatnonzero(origin[one.rows] != family)))
@@ -207,9 +218,10 @@ def ablate_sample(
         return crossfit.point_scores(records, dict.fromkeys(CORRECTED, dict.fromkeys(STRATA, variant.weight)))
 
     groups = {p: pd.Series(splits.group_labels(table, p), index=table["row_id"]) for p in protocols}
-    full = scores("", Variant())
-    out = {name: compare(full, scores("", variant), groups) for name, variant in tried.items()}
-    return out | {SOURCE + name: compare(full, scores(name, Variant()), groups) for name in sources}
+    full, full_far = scores("", Variant(), protocols), scores("", Variant(), far)
+    out = {name: compare(full, scores("", variant, protocols), groups) for name, variant in tried.items()}
+    without = {SOURCE + name: scores(name, Variant(), far) for name in sources}
+    return out | {name: compare(full_far, left, groups) for name, left in without.items()}
 
 
 def ablate(

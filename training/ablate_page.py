@@ -11,8 +11,8 @@ Cells = Mapping[str, Mapping[str, float]]
 FULL, RESEEDED, SOURCE = "full model", "full model, another seed", "source "
 _INTRODUCTION = """\
 What is each part of the model worth? Written by `{command}`: leave it out, predict the same held-out rows
-on the same folds, compare. Under `family` no row of the GPU, model and engine was learned from, under
-`model` none of the model's shape.
+on the same folds, compare. Under `configuration` the very set-up at this load was not learned from, under
+`family` no row of the GPU, model and engine, under `model` none of the model's shape.
 
 {facts}
 
@@ -25,12 +25,14 @@ from these protocols and folds alone, so its errors are not quite those of [accu
 _PARTS = """\
 All variants go through the same blend, learned anew for each; the floor and Little's law stay. *Physics
 features* are the {count} columns that move when the baseline's estimates do; the request and the facts of
-model and GPU remain. *Without baseline target* learns log(measured) in place of log(measured / baseline).
+model and GPU remain. *Without measured siblings* leaves other loads of the same set-up to the trees.
+*Without baseline target* learns log(measured) in place of log(measured / baseline).
 *Without blend* applies the whole correction everywhere. *Engine version* is its number (0.6.1 as 0.0601),
 which {versions:.0f} % of the rows name; the date is a feature of the full model."""
 _SOURCES = """\
 Each source of {least:g} % of the rows or more is left out of calibration, boosters and blend. Judged
-are the rows of the others: what a source teaches about its own setups is not counted."""
+are the rows of the others, under the protocols that hold out more than a setup: what a source teaches about
+its own setups is not counted."""
 
 
 def page(
@@ -56,7 +58,8 @@ def page(
     absolute = [FULL, *(f"{cell['error']:.2f} %" for cell in full.values()), "The reference."]
     rows = [_row(name, cells, noise) for name, cells in parts.items() if name != FULL]
     header = ["", *(f"{_name(key)}, {int(cell['rows']):,} rows" for key, cell in full.items()), "reading"]
-    short = ["left out (share of rows)", *map(_name, full), "reading"]
+    judged = next(iter(sources.values()), full)
+    short = ["left out (share of rows)", *map(_name, judged), "reading"]
     sections = [
         "# Ablations",
         _INTRODUCTION.format(command=command, facts=listed, draws=draws),

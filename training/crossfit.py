@@ -24,6 +24,7 @@ from ..predictor.intervals import IntervalTable
 from ..predictor.model import (
     CORRECTED,
     STRATA,
+    corrections,
     interval_keys,
     levels,
     log_times,
@@ -45,9 +46,9 @@ _WEIGHTS = np.linspace(0.0, 1.2, 13)
 # Where the blend is learned: the most that a log error counts, and by what share a weight may be worse.
 _MOST_OFF, _AS_GOOD = 0.7, 0.02
 _FEWEST_ROWS = 200  # a stratum with fewer records takes the next farther stratum's blend weight
-# Of the interval's 10 % misses the calibration spends 7.5: groups held out together differ less among
+# Of the interval's 10 % misses the calibration spends 7: groups held out together differ less among
 # themselves than from the next one, and nominal quantiles were measured to cover 1 to 3 points too little.
-ALPHA = 0.075
+ALPHA = 0.07
 # What the shipped model learns its trust from, and so what every protocol is judged with.
 TAUGHT_BY = ("configuration", "family", "platform", "model", "source")
 WORKERS = 2
@@ -67,6 +68,7 @@ class Records:
     sample: Sample
     base_s: Mapping[str, FloatArray]
     raw: Mapping[str, FloatArray]
+    near: Mapping[str, FloatArray]
     matrix: FloatArray
     measured_s: Mapping[str, FloatArray]
     in_flight: FloatArray
@@ -77,7 +79,8 @@ class Records:
         return Records(
             protocol=self.protocol, rows=self.rows[rows], fold=self.fold[rows], stratum=self.stratum[rows],
             sample=self.sample.take(rows), in_flight=self.in_flight[rows],
-            base_s=_rows_of(self.base_s, rows), raw=_rows_of(self.raw, rows), matrix=self.matrix[rows],
+            base_s=_rows_of(self.base_s, rows), raw=_rows_of(self.raw, rows),
+            near=_rows_of(self.near, rows), matrix=self.matrix[rows],
             measured_s=_rows_of(self.measured_s, rows), references=_rows_of(self.references, rows),
         )  # fmt: skip
 
@@ -107,11 +110,12 @@ def _fold(
 ) -> dict[str, Any]:
     """Fit one fold and return what it says of the tested rows; run in a worker process."""
     learnt, held = sample.take(train), sample.take(test)
-    fitted = fit(learnt, settings)
+    fitted = fit(learnt, settings, asked=held.requests)
     out = answers(fitted, learnt, held)
     if former is not None:
         known = sample.take(train[former.rows[train]])
-        then = answers(fit(known, replace(former.settings, threads=1), fitted.coefficients), known, held)
+        past = replace(former.settings, threads=1)
+        then = answers(fit(known, past, fitted.coefficients, asked=held.requests), known, held)
         out |= {f"{_FORMER}{name}": values for name, values in then.items()}
     if references:
         out |= _references(sample.table, train, test, settings.seed)
@@ -123,8 +127,9 @@ def answers(fitted: Fitted, learnt: Sample, held: Sample, frame: Frame = learnin
     base = baseline(held.requests, fitted.coefficients)
     matrix = frame(held, base)[0]
     out: dict[str, Any] = {"in_flight": base.concurrency, "matrix": matrix}
+    raw, near = corrections(fitted.boosters, fitted.siblings, held.requests, base, matrix)
     for name in CORRECTED:
-        out[f"raw_{name}"] = np.asarray(fitted.boosters[name].predict(matrix))
+        out |= {f"raw_{name}": raw[name], f"near_{name}": near[name]}
         out[f"base_{name}"] = getattr(base, f"{name}_s")
     out |= {f"measured_{name}": values for name, values in measured_seconds(held, base).items()}
     return out | {"stratum": support_of(learnt.requests).stratum(held.requests)}
@@ -202,6 +207,7 @@ def records_of(
         sample=sample.take(rows),
         base_s=named("base_"),
         raw=named("raw_"),
+        near=named("near_"),
         matrix=joined["matrix"],
         measured_s=named("measured_"),
         in_flight=joined["in_flight"],
@@ -267,13 +273,16 @@ def learn_trust(records: Sequence[Records], leave_out: Iterable[int] = ()) -> Tr
     stratum = kept([r.stratum for r in records])
     matrix = kept([r.matrix for r in records])
     keys = kept([interval_keys(r.sample.requests, r.stratum) for r in records])
-    part = kept([(r.fold + number) % _SPREAD_PARTS for number, r in enumerate(records)])
+    # The folds that are kept, in turn: each protocol has some in every part.
+    turns = [np.unique(r.fold[k], return_inverse=True)[1] for r, k in zip(records, keep, strict=True)]
+    part = np.concatenate([(turn + number) % _SPREAD_PARTS for number, turn in enumerate(turns)])
     boosters, intervals = {}, {}
     for name in CORRECTED:
         with np.errstate(all="ignore"):
             gaps = [np.log(r.measured_s[name]) - p[name] for r, p in zip(records, predicted, strict=True)]
-        residual, raw = kept(gaps), {name: kept([r.raw[name] for r in records])}
-        seen = spread_matrix(matrix, raw[name], stratum)
+        residual = kept(gaps)
+        raw, near = kept([r.raw[name] for r in records]), kept([r.near[name] for r in records])
+        seen = spread_matrix(matrix, raw, near, stratum)
         boosters[name] = fit_spread(seen, residual)
         scale = _held_out_spread(seen, residual, part)
         intervals[name] = fit_intervals(residual, keys, alpha=ALPHA, scale=scale, weighting="rows")
@@ -347,7 +356,7 @@ def scores(records: Records, trust: Mapping[int, Trust]) -> pd.DataFrame:
         part = records.take(here)
         logs = predicted_log(part, learnt.blend)
         keys = interval_keys(part.sample.requests, part.stratum)
-        scale = spreads(learnt.spreads, part.matrix, part.raw, part.stratum)
+        scale = spreads(learnt.spreads, part.matrix, part.raw, part.near, part.stratum)
         whole = log_times(part.sample.requests, part.sample.floor, part.base_s, part.raw)
         for metric, name in _LEARNED_AS.items():
             low, high = learnt.intervals[name].interval(logs[name], keys, scale[name])

@@ -19,7 +19,8 @@ from ..features.baseline import Coefficients, Estimate, baseline, floor
 from ..features.facts import FloatArray
 from ..features.frame import feature_matrix
 from ..features.request import Requests, normalise
-from ..predictor.model import CORRECTED
+from ..predictor.model import CORRECTED, set_up_keys
+from ..predictor.siblings import Siblings, places_of, siblings_of
 from .calibrate import calibrate
 
 DEFAULT_PARAMETERS: dict[str, Any] = {
@@ -36,7 +37,7 @@ DEFAULT_PARAMETERS: dict[str, Any] = {
 # Of the spread: the mean of the log size (L2), regularised so that it stays out of the single rows.
 _SPREAD_PARAMETERS: dict[str, Any] = {
     "objective": "l2", "learning_rate": 0.12, "num_leaves": 12, "min_data_in_leaf": 80,
-    "feature_fraction": 0.5, "max_bin": 31,
+    "feature_fraction": 0.5, "max_bin": 31, "bin_construct_sample_cnt": 3000,
 }  # fmt: skip
 _SPREAD_TREES, _SPREAD_ROWS, _SPREAD_LEAST = 30, 12_000, 0.02
 _FIXED = {"verbosity": -1, "deterministic": True, "force_row_wise": True}
@@ -169,10 +170,11 @@ def fit_spread(matrix: FloatArray, residual: FloatArray, seed: int = 1) -> lgb.B
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """Coefficients and boosters fitted on one set of rows."""
+    """Coefficients and boosters fitted on one set of rows, and what they leave of it."""
 
     coefficients: Coefficients
     boosters: Mapping[str, lgb.Booster]
+    siblings: Siblings
     names: tuple[str, ...]
 
 
@@ -181,8 +183,12 @@ def fit(
     settings: Settings | None = None,
     coefficients: Coefficients | None = None,
     frame: Frame = learning_frame,
+    asked: Requests | None = None,
 ) -> Fitted:
-    """Calibrate the baseline on the sample (None given), then fit the correction on what it leaves."""
+    """Calibrate the baseline on the sample (None given), then fit the correction on what it leaves.
+
+    asked: the only requests that will be answered, where they are known; the others' siblings are not kept.
+    """
     settings = settings or Settings()
     coefficients = coefficients or calibrate(
         sample.table, seed=settings.seed, max_evaluations=settings.calibration_steps
@@ -192,4 +198,13 @@ def fit(
     matrix, names, target = frame(doubled, base)
     weight = doubled.table["weight"].to_numpy(dtype=np.float64)
     boosters = fit_boosters(matrix, target, weight, names, settings)
-    return Fitted(coefficients=coefficients, boosters=boosters, names=names)
+    keys, places = set_up_keys(doubled.requests), places_of(doubled.requests, base.concurrency)
+    kin = np.arange(len(keys)) if asked is None else np.flatnonzero(np.isin(keys, set_up_keys(asked)))
+    left = {name: np.zeros(0) for name in CORRECTED}
+    if len(kin):
+        options: dict[str, Any] = {"num_threads": settings.threads}
+        left = {
+            k: target[k][kin] - np.asarray(b.predict(matrix[kin], **options)) for k, b in boosters.items()
+        }
+    siblings = siblings_of(keys[kin], places[kin], weight[kin], left)
+    return Fitted(coefficients=coefficients, boosters=boosters, siblings=siblings, names=names)

@@ -63,11 +63,11 @@ def widths(model: Model, r: Requests) -> FloatArray:
     """Return log(upper / lower), mean over times, as if each request were in each stratum, shape (n, 5)."""
     low, base = floor_and_baseline(r, model.coefficients)
     matrix, _ = feature_matrix(r, low, base)
-    raw = corrections(model, matrix)
+    raw, near = corrections(model.boosters, model.siblings, r, base, matrix)
     out = np.zeros((len(r), len(KNOWN)))
     for place, name in enumerate(KNOWN):
         stratum = np.full(len(r), name)
-        spread = spreads(model.spreads, matrix, raw, stratum)
+        spread = spreads(model.spreads, matrix, raw, near, stratum)
         keys = interval_keys(r, stratum)
         for time in CORRECTED:
             lower, upper = model.intervals[time].interval(np.zeros(len(r)), keys, spread[time])

@@ -48,6 +48,7 @@ def model_of(fitted: Fitted, sample: Sample, trust: crossfit.Trust) -> Model:
     return Model(
         coefficients=fitted.coefficients,
         boosters=fitted.boosters,
+        siblings=fitted.siblings,
         feature_names=fitted.names,
         support=support_of(sample.requests),
         blend=trust.blend,

@@ -17,7 +17,8 @@ from roofcast.features.frame import feature_matrix
 from roofcast.features.request import normalise
 from roofcast.predictor import Predictor, cli, save_bundle
 from roofcast.predictor.intervals import IntervalTable, Level
-from roofcast.predictor.model import CORRECTED, STRATA, Model, spread_matrix, support_of
+from roofcast.predictor.model import CORRECTED, STRATA, Model, set_up_keys, spread_matrix, support_of
+from roofcast.predictor.siblings import places_of, siblings_of
 
 Run = Callable[[str], tuple[int, str, str]]
 QUESTION: dict[str, Any] = {
@@ -73,7 +74,8 @@ def trained() -> Model:
         data = lgb.Dataset(matrix[rows], target[rows], feature_name=list(names))
         boosters[name] = lgb.train(options, data, num_boost_round=20)
         place = np.full(len(rows), STRATA[0])
-        data = lgb.Dataset(spread_matrix(matrix[rows], target[rows], place), even)
+        seen = spread_matrix(matrix[rows], target[rows], np.zeros(len(rows)), place)
+        data = lgb.Dataset(seen, even)
         spreads[name] = lgb.train(options, data, num_boost_round=3)
     levels = {
         name: Level(lower=-width, upper=width, rows=100, groups=40, guaranteed=True)
@@ -82,6 +84,12 @@ def trained() -> Model:
     return Model(
         coefficients=Coefficients(),
         boosters=boosters,
+        siblings=siblings_of(
+            set_up_keys(r)[rows],
+            places_of(r, base.concurrency)[rows],
+            np.ones(len(rows)),
+            {name: 0.05 * rng.normal(size=len(rows)) for name in CORRECTED},
+        ),
         feature_names=tuple(names),
         support=support_of(r.take(rows)),
         blend=dict.fromkeys(CORRECTED, _WEIGHT),
