@@ -36,7 +36,7 @@ from .workload import Workload, resolve_model, unknown_names
 
 _STEP = 1.8  # ladder of loads, each this many times the last
 _ABOVE, _BELOW = 6, 18  # rungs above and below the workload's own load
-KEPT = 48  # configurations per platform that the physics leaves to be predicted
+KEPT = 24  # configurations per platform that the physics leaves to be predicted; 48 chose no other
 _TRIED = 8  # configurations per platform that the second pass predicts exactly
 _NUMBERS = np.array([1.0, 1.15, 1.4, 2.0])  # of the fewest offers that hold the limits
 TIE = 1.1  # the least range of a purchase price in the catalogue is 12 % (low to high)
