@@ -19,7 +19,7 @@ from ..features.facts import FloatArray
 from ..features.request import Requests
 
 # Distances: per factor e in requests in flight, tokens in and tokens out; per month; from mean to median
-# TTFT; from no prefix cached to all of it. Held-out errors move by 2 % of themselves if all are halved.
+# TTFT; from no prefix cached to all of it. Held-out errors move by 3 % of themselves if all are halved.
 _PER_E, _PER_MONTH, _OTHER_STATISTIC, _PREFIX = 2.5, 1.0, 2.0, 2.5
 # Of the weight, what "no difference" has: rows about 5.5 away count half.
 _FAINT = 0.004

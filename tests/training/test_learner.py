@@ -9,6 +9,8 @@ import pytest
 from roofcast.data.store import BenchmarkStore
 from roofcast.features.baseline import Coefficients, baseline
 from roofcast.features.frame import feature_matrix
+from roofcast.features.request import normalise
+from roofcast.predictor.model import corrections, set_up_keys
 from roofcast.training.calibrate import calibrate, predicted
 from roofcast.training.learner import Sample, Settings, fit, measured_seconds, sample_of, targets
 
@@ -51,6 +53,29 @@ def test_engines_and_architectures_that_share_the_name_other_are_told_apart() ->
     fitted = calibrate(rare.reset_index(drop=True), max_evaluations=2).entries
     assert fitted["step_us.other"].rows > 0
     assert fitted["step_us.vllm"].rows == 0
+
+
+def test_what_sets_a_set_up_apart_is_carried_to_its_other_loads() -> None:
+    table = BenchmarkStore().load()
+    rows = table[(table["source_family"] == "atom") & table["tpot_ms"].notna()].reset_index(drop=True)
+    keys = set_up_keys(normalise(rows))
+    # A flag that nobody wrote down makes every other set-up half as fast again.
+    slow = np.unique(keys, return_inverse=True)[1] % 2 == 0
+    sample = sample_of(rows.assign(tpot_ms=rows["tpot_ms"] * np.where(slow, 1.5, 1.0)))
+    held = np.zeros(len(sample.table), dtype=bool)
+    held[::4] = True
+    known, asked = sample.take(np.flatnonzero(~held)), sample.take(np.flatnonzero(held))
+    fitted = fit(known, QUICK, Coefficients(), asked=asked.requests)
+    base = baseline(asked.requests, Coefficients())
+    matrix, _ = feature_matrix(asked.requests, asked.floor, base)
+    gap = targets(asked, base)["tpot"]
+    errors = [
+        np.nanmedian(
+            np.abs(gap - corrections(fitted.boosters, siblings, asked.requests, base, matrix)[0]["tpot"])
+        )
+        for siblings in (fitted.siblings, fitted.siblings.none())
+    ]
+    assert errors[0] < 0.6 * errors[1]
 
 
 def test_every_coefficient_stays_within_its_bounds(sample: Sample) -> None:
