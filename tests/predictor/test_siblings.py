@@ -80,7 +80,7 @@ def test_siblings_come_back_from_their_dict_and_torn_ones_are_refused(known: Sib
     again = near(Siblings.from_dict(data), request())
     np.testing.assert_equal(again, near(known, request()))
     with pytest.raises(ValueError, match="length"):
-        Siblings.from_dict(data | {"weight": [1.0]})
+        Siblings.from_dict(data | {"weight": "1.0"})
 
 
 def test_the_rows_of_a_set_up_move_its_answers_and_narrow_nothing_else(predictor: Predictor) -> None:
