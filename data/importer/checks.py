@@ -16,7 +16,7 @@ Audit = Callable[[pd.DataFrame], "pd.Series[str]"]
 # A measurement may lie this much beyond a floor before it is impossible: clocks and lengths are rounded.
 TOLERANCE = 0.95
 LITTLE = 1.5
-STALL = 4.0  # mean over median TTFT; opening bursts reach 3
+STALL, STANDSTILL_MS = 4.0, 1000.0  # mean over median TTFT, opening bursts reach 3; and above it
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5, "int4": 0.5}
 # More tokens per step than any speculative decoder here can accept (MTP drafts 1 to 4, EAGLE up to 7).
 TOKENS_PER_SPECULATIVE_STEP = 8.0
@@ -79,16 +79,16 @@ def stalls(rows: pd.DataFrame) -> None:
     """
     known = rows["source_family"].str.startswith("inferencex") & (rows["mode"] == "closed-loop")
     median, mean = rows["ttft_p50_ms"], rows["ttft_mean_ms"]
-    stood = known & (mean > STALL * median) & (mean - median > 1000.0)
+    stood = known & (mean > STALL * median) & (mean - median > STANDSTILL_MS)
     week = pd.to_datetime(rows["date"], errors="coerce", format="ISO8601").dt.to_period("W").astype(str)
     kin = rows[["gpu", "model", "engine", "weight_precision"]].agg("|".join, axis=1) + "|" + week
-    usual = median[stood].groupby(kin[stood]).max()
-    alone = known & (rows["disagg"] != 1) & median.isna() & (mean - kin.map(usual) > 1000.0)
-    decoding = rows["tpot_ms"] * (rows["osl"] - 1)
-    slowed = (stood | alone) & ~(mean - median.fillna(kin.map(usual)) < 0.05 * decoding)
-    rows.loc[stood | alone, "ttft_mean_ms"] = np.nan
-    rows.loc[slowed, ["output_tok_s", "total_tok_s", "request_s"]] = np.nan
-    say(rows, stood | alone, remark="stood still once: mean TTFT (and throughput) dropped")
+    usual = median.fillna(kin.map(median[stood].groupby(kin[stood]).max()))
+    alone = known & (rows["disagg"] != 1) & median.isna() & (mean - usual > STANDSTILL_MS)
+    spoilt = stood | alone
+    unharmed = mean - usual < 0.05 * rows["tpot_ms"] * (rows["osl"] - 1)
+    rows.loc[spoilt, "ttft_mean_ms"] = np.nan
+    rows.loc[spoilt & ~unharmed, ["output_tok_s", "total_tok_s", "request_s"]] = np.nan
+    say(rows, spoilt, remark="stood still once: mean TTFT (and throughput) dropped")
 
 
 def simple_floor(rows: pd.DataFrame) -> pd.DataFrame:
