@@ -348,6 +348,11 @@ def _check(rows: Rows, model: Facts, parts: dict[str, Any]) -> None:
     rows.fault_each(short, [f"num_gpus = {n:g} is not allowed: at least tp x pp = {m:g}" for n, m in pairs])
 
 
+def engine_codes(rows: Rows) -> IntArray:
+    """Return each row's engine as a place in ENGINES, -1 where missing: one of many names is one engine."""
+    return codes_of(rows, "engine", ENGINES, ENGINE_OF, other=ENGINES.index("other"))
+
+
 def normalise(frame: Table) -> Requests:
     """Turn a frame with any subset of REQUEST_COLUMNS (and POOL_COLUMNS) into requests, row for row.
 
@@ -360,7 +365,7 @@ def normalise(frame: Table) -> Requests:
     rows.fault(~has_model, "model is required")
     model = Facts(columns=model_columns(), codes=model_codes)
     gpu, hardware = _hardware(rows)
-    engine = codes_of(rows, "engine", ENGINES, ENGINE_OF, other=ENGINES.index("other"))
+    engine = engine_codes(rows)
     rows.note(engine < 0, "engine assumed vllm")
     engine = np.maximum(engine, 0)
     weight, kv, kv_given = _precisions(rows, model, gpu, engine)

@@ -16,7 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data import catalogue, errors
-from ..features.request import ENGINE_OF, ENGINES
+from ..features.request import ENGINES, engine_codes
+from ..features.rows import Rows
 from ..predictor.model import shape_key, two_digits
 
 PROTOCOLS = ("configuration", "family", "platform", "model", "source")
@@ -39,7 +40,7 @@ def shape_labels(models: pd.Series[Any]) -> Labels:
 
 def engine_labels(engines: pd.Series[Any]) -> Labels:
     """Engine per row as a request knows it: one that goes by two names is one engine."""
-    return _mapped(engines, _engine_of)
+    return np.array(ENGINES)[engine_codes(Rows(engines.to_frame("engine")))]
 
 
 def group_labels(table: pd.DataFrame, protocol: str) -> Labels:
@@ -158,11 +159,6 @@ def _shape_of(model: str) -> str:
         return shape_key(catalogue.model(model))
     except errors.UnknownName:
         return model
-
-
-def _engine_of(engine: str) -> str:
-    name = ENGINE_OF.get(engine, engine)
-    return name if name in ENGINES else "other"
 
 
 def _mapped(values: pd.Series[Any], rule: Callable[[str], str]) -> Labels:
