@@ -129,10 +129,13 @@ def _piece(
     """Fit the variants on one fold and return what each says of the tested rows; run in a worker process."""
     learnt, held = sample.take(rows[0]), sample.take(rows[1])
     coefficients = calibrate(learnt.table, seed=settings.seed, max_evaluations=settings.calibration_steps)
-    out = {}
+    out, fits = {}, {}
     for variant in tried:
-        own = replace(settings, seed=settings.seed + variant.seed, threads=1)
-        fitted = fit(learnt, own, coefficients, variant.frame, held.requests)
+        whole = replace(variant, siblings=True)
+        if whole not in fits:
+            own = replace(settings, seed=settings.seed + variant.seed, threads=1)
+            fits[whole] = fit(learnt, own, coefficients, variant.frame, held.requests)
+        fitted = fits[whole]
         if not variant.siblings:
             fitted = replace(fitted, siblings=fitted.siblings.none())
         told = crossfit.answers(fitted, learnt, held, variant.frame)
