@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from roofcast.features.tiers import prefix_cache, prefix_load_s
 from roofcast.features.work import distinct_experts, kv_bytes_stored
 from roofcast.predictor import Predictor
 from roofcast.predictor.audit import audit
+from roofcast.training.report_markdown import markdown_table
 
 from .conftest import replace_or_compare
 from .test_worked_examples import EXAMPLES
@@ -73,11 +74,6 @@ def predicted(answer: str, unit: str, **columns: Any) -> str:
     p = predictor().predict(**columns)
     value, low, high = (getattr(p, answer + bound) for bound in ("", "_lo", "_hi"))
     return f"{number(value, unit)} ({number(low)} to {number(high)})"
-
-
-def table(lines: Sequence[Sequence[str]]) -> str:
-    head = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    return "\n".join([*head, *("| " + " | ".join(line) + " |" for line in lines)])
 
 
 # -------------------------------------------------------------------------------------------- collectives
@@ -139,7 +135,7 @@ def section_c() -> str:
          worked("its share of a token beside 25 ms of compute"), f"{0.2 * rack:.1f} ms, {share:.0f} %",
          NONE, "plausible"],
     ]  # fmt: skip
-    return table(lines)
+    return markdown_table(COLUMNS, lines)
 
 
 # ------------------------------------------------------------------------------------------------ section D
@@ -203,7 +199,7 @@ def section_d() -> str:
             lines.append(claim(f"{what}, TP={tp}", figure, value, measured_as, **BOX, **load))
     alone = {**QWEN, "platform": "b200", "tp": 1, "concurrency": 1, "isl": 1024, "osl": 1024}
     lines.append(claim("single stream, one B200", "tok_s_per_user", 280, "tpot_ms", **alone))
-    return table([*lines, boxes_replaced(), tail_of_a_token()])
+    return markdown_table(COLUMNS, [*lines, boxes_replaced(), tail_of_a_token()])
 
 
 def mlperf(gpu: str) -> pd.Series[float]:
@@ -310,7 +306,7 @@ def section_f() -> str:
         lines.append([f"TPOT, cold tokens read {often}", said, f"at least {least}",
                       predicted("tpot_ms", "ms", **question), NONE, "holds"])  # fmt: skip
     models = ("mixtral-8x7b", "qwen3-235b-a22b", "deepseek-r1")
-    return table([*lines, prefix(0.9), prefix(0.99), *map(experts, models)])
+    return markdown_table(COLUMNS, [*lines, prefix(0.9), prefix(0.99), *map(experts, models)])
 
 
 READS = (
@@ -383,7 +379,7 @@ def section_g() -> str:
          predicted("output_tok_s", "tok/s", **offline, tp=1, num_gpus=72), NONE, "plausible"],
         ["one copy of Qwen2.5-72B", "wastes 71 GPUs", "44.5 of 199 GB on one GPU", rest, NONE, "holds"],
     ]  # fmt: skip
-    return table(lines)
+    return markdown_table(COLUMNS, lines)
 
 
 SECTIONS: Mapping[str, Callable[[], str]] = {

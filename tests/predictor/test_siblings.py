@@ -87,13 +87,9 @@ def test_the_rows_of_a_set_up_move_its_answers_and_narrow_nothing_else(predictor
     model = predictor.model
     alone = Predictor(replace(model, siblings=model.siblings.none()), predictor.manifest)
     seen: dict[str, Any] = {
-        "model": "llama-3.1-8b",
-        "gpu": "h100-sxm",
-        "tp": 1,
-        "engine": "vllm",
-        "weight_precision": "fp8",
-    }
-    seen |= {"concurrency": 32}
+        "model": "llama-3.1-8b", "gpu": "h100-sxm", "tp": 1, "engine": "vllm", "weight_precision": "fp8",
+        "concurrency": 32,
+    }  # fmt: skip
     unseen = seen | {"weight_precision": "bf16"}
     assert predictor.predict(**seen).tpot_ms != alone.predict(**seen).tpot_ms
     assert predictor.predict(**unseen).tpot_ms == alone.predict(**unseen).tpot_ms

@@ -20,6 +20,8 @@ import pytest
 from roofcast.data.readers.ingest import IngestReport, ingest
 from roofcast.data.store import BenchmarkStore
 
+TakeIn = Callable[..., IngestReport]
+
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 TTFT = {"mean": 60.0, "p50": 58.0, "p90": 70.0, "p95": 75.0, "p99": 90.0}
 TPOT = {"mean": 9.0, "p50": 8.9, "p90": 9.5, "p95": 9.7, "p99": 10.0}
@@ -302,6 +304,17 @@ num_gpus = 1
 ANSWERS = {"gpu": "h100-sxm", "tp": 1, "engine": "vllm", "weight_precision": "bf16", "date": "2026-07-01"}
 
 
+def only_row(store: BenchmarkStore) -> dict[str, Any]:
+    """Return the one row of a store."""
+    (row,) = store.load().to_dict("records")
+    return row
+
+
+def fates(report: IngestReport) -> list[tuple[str, str]]:
+    """Return what became of every row, and why."""
+    return [(row.fate, row.reason) for file in report.files for row in file.rows]
+
+
 @pytest.fixture(scope="session")
 def build() -> SimpleNamespace:
     """The builders, the run's figures, and what the files leave to be said."""
@@ -328,7 +341,7 @@ def store(tmp_path: Path) -> BenchmarkStore:
 
 
 @pytest.fixture
-def take_in(store: BenchmarkStore, tmp_path: Path) -> Callable[..., IngestReport]:
+def take_in(store: BenchmarkStore, tmp_path: Path) -> TakeIn:
     """Write a document and ingest it: take_in(document, answers, name="a.json", ...)."""
 
     def run(
