@@ -175,7 +175,7 @@ def _layer_kinds(fields: Fields, n_layers: int) -> list[str]:
     if listed is not None:
         known = {"full_attention": "full", "sliding_attention": "sliding", "chunked_attention": "sliding"}
         known["linear_attention"] = "linear"
-        wrong = sorted({str(kind) for kind in fields.listed("layer_types") if kind not in known})
+        wrong = sorted({str(kind) for kind in fields.listed("layer_types") if str(kind) not in known})
         if wrong or len(listed) != n_layers:
             raise fields.bad("layer_types", wrong or len(listed), f"{n_layers} of {', '.join(known)}")
         return [known[kind] for kind in listed]
@@ -247,11 +247,15 @@ def _precision(fields: Fields) -> str:
     quantised = fields.get("quantization_config")
     if isinstance(quantised, dict):
         text = json.dumps(quantised).lower()
-        groups = json.dumps(quantised.get("config_groups", "")).lower()
-        if '"num_bits": 4' in groups or quantised.get("bits") == 4:
-            return "fp4" if '"float"' in groups else "int4"
-        if '"num_bits": 8' in groups or quantised.get("bits") == 8:
-            return "fp8" if '"float"' in groups else "int8"
+        groups = quantised.get("config_groups")
+        groups = groups.values() if isinstance(groups, dict) else ()
+        weights = json.dumps([group.get("weights") for group in groups if isinstance(group, dict)]).lower()
+        if '"num_bits": 4' in weights or quantised.get("bits") == 4:
+            return "fp4" if '"float"' in weights else "int4"
+        if '"num_bits": 8' in weights or quantised.get("bits") == 8:
+            return "fp8" if '"float"' in weights else "int8"
+        if quantised.get("load_in_8bit") is True:
+            return "int8"
         return next((stored for word, stored in _QUANTISED.items() if word in text), "bf16")
     tensor = str(fields.get("torch_dtype") or fields.get("dtype") or "").removeprefix("torch.")
     return {"float32": "fp32", "float8_e4m3fn": "fp8"}.get(tensor, "bf16")

@@ -129,8 +129,9 @@ SHAPE = (
 )  # fmt: skip
 
 
-def _compressed(bits: int, kind: str) -> Config:
-    groups = {"group_0": {"weights": {"num_bits": bits, "type": kind}, "input_activations": None}}
+def _compressed(bits: int, kind: str, activations: str | None = None) -> Config:
+    inputs = activations and {"num_bits": 8, "type": activations}
+    groups = {"group_0": {"weights": {"num_bits": bits, "type": kind}, "input_activations": inputs}}
     return {"quant_method": "compressed-tensors", "config_groups": groups}
 
 
@@ -191,6 +192,8 @@ def test_dense_layers_among_experts_are_counted(tmp_path: Path) -> None:
         ({"quant_method": "fp8"}, "fp8"),
         ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "fp4"),
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "int4"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": False, "load_in_8bit": True}, "int8"),
+        (_compressed(4, "int", activations="float"), "int4"),
         (_compressed(4, "int"), "int4"),
         (_compressed(4, "float"), "fp4"),
         (_compressed(8, "float"), "fp8"),
@@ -227,6 +230,7 @@ def test_a_missing_or_senseless_size_is_refused(field: str, value: object, tmp_p
         (LLAMA_8B, {"layer_types": ["full_attention"]}, "layer_types"),
         (LLAMA_8B, {"layer_types": ["retention"] * 32}, "layer_types"),
         (LLAMA_8B, {"layer_types": "full"}, "layer_types"),
+        (LLAMA_8B, {"layer_types": [["full"]] * 32}, "layer_types"),
         (LLAMA_8B, {"model_type": None}, "model_type"),
         (LLAMA_8B, {"model_type": "mamba", "ssm_cfg": {"layer": "Mamba2"}}, "model_type"),
         (LLAMA_8B, {"model_type": "deepseek_v4"}, "model_type"),
