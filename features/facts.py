@@ -29,6 +29,7 @@ PRECISIONS = ("bf16", "fp8", "fp4", "int8", "int4", "fp32")
 BYTES_PER_WEIGHT = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5625, "int8": 1.0, "int4": 0.53, "fp32": 4.0}
 # Host memory of a GPU whose platform does not say: a box of 2 TB for eight GPUs.
 HOST_BYTES = 256e9
+_LEAST_PCIE = 8e9  # of a GPU whose data sheet names none: PCIe 3.0 with 8 lanes
 BYTES_PER_MXFP4 = 0.53125
 NIC_BANDWIDTH = 50e9  # B/s per GPU one way (400 Gb/s), where the platform does not say
 BYTES_PER_KV = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5625, "int8": 1.0, "int4": 0.5625, "fp32": 4.0}
@@ -138,7 +139,6 @@ def _model_row(spec: ModelSpec) -> dict[str, float]:
         "native_precision": _native_code(spec),
         "native_mxfp4": spec.native_weight_precision == "mxfp4",
         "attention_bf16": spec.family == "gpt-oss",
-        "mtp_layers": spec.mtp_layers,
     }
 
 
@@ -158,10 +158,9 @@ def _gpu_row(spec: GpuSpec) -> dict[str, float]:
         "bandwidth": spec.memory_bandwidth,
         "link_bandwidth": spec.link_bandwidth,
         "link_domain": max(spec.link_domain, 1),
-        "pcie_bandwidth": spec.pcie_bandwidth,
+        "pcie_bandwidth": max(spec.pcie_bandwidth, _LEAST_PCIE),
         "architecture": ARCHITECTURES.index(family if family in ARCHITECTURES else "other"),
         "widens": widens,
-        "tdp_w": spec.tdp_w,
         "host_bytes": HOST_BYTES,
         "host_bandwidth": spec.pcie_bandwidth,
     }

@@ -83,10 +83,9 @@ def ideal_rates(r: Requests) -> Rates:
 def fabric_of(r: Requests, rates: Rates) -> Fabric:
     """Return the fabric that each request's GPUs talk over, scaled by the calibrated shares."""
     code = _fabric_codes()[(r.domain > _BOX).astype(np.int64), r.gpu.codes]
-    pcie = np.maximum(r.gpu.pcie_bandwidth, 8e9)
     return Fabric(
         code=code,
-        link_bandwidth=np.maximum(r.gpu.link_bandwidth, pcie),
+        link_bandwidth=np.maximum(r.gpu.link_bandwidth, r.gpu.pcie_bandwidth),
         domain=np.maximum(r.domain, np.where(tables().cards[code], _BOX, 1.0)),
         nic_bandwidth=r.nic_bandwidth,
         nic_alpha_s=np.full(len(r), tables().network.alpha_s),
@@ -138,7 +137,7 @@ def _ideal_communication(r: Requests, layout: Layout, message: FloatArray) -> Fl
 
     A switch that reduces on the way (NVLink SHARP) lets an all-reduce move its message once; no latency.
     """
-    link = np.maximum(r.gpu.link_bandwidth, np.maximum(r.gpu.pcie_bandwidth, 8e9))
+    link = np.maximum(r.gpu.link_bandwidth, r.gpu.pcie_bandwidth)
     shared = np.where(layout.tp > 1, message, 0.0) * np.where(layout.dp > 1, 1.0 / layout.tp, 1.0)
     attention = np.where(layout.attention_tp > 1, message / layout.dp, 0.0)
     least: FloatArray = r.model.n_layers * (attention + shared) / link
