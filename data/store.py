@@ -17,6 +17,7 @@ import pandas as pd
 
 from . import catalogue, schema
 from .errors import BadStore, UnknownName
+from .files import replace_file
 from .groups import config_group, digest
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class BenchmarkStore:
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         chosen = path or os.environ.get(STORE_VARIABLE)
-        self.shipped = chosen is None
+        self.shipped = not chosen
         self.path = Path(chosen) if chosen else Path(str(files(__package__).joinpath(TABLE_FILE)))
 
     @classmethod
@@ -68,14 +69,14 @@ class BenchmarkStore:
         Raises BadStore if a file is there, BadRows if one of the rows is invalid.
         """
         store = cls(path)
-        if store.path.exists():
-            raise BadStore(f"{store.path}: a store is there already")
         if rows is None:
             first = BenchmarkStore(Path(str(files(__package__).joinpath(TABLE_FILE)))).load()
         else:
             first = schema.validate(_identified(schema.complete(rows)), file=str(store.path))
         store.path.parent.mkdir(parents=True, exist_ok=True)
         with store._locked():
+            if store.path.exists():
+                raise BadStore(f"{store.path}: a store is there already")
             write_table(first, store.path)
         return store
 
@@ -143,9 +144,10 @@ class BenchmarkStore:
             duplicate_of={int(i): str(good.at[i, "row_id"]) for i in good.index.difference(new.index)},
         )
 
-    def fingerprint(self) -> str:
-        """Return the SHA-256 (hex) of the content: independent of the order of rows and columns."""
-        return fingerprint(self.load())
+    def snapshot(self) -> tuple[pd.DataFrame, str]:
+        """Return `load`'s rows and their `fingerprint`, of one reading."""
+        table = self.load()
+        return table, fingerprint(table)
 
     def _reject(
         self, given: pd.DataFrame, reasons: list[tuple[int, str]], file: str, lines: Sequence[int]
@@ -174,7 +176,7 @@ class BenchmarkStore:
 
 
 def fingerprint(table: pd.DataFrame) -> str:
-    """Return the SHA-256 (hex) of a benchmark table's content; see BenchmarkStore.fingerprint."""
+    """Return the SHA-256 (hex) of a table's content: independent of the order of rows and columns."""
     ordered = table.sort_values("row_id", kind="stable")
     total = hashlib.sha256()
     for name in sorted(schema.COLUMNS):
@@ -261,17 +263,16 @@ def _read(path: Path) -> pd.DataFrame:
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Replace `path` in one step: a reader sees the old file or the new one, whatever happens in between."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def write(fresh: Path) -> None:
+        frame.to_parquet(fresh, compression="zstd", compression_level=19, index=False)
+
     try:
-        frame.to_parquet(temporary, compression="zstd", compression_level=19, index=False)
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        replace_file(path, write)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise BadStore(f"{path}: cannot write: {error.strerror}") from None

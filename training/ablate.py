@@ -237,9 +237,10 @@ def ablate(
     progress: crossfit.Progress | None = None,
 ) -> dict[str, Any]:
     """Measure all variants on the table in `store`, write ablations.md to `out` and return the figures."""
-    benchmarks, settings = BenchmarkStore(store), Settings()
-    sample = sample_of(benchmarks.load())
-    fingerprint, physics = benchmarks.fingerprint(), physics_digest(sample)
+    settings = Settings()
+    table, fingerprint = BenchmarkStore(store).snapshot()
+    sample = sample_of(table)
+    physics = physics_digest(sample)
     figures = ablate_sample(
         sample, protocols=protocols, settings=settings, least=least, cache=cache, progress=progress,
         identity=f"{fingerprint} {physics}",

@@ -98,8 +98,7 @@ def retrain(
     with registry(folder) as place:
         _close_dead_runs()
         champion = version_of(CHAMPION) or _adopt(place)
-        benchmarks = BenchmarkStore(store)
-        table, fingerprint = benchmarks.load(), benchmarks.fingerprint()
+        table, fingerprint = BenchmarkStore(store).snapshot()
         new = ~table["row_id"].isin(rows_of(champion)).to_numpy()
         result = _known_outcome(champion, fingerprint, int(new.sum()), place, force)
         if result is None:
@@ -286,8 +285,7 @@ def _adopt(place: Path) -> Any:
         as_file(files("roofcast.predictor").joinpath("bundle")) as bundle,
         as_file(files("roofcast.data").joinpath(TABLE_FILE)) as path,
     ):
-        shipped = BenchmarkStore(path)
-        table, fingerprint = shipped.load(), shipped.fingerprint()
+        table, fingerprint = BenchmarkStore(path).snapshot()
         _, manifest = load_bundle(bundle)
         if manifest["data_fingerprint"] != fingerprint:
             raise BadStore(

@@ -67,7 +67,7 @@ def errors_by_protocol(scores: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 def _ranges(table: pd.DataFrame) -> dict[str, tuple[float, float]]:
     columns = ("isl", "osl", "concurrency", "num_gpus", "tp")
-    return {c: (float(np.nanmin(table[c])), float(np.nanmax(table[c]))) for c in columns}
+    return {c: (float(table[c].min()), float(table[c].max())) for c in columns}
 
 
 def importances(fitted: Fitted) -> dict[str, dict[str, float]]:
@@ -161,8 +161,7 @@ def train(
     """
     start = time.perf_counter()
     settings, progress = settings or Settings(), progress or _silent
-    benchmarks = BenchmarkStore(store)
-    table, fingerprint = benchmarks.load(), benchmarks.fingerprint()
+    table, fingerprint = BenchmarkStore(store).snapshot()
     sample = sample_of(table)
     learnt = learn(
         sample, settings, protocols=protocols, progress=lambda label, share: progress(label, 0.92 * share)

@@ -56,6 +56,12 @@ def test_the_shipped_table_is_not_appended_to(monkeypatch: pytest.MonkeyPatch) -
         BenchmarkStore().append(rows(1))
 
 
+def test_an_empty_variable_names_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STORE_VARIABLE, "")
+    with pytest.raises(BadStore, match="read-only"):
+        BenchmarkStore().append(rows(1))
+
+
 def test_the_environment_variable_names_the_store(
     store: BenchmarkStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +74,7 @@ def test_a_store_starts_with_valid_rows_or_the_shipped_ones(tmp_path: Path) -> N
         BenchmarkStore.create(tmp_path / "a.parquet", rows(1).assign(tpot_ms=-1.0))
     assert not (tmp_path / "a.parquet").exists()
     copy = BenchmarkStore.create(tmp_path / "b.parquet")
-    assert copy.fingerprint() == BenchmarkStore(BenchmarkStore().path).fingerprint()
+    assert copy.snapshot()[1] == BenchmarkStore(BenchmarkStore().path).snapshot()[1]
 
 
 def test_new_rows_are_added_and_known_ones_counted(store: BenchmarkStore) -> None:
@@ -112,10 +118,10 @@ def test_a_bad_row_goes_to_the_quarantine_and_the_good_ones_stay(
 
 
 def test_unknown_columns_are_refused_before_anything_is_written(store: BenchmarkStore) -> None:
-    before = store.fingerprint()
+    before = store.snapshot()[1]
     with pytest.raises(BadRows, match="unknown column tps"):
         store.append(rows(1).assign(tps=1.0))
-    assert store.fingerprint() == before
+    assert store.snapshot()[1] == before
 
 
 def test_the_fingerprint_is_of_the_content_and_not_of_its_order(store: BenchmarkStore) -> None:
@@ -123,7 +129,7 @@ def test_the_fingerprint_is_of_the_content_and_not_of_its_order(store: Benchmark
     shuffled = table.sample(frac=1.0, random_state=1)[list(reversed(table.columns))]
     changed = table.copy()
     changed.loc[0, "tpot_ms"] += 1e-9
-    assert fingerprint(shuffled) == fingerprint(table) == store.fingerprint()
+    assert fingerprint(shuffled) == fingerprint(table) == store.snapshot()[1]
     assert fingerprint(changed) != fingerprint(table)
 
 
@@ -173,7 +179,7 @@ KILLED = """
 
 
 def test_a_process_killed_in_the_middle_of_an_append_loses_nothing(store: BenchmarkStore) -> None:
-    before = store.fingerprint()
+    before = store.snapshot()[1]
     script = textwrap.dedent(KILLED).format(row={**ROW, "concurrency": 77.0}, path=str(store.path))
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -182,7 +188,7 @@ def test_a_process_killed_in_the_middle_of_an_append_loses_nothing(store: Benchm
         assert process.stdout.readline().strip() == "ready"
         os.kill(process.pid, signal.SIGKILL)
     assert list(store.path.parent.glob(".*.tmp"))
-    assert store.fingerprint() == before
+    assert store.snapshot()[1] == before
     assert store.append(pd.DataFrame([{**ROW, "concurrency": 77.0}])).added == 1
     assert not list(store.path.parent.glob(".*.tmp"))
 

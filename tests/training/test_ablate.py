@@ -144,7 +144,7 @@ def test_the_page_shows_every_variant_with_its_reading_and_what_was_run(
     told = ablate.ablate(store=store.path, out=tmp_path)
     text = (tmp_path / "ablations.md").read_text(encoding="utf-8")
     assert told["page"] == str(tmp_path / "ablations.md")
-    assert f"fingerprint of the table: {store.fingerprint()}" in text
+    assert f"fingerprint of the table: {store.snapshot()[1]}" in text
     assert f"\n| {FULL} | 12.50 % | The reference. |" in text
     assert f"\n| {RESEEDED} | +0.05 ± 0.10 | Nothing beyond noise. |" in text
     assert text.count("| **+0.50** ± 0.10 | Worse in every figure. |") == len(names) - 2

@@ -232,7 +232,7 @@ quick = learner.Settings(trees={"tpot": 5, "ttft": 5, "e2e": 5}, threads=1, cali
 before, rows = pd.read_parquet(old), pd.read_parquet(table)
 sample, first = learner.sample_of(rows), learner.sample_of(before)
 learnt = [train.learn(s, quick, protocols=["configuration"], n_folds=3) for s in (first, sample)]
-fingerprint = BenchmarkStore(table).fingerprint()
+fingerprint = BenchmarkStore(table).snapshot()[1]
 train.Learnt.log = lambda self, run: None
 retrain.learn = lambda *_, progress, **__: progress("fold", 0.5) or learnt[1]
 worse = learnt[1].scores.assign(blend=learnt[1].scores["blend"] * 1.5)
@@ -281,7 +281,7 @@ def looked_at():
     (champion, *_), _ = state()
     load_bundle(folder / "champion")
     assert champion, "no champion"
-    assert BenchmarkStore(table).fingerprint() == fingerprint
+    assert BenchmarkStore(table).snapshot()[1] == fingerprint
     retrain.retrain(store=table, folder=folder, settings=quick)
     (now, previous, challenger), statuses = state()
     assert (previous, challenger) == ("1", "") and now != "1", (now, previous, challenger)
