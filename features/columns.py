@@ -47,9 +47,9 @@ class Columns:
         if name not in self:
             return np.zeros(self._length, dtype=np.int64), [""]
         if self._lists is not None:
-            values = ["" if _missing(v) else v for v in self._lists[name]]
+            values = ["" if _missing(v) else str(v).strip() for v in self._lists[name]]
             distinct = {value: code for code, value in enumerate(dict.fromkeys(values))}
-            return np.array([distinct[v] for v in values], dtype=np.int64), [str(v).strip() for v in distinct]
+            return np.array([distinct[v] for v in values], dtype=np.int64), list(distinct)
         import pandas as pd
 
         codes, found = pd.factorize(self._frame[name])

@@ -19,6 +19,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,15 @@ def mapping(path: Path) -> Mapped:
     if strange or not isinstance(given.get("columns"), dict) or not isinstance(given.get("values", {}), dict):
         raise BadRequest("mapping", ", ".join(sorted(strange)) or str(path), "tables [columns] and [values]")
     columns = {_ours(name): _theirs(name, said) for name, said in given["columns"].items()}
-    return Mapped(
-        columns=columns, values={_ours(name): said for name, said in given.get("values", {}).items()}
-    )
+    values = {_ours(name): _as_text(said) for name, said in given.get("values", {}).items()}
+    return Mapped(columns=columns, values=values)
+
+
+def _as_text(said: object) -> object:
+    """Return a date or a truth value of the mapping as a cell would hold it."""
+    if isinstance(said, bool):
+        return int(said)
+    return said.isoformat()[:10] if isinstance(said, date) else said
 
 
 def _ours(name: str) -> str:
@@ -72,7 +79,7 @@ def _ours(name: str) -> str:
 def _theirs(name: str, said: object) -> tuple[str, str]:
     if isinstance(said, str):
         return said, ""
-    if isinstance(said, dict) and isinstance(said.get("column"), str) and said.get("unit", "ms") in UNITS:
+    if isinstance(said, dict) and isinstance(said.get("column"), str) and said.get("unit", "ms") in [*UNITS]:
         return said["column"], said.get("unit", "")
     raise BadRequest(
         f"mapping of {name}", said, f"a column, or {{column, unit}} with a unit of {', '.join(UNITS)}"

@@ -30,6 +30,16 @@ def test_a_plain_csv_is_read_through_its_mapping(
     assert (row["ttft_ms"], row["ttft_mean_ms"], row["tpot_ms"]) == (58.0, 60.0, 8.9)
 
 
+def test_a_date_and_a_truth_of_the_mapping_hold_for_every_row(
+    build: SimpleNamespace, store: BenchmarkStore, take_in: TakeIn, tmp_path: Path
+) -> None:
+    text = build.MAPPING.replace("[values]", "[values]\ndate = 2026-07-01\ndisagg = false")
+    assert "[values]" in text
+    how = {"name": "t.csv", "mapping": mapped(tmp_path, text)}
+    assert take_in(build.plain_csv(), {"weight_precision": "bf16"}, **how).counts["accepted"] == 1
+    assert (only_row(store)["date"], only_row(store)["disagg"]) == ("2026-07-01", 0.0)
+
+
 def test_a_csv_with_our_names_needs_no_mapping(
     build: SimpleNamespace, store: BenchmarkStore, take_in: TakeIn
 ) -> None:
