@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..data.errors import BadRequest
 from ..features.baseline import Coefficients, Estimate, baseline, floor
 from ..features.facts import FloatArray
 from ..features.frame import feature_matrix
@@ -143,12 +144,15 @@ def fit_boosters(
 ) -> dict[str, lgb.Booster]:
     """Fit one booster per name in CORRECTED on the rows whose target is known.
 
-    matrix: features, shape (n, k); target: logs, shape (n,), NaN unknown; weight: shape (n,).
+    matrix: features, shape (n, k); target: logs, shape (n,), NaN unknown; weight: shape (n,). Raises
+    BadRequest where a name is known of no row.
     """
     parameters = {**settings.parameters, **_FIXED, "seed": settings.seed, "num_threads": settings.threads}
     boosters = {}
     for name in CORRECTED:
         known = np.flatnonzero(np.isfinite(target[name]))
+        if not len(known):
+            raise BadRequest("rows", f"none with {name}", f"some with each of {', '.join(CORRECTED)}")
         data = lgb.Dataset(matrix[known], target[name][known], weight=weight[known], feature_name=list(names))
         boosters[name] = lgb.train(parameters, data, num_boost_round=settings.trees[name])
     return boosters

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from roofcast.data.errors import BadRequest
 from roofcast.data.store import BenchmarkStore
 from roofcast.features.baseline import Coefficients, baseline
 from roofcast.features.frame import feature_matrix
@@ -101,6 +102,13 @@ def test_measured_end_to_end_time_is_littles_law(sample: Sample) -> None:
     table = sample.table
     expected = table["concurrency"] * table["osl"] / table["output_tok_s"]
     np.testing.assert_allclose(seconds, expected.to_numpy(np.float64), rtol=1e-9)
+
+
+def test_a_table_without_one_of_the_times_is_refused() -> None:
+    table = BenchmarkStore().load().dropna(subset=["tpot_ms", "output_tok_s"]).head(60)
+    table = table.assign(ttft_ms=np.nan, ttft_mean_ms=np.nan)
+    with pytest.raises(BadRequest, match="none with ttft"):
+        fit(sample_of(table), QUICK, Coefficients())
 
 
 def test_rows_that_physics_cannot_answer_are_left_out() -> None:
