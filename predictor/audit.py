@@ -29,6 +29,7 @@ from ..features.baseline import Estimate, floor
 from ..features.facts import PRECISIONS, FloatArray
 from ..features.request import MODES, Requests, normalise
 from ..features.roofline import ideal_rates
+from .prediction import for_json
 from .predictor import KNOWN_COLUMNS
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as plain values, None for no number."""
-        return {k: None if v != v else v for k, v in asdict(self).items()}
+        out: dict[str, Any] = for_json(asdict(self))
+        return out
 
 
 @dataclass(frozen=True, kw_only=True)

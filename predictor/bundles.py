@@ -33,6 +33,7 @@ from ..features.frame import FRAME_VERSION, feature_matrix
 from ..features.request import normalise
 from .intervals import IntervalTable
 from .model import CORRECTED, Model, Support
+from .prediction import for_json
 from .siblings import Siblings
 from .trees import Trees
 
@@ -58,15 +59,14 @@ def save_bundle(
     fingerprint: str,
     errors: Mapping[str, Any],
     ranges: Mapping[str, Sequence[float]],
-    versions: Mapping[str, str] | None = None,
     created: str | None = None,
 ) -> Path:
     """Write a model as a bundle folder and return the folder.
 
     fingerprint: sha256 of the training table; errors: figures by protocol, plain values; ranges: lowest and
-    highest training value by request column; versions: of the libraries that trained it; created: ISO time
-    (now). The files are written to a folder beside `folder` that then takes its place: a crash never leaves
-    half a bundle there. Raises BadBundle if `folder` exists and is no bundle.
+    highest training value by request column; created: ISO time (now). The files are written to a folder
+    beside `folder` that then takes its place: a crash never leaves half a bundle there. Raises BadBundle if
+    `folder` exists and is no bundle.
     """
     target = Path(folder)
     if target.exists() and not (target / MANIFEST).is_file() and (target.is_file() or any(target.iterdir())):
@@ -83,7 +83,6 @@ def save_bundle(
         "errors": dict(errors),
         "created": created or datetime.now(UTC).isoformat(timespec="seconds"),
         "roofcast_version": _version(),
-        "versions": dict(versions or {}),
         "sha256": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in sorted(files.items())},
     }
     _write_folder({**files, MANIFEST: _json(manifest)}, target)
@@ -202,17 +201,7 @@ def _checked(path: Path, digest: object) -> str:
 
 
 def _json(value: object) -> str:
-    return json.dumps(_finite(value), indent=1, sort_keys=True, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """Replace what JSON has no word for (NaN, infinity, numpy's numbers) by null and plain numbers."""
-    if isinstance(value, Mapping):
-        return {str(name): _finite(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    plain = value.item() if hasattr(value, "item") else value
-    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
+    return json.dumps(for_json(value), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def _version() -> str:

@@ -26,7 +26,7 @@ from ..features.measured import MeasuredFabric
 from ..features.request import Requests
 from .model import CORRECTED, near_siblings
 from .neighbours import Neighbour, nearest
-from .prediction import ANSWERS, MOVED, TERMS, Origin, Prediction
+from .prediction import ANSWERS, MOVED, TERMS, Origin, Prediction, for_json
 from .trees import Trees
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Explanation:
         return {
             "prediction": self.prediction.to_dict(),
             "corrections": {name: asdict(part) for name, part in self.corrections.items()},
-            "sensitivity": {fact: _finite(values) for fact, values in self.sensitivity.items()},
+            "sensitivity": for_json(self.sensitivity),
             "neighbours": [asdict(neighbour) for neighbour in self.neighbours],
             "sentences": list(self.sentences),
         }
@@ -132,19 +132,14 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
-        own = {name: _finite(getattr(self, name)) for name in ("ratios", "terms", "ttft_terms")}
+        names = ("differs", "ratios", "terms", "ttft_terms", "reason")
         both = {"first": self.first.to_dict(), "second": self.second.to_dict()}
-        return {**both, "differs": dict(self.differs), **own, "reason": self.reason}
+        return both | {name: for_json(getattr(self, name)) for name in names}
 
     def __rich_console__(self, console: object, options: object) -> RenderResult:
         from .render import comparison_tables
 
         yield from comparison_tables(self)
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    """Return numbers fit for JSON: None for those that are none."""
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def explain(prediction: Prediction, origin: Origin) -> Explanation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .model import Answers, Model
 
 ANSWERS = ("output_tok_s", "total_tok_s", "ttft_ms", "tpot_ms", "e2e_ms")
+BOUNDS = ("", "_lo", "_hi")
 # The answers that explanations speak of.
 MOVED = ("tpot_ms", "ttft_ms", "output_tok_s")
 # The physics of one output token and of the first one, and what the learned model adds or takes.
@@ -127,7 +128,7 @@ class Prediction:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as one flat mapping fit for JSON: numbers, text, booleans, None for no number."""
         flat: dict[str, Any] = dict(self.request)
-        flat |= {f"{name}{bound}": getattr(self, f"{name}{bound}") for name, bound in _bounded()}
+        flat |= {f"{name}{bound}": getattr(self, f"{name}{bound}") for name in ANSWERS for bound in BOUNDS}
         flat |= {f"baseline_{name}": value for name, value in self.baseline.items()}
         flat |= {f"floor_{name}": value for name, value in self.floor.items()}
         flat |= {f"tpot_{name}_ms": self.terms[name] for name in TERMS}
@@ -138,7 +139,8 @@ class Prediction:
                 flat |= {f"{name.removesuffix('_ms')}_p{percent}_ms": value for name, value in values}
         flat |= {"bottleneck": self.bottleneck, "bottleneck_share": self.bottleneck_share}
         flat |= {"support": self.support, "feasible": self.feasible, "reason": self.reason}
-        return {name: _no_nan(value) for name, value in flat.items()}
+        out: dict[str, Any] = for_json(flat)
+        return out
 
     def __str__(self) -> str:
         if not self.feasible:
@@ -159,9 +161,11 @@ class Prediction:
         yield from prediction_tables(self)
 
 
-def _bounded() -> Iterable[tuple[str, str]]:
-    return ((name, bound) for name in ANSWERS for bound in ("", "_lo", "_hi"))
-
-
-def _no_nan(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def for_json(value: Any) -> Any:
+    """Return a value of what JSON has words for: None for no number; the key "" of a mapping is "value"."""
+    if isinstance(value, Mapping):
+        return {str(name) or "value": for_json(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [for_json(entry) for entry in value]
+    plain = value.item() if hasattr(value, "item") else value
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain

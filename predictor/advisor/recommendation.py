@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..prediction import for_json
 from .economics import Cost
 from .workload import Workload
 
@@ -124,18 +124,10 @@ class Recommendation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values fit for JSON; None for no number."""
-        plain: dict[str, Any] = _plain(asdict(self))
+        plain: dict[str, Any] = for_json(asdict(self))
         return {"met": bool(self.ranked), **plain}
 
     def __rich_console__(self, console: object, options: object) -> RenderResult:
         from .tables import recommendation_tables
 
         yield from recommendation_tables(self)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k) or "value": _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -30,6 +30,8 @@ def predict(
         _nothing_else(request, "--frame")
         _predict_file(frame, out, fabric, bundle, as_json)
         return
+    if out is not None:
+        fail("--out is the file that --frame's answers go to; --json prints one answer")
     prediction = load(bundle).predict(fabric=fabric, **request)
     if as_json:
         print_json(prediction.to_dict())
@@ -135,7 +137,10 @@ def audit(
                 before = ",\n"
             elif finding.verdict != "plausible":
                 typer.echo(f"line {finding.row}: {finding.verdict}: {finding}")
-    typer.echo("]" if as_json else ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items())))
+    if as_json:
+        typer.echo("[]" if before == "[" else "]")
+    else:
+        typer.echo(", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items())))
 
 
 def coefficients(

@@ -64,7 +64,9 @@ def show(renderable: Any) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON on stdout."""
-    typer.echo(json.dumps(value, indent=1, default=str))
+    from ..prediction import for_json
+
+    typer.echo(json.dumps(for_json(value), indent=1, default=str))
 
 
 @contextmanager

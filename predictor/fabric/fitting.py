@@ -9,7 +9,6 @@ bandwidth over the largest. Without a table, the links that are left give the ba
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from ...data.errors import BadRequest
+from ...data.files import replace_text
 from ...features.measured import MeasuredFabric
+from ..prediction import for_json
 from .check import Capture
 from .expected import MODELLED, Part, bus_factor, bus_gb_s, of_platform, part_of, table
 from .nccl_tests import Table, Timing, compare, large, latency_factor
@@ -41,6 +42,8 @@ class Band:
 
 def fit_bands(run: Table) -> list[Band]:
     """Fit alpha and beta to each band of message sizes that holds two rows, by least relative error."""
+    from scipy.optimize import nnls
+
     factor = bus_factor(run.operation, max(run.size, 2))
     bands = []
     for name, low, high in _BANDS:
@@ -49,24 +52,15 @@ def fit_bands(run: Table) -> list[Band]:
             continue
         size = np.array([row.bytes for row in rows], dtype=float)
         time = np.array([row.time_us for row in rows])
-        alpha, per_byte = _line(size, time)
+        # least squares of the relative errors, neither below zero
+        columns = np.stack([1.0 / time, size / time], axis=1)
+        alpha, per_byte = map(float, nnls(columns, np.ones(len(time)))[0])
         error = 100.0 * float(np.median(np.abs((alpha + per_byte * size) / time - 1.0)))
         rate = factor / per_byte * 1e-3 if per_byte > 0.0 else float("inf")
         bands.append(
             Band(band=name, alpha_us=alpha, bandwidth_gb_s=rate, rows=len(rows), error_percent=error)
         )
     return bands
-
-
-def _line(size: np.ndarray[Any, Any], time: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """Return (alpha, us per byte), both >= 0, of the line with the least squared relative error."""
-    columns = np.stack([1.0 / time, size / time], axis=1)
-    alpha, per_byte = np.linalg.lstsq(columns, np.ones(len(time)), rcond=None)[0]
-    if alpha < 0.0:
-        return 0.0, float(np.sum(columns[:, 1]) / np.sum(columns[:, 1] ** 2))
-    if per_byte < 0.0:
-        return float(np.sum(columns[:, 0]) / np.sum(columns[:, 0] ** 2)), 0.0
-    return float(alpha), float(per_byte)
 
 
 def measure(
@@ -161,10 +155,8 @@ def _from_links(capture: Capture, part: Part) -> tuple[MeasuredFabric, dict[str,
 
 def write_measured(path: str | Path, fabric: MeasuredFabric, fit: dict[str, Any]) -> None:
     """Write a measured fabric with its fit as JSON, whole or not at all."""
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    text = json.dumps(for_json({**fabric.to_dict(), "fit": fit}), indent=1) + "\n"
     try:
-        partial.write_text(json.dumps({**fabric.to_dict(), "fit": fit}, indent=1) + "\n", encoding="utf-8")
-        partial.replace(target)
+        replace_text(Path(path), text)
     except OSError as error:
         raise BadRequest("measured", str(path), f"a file that can be written ({error.strerror})") from error

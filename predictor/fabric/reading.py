@@ -7,6 +7,7 @@ parallel shells) are taken off; bytes that are no UTF-8 become a replacement cha
 from __future__ import annotations
 
 import codecs
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,6 @@ _PREFIX = re.compile(
     r") ?"
 )
 _CUT = re.compile(r"^\W{0,3}(?:\.\.\.+|…|\[?\W*(?:snip|truncated|omitted|cut)\b.*)\W{0,3}$", re.IGNORECASE)
-_MARKS = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
 class Evidence(NamedTuple):
@@ -85,14 +85,14 @@ def stream_lines(stream: IO[bytes], name: str) -> Iterator[Evidence]:
     head = stream.read(CHUNK_BYTES)
     if not head.strip():
         raise NotText("empty: the capture holds nothing")
-    encoding = next((found for mark, found in _MARKS.items() if head.startswith(mark)), "utf-8-sig")
-    if encoding == "utf-8-sig" and _is_binary(head[:8192]):
+    wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if not wide and _is_binary(head[:8192]):
         raise NotText("binary: not the text output of a tool")
-    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    encoded = codecs.getincrementaldecoder("utf-16" if wide else "utf-8-sig")("replace")
+    decoder = io.IncrementalNewlineDecoder(encoded, translate=True)
     number, rest, chunk = 0, "", head
     while chunk:
-        parts = (rest + decoder.decode(chunk)).lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-        *whole, rest = parts.split("\n")
+        *whole, rest = (rest + decoder.decode(chunk)).split("\n")
         if len(rest) > LINE_CHARS:
             whole, rest = [*whole, rest], ""
         for text in whole:

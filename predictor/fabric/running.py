@@ -57,9 +57,11 @@ def _run(command: tuple[str, ...], time_limit_s: float) -> Capture | FileReport:
         )  # fmt: skip
         try:
             process.wait(time_limit_s)
-        except subprocess.TimeoutExpired:
+        except BaseException as error:  # a stop from the keyboard does not reach another session
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
             return FileReport(file=name, status=UNKNOWN, note=f"no answer within {time_limit_s:g} s")
         output.seek(0)
         printed = output.read(_MOST_BYTES)

@@ -262,5 +262,10 @@ def test_the_command_prints_words_or_json(bundle: Path, tmp_path: Path) -> None:
     assert lines[0].startswith("line 3: impossible: tpot_ms = 1: ")
     assert lines[-1].startswith("1 impossible, 1 ")
     assert [f["row"] for f in json.loads(CliRunner().invoke(cli.app, [*of_file, "--json"]).output)] == [2, 3]
+    path.write_text("model,gpu,output_tok_s\nllama-3.1-8b,h100-sxm,0\n", encoding="utf-8")
+    (none,) = json.loads(CliRunner().invoke(cli.app, [*of_file, "--json"]).output, parse_constant=pytest.fail)
+    assert none["ratio"] is None
+    path.write_text("model,gpu,tpot_ms\n", encoding="utf-8")
+    assert json.loads(CliRunner().invoke(cli.app, [*of_file, "--json"]).output) == []
     refused = CliRunner().invoke(cli.app, [*of_file, "--model", "llama-3.1-8b"])
     assert "drop --model" in str(refused.exception)

@@ -262,6 +262,9 @@ def test_the_command_prints_words_json_and_a_comparison(
         assert words in said.output
     assert plot.is_file()
     found = json.loads(CliRunner().invoke(cli.app, [*call, "--against", "tp=4", "--json"]).output)
+    at_a_rate = CliRunner().invoke(cli.app, [*call, "--against", "mode=open-loop,request_rate=5", "--json"])
+    differs = json.loads(at_a_rate.output, parse_constant=pytest.fail)["against"]["differs"]
+    assert differs["request_rate"] == [None, 5.0]
     assert found["prediction"] == predictor.predict(**QUESTION).to_dict()
     assert found["against"]["differs"] == {"tp": [8, 4], "replicas": [1, 2]}
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,26 @@ def test_a_tool_that_hangs_is_ended_and_reported(tools: Path) -> None:
     stand_in(tools, "numactl", "/bin/sleep 60 & /bin/sleep 60")
     note = run_tools(0.3)[-1].note  # type: ignore[union-attr]
     assert note == "no answer within 0.3 s"
+
+
+def test_a_stop_ends_the_tool_too(tools: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stand_in(
+        tools, "numactl", f"echo $$ > {tmp_path}/new; /bin/mv {tmp_path}/new {tmp_path}/pid; /bin/sleep 60"
+    )
+    waits = subprocess.Popen.wait
+
+    def stopped(process: subprocess.Popen[bytes], timeout: float | None = None) -> int:
+        if timeout is None:
+            return waits(process)
+        while not (tmp_path / "pid").exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "wait", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_tools(5.0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_a_tool_that_fails_is_quoted(tools: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roofcast.predictor.fabric import check_paths
+from roofcast.predictor.fabric import check_paths, reading
 from roofcast.predictor.fabric.check import Capture
 from roofcast.predictor.fabric.reading import CHUNK_BYTES, NotText, stream_lines
 
@@ -114,6 +114,12 @@ def test_a_long_log_is_streamed_in_bounded_memory() -> None:
     tracemalloc.stop()
     assert found.log.counts["P2P"] > 80_000
     assert peak < 12 * CHUNK_BYTES
+
+
+def test_a_line_end_between_two_chunks_is_one_line_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "CHUNK_BYTES", 4)
+    found = list(reading.stream_lines(io.BytesIO(b"one\r\ntwo\r\nthree"), "f"))
+    assert [(line.line, line.text) for line in found] == [(1, "one"), (2, "two"), (3, "three")]
 
 
 def test_a_line_without_an_end_is_streamed_too() -> None:
