@@ -30,9 +30,9 @@ from ..predictor import Predictor
 from .economics import Economics
 from .outcomes import TERMS, Outcomes, outcomes
 from .recommendation import Crossover, Deployment, Recommendation, Rejected, Replacement
-from .space import ENGINES, MOST_BOXES, PRECISIONS, Configuration, configurations, frame_of, offers
+from .space import MOST_BOXES, Configuration, configurations, frame_of, offers
 from .words import budget_words, closest_words, fit_words, miss_words, reason_words
-from .workload import Workload, resolve_model, unknown_names
+from .workload import Workload, resolve_model
 
 _STEP = 1.8  # ladder of loads, each this many times the last
 _ABOVE, _BELOW = 6, 18  # rungs above and below the workload's own load
@@ -40,6 +40,7 @@ KEPT = 24  # configurations per platform that the physics leaves to be predicted
 _TRIED = 8  # configurations per platform that the second pass predicts exactly
 _NUMBERS = np.array([1.0, 1.15, 1.4, 2.0])  # of the fewest offers that hold the limits
 TIE = 1.1  # the least range of a purchase price in the catalogue is 12 % (low to high)
+_SAME_ROOM = 0.05  # in log time: no more room than this is worth another price
 _STEPS = 160  # loads looked at on each side for a crossover
 
 
@@ -87,20 +88,14 @@ class Advisor:
         ratio = ends[0][""] / ends[1][""]
         down = math.hypot(math.log(ends[0][""] / ends[0]["_lo"]), math.log(ends[1]["_hi"] / ends[1][""]))
         up = math.hypot(math.log(ends[0]["_hi"] / ends[0][""]), math.log(ends[1][""] / ends[1]["_lo"]))
-        return Replacement(
-            platform=platform,
-            instead=instead,
-            value=ratio,
-            lo=ratio * math.exp(-down),
-            hi=ratio * math.exp(up),
-        )
+        lo, hi = ratio * math.exp(-down), ratio * math.exp(up)
+        return Replacement(platform=platform, instead=instead, value=ratio, lo=lo, hi=hi)
 
 
 class _Search:
     """One workload on its way to a recommendation."""
 
     def __init__(self, advisor: Advisor, workload: Workload, confidence: float) -> None:
-        unknown_names(workload, tuple(e for v in ENGINES.values() for e in v), PRECISIONS)
         self.model, self.economics = advisor.predictor.model, advisor.economics
         self.workload, self.confidence = workload, confidence
         self.name, self.note = resolve_model(workload.model)
@@ -173,7 +168,7 @@ class _Search:
             ("budget_usd_per_hour", self.economics.per_hour),
         ):
             budget = getattr(self.workload, field)
-            least = min((cost(s.name, _least_share(s)) for s in priced), default=math.nan)
+            least = min((cost(s.name, min(o.share for o in offers(s))) for s in priced), default=math.nan)
             if budget is not None and budget < least:
                 raise BadRequest(field, budget, f"at least {least:,.2f}, the cheapest platform's cost")
         return priced
@@ -248,7 +243,8 @@ class _Search:
             reachable = load / self.ladder <= self.most[rows][:, None]
             near = np.where(reachable, self.room[rows], -np.inf)
             cost = self.hourly[rows][:, None] * np.ceil(load / self.ladder)
-            place, rung = np.unravel_index(int(np.where(_nearly(near), cost, np.inf).argmin()), near.shape)
+            cost = np.where(near >= near.max() - _SAME_ROOM, cost, np.inf)
+            place, rung = np.unravel_index(int(cost.argmin()), near.shape)
             chosen = {(rows[place], max(1.0, math.ceil(load / self.ladder[rung] - 1e-6)))}
         pairs = sorted((int(place), float(n)) for place, n in chosen if n <= self.most[place])
         places, counts = np.array([p for p, _ in pairs]), np.array([n for _, n in pairs])
@@ -382,13 +378,3 @@ def _capacity(ladder: FloatArray, odds: FloatArray, confidence: float) -> FloatA
     share = np.where((there > 0) & (here > there), (here - confidence) / np.maximum(here - there, 1e-9), 0.0)
     found = np.exp(np.log(ladder[last]) + share * np.log(ladder[after] / ladder[last]))
     return np.where(holds.any(axis=1), found, 0.0)
-
-
-def _nearly(room: FloatArray) -> NDArray[np.bool_]:
-    """Return where the room is all but the most there is: 5 % of time is not worth another price."""
-    near: NDArray[np.bool_] = room >= room.max() - 0.05
-    return near
-
-
-def _least_share(spec: PlatformSpec) -> float:
-    return min(offer.share for offer in offers(spec))

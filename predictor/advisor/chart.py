@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...data import catalogue
+from ...data.files import replace_file
 from .sweep import Sweep, SweepSpace
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ def write_chart(sweep: Sweep, space: SweepSpace, path: Path, measured: pd.DataFr
                     figure.add_trace(_points(measured, isl, osl, str(platform), colour), row=1, col=1)
                     pairs.append((isl, osl))
     _dress(figure, space, pairs)
-    temporary = path.with_suffix(".tmp")
-    figure.write_html(temporary, include_plotlyjs=True, full_html=True)
-    os.replace(temporary, path)
+    replace_file(path, lambda fresh: figure.write_html(fresh, include_plotlyjs=True, full_html=True))
     return path
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from ...features.facts import FloatArray, IntArray
 from ...features.percentiles import tpot_ratio, ttft_ratio
 from ...features.request import Requests, normalise
 from ..model import Answers, Model, answer
-from ..predictor import BOUNDS, in_chunks
+from ..prediction import BOUNDS
+from ..predictor import in_chunks
 from .odds import log_percentile, probability, spread
 from .workload import Workload
 
@@ -48,12 +49,7 @@ class Outcomes:
     bottleneck: IntArray
     fits: NDArray[np.bool_]
     served: NDArray[np.bool_]
-    needed_bytes: FloatArray
-    available_bytes: FloatArray
     support: NDArray[np.object_]
-
-    def __len__(self) -> int:
-        return len(self.batch)
 
     @property
     def probability(self) -> FloatArray:
@@ -63,14 +59,14 @@ class Outcomes:
 
     def row(self, place: int) -> dict[str, Any]:
         """Return one deployment's values by name."""
-        out: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Mapping):
-                out[field.name] = {key: float(array[place]) for key, array in value.items()}
-            else:
-                out[field.name] = value[place].item() if hasattr(value[place], "item") else value[place]
-        return out
+        return {
+            name: {k: float(array[place]) for k, array in value.items()}
+            if isinstance(value, Mapping)
+            else value[place].item()
+            if hasattr(value[place], "item")
+            else value[place]
+            for name, value in vars(self).items()
+        }
 
 
 def outcomes(
@@ -147,8 +143,6 @@ def _common(base: Estimate, r: Requests, percentile: float) -> dict[str, NDArray
         "bottleneck": np.nan_to_num(terms).argmax(axis=0),
         "fits": base.feasible,
         "served": base.stable & (base.concurrency <= base.batch * r.replicas * _FULL),
-        "needed": base.bytes_needed,
-        "available": base.bytes_available,
     }
 
 
@@ -175,6 +169,5 @@ def _joined(v: Mapping[str, NDArray[Any]], model: Model, workload: Workload) -> 
         floor_ms={name: v[f"floor_{name}"].max(axis=1) for name in LIMITED},
         batch=v["batch"].min(axis=1), bottleneck=v["bottleneck"][:, int(shares.argmax())],
         fits=np.asarray(v["fits"].all(axis=1)), served=np.asarray(v["served"].all(axis=1)),
-        needed_bytes=v["needed"].max(axis=1), available_bytes=v["available"].min(axis=1),
         support=v["support"][:, int(shares.argmax())],
     )  # fmt: skip

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...data import catalogue
+from ...data.errors import UnknownName
 from ...data.specs import GpuSpec, ModelSpec, PlatformSpec
-from ...features.facts import BYTES_PER_WEIGHT
+from ...features.facts import BYTES_PER_WEIGHT, PRECISIONS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ENGINES = {"nvidia": ("trtllm", "vllm", "sglang"), "amd": ("vllm", "sglang")}
-PRECISIONS = ("bf16", "fp8", "fp4")
+_NARROWER = ("bf16", "fp8", "fp4")  # that a model may be quantised to
 _RACK = 16  # GPUs; a platform of this many or more is shared out by parts
 # Parts of a rack that are used alone: a power of two of whole trays, as tensor parallelism wants it.
 RACK_PARTS = (16, 32)
@@ -108,7 +110,7 @@ def precisions(model: ModelSpec, gpu: GpuSpec, wanted: Sequence[str] = ()) -> li
         model.native_weight_precision, model.native_weight_precision
     )
     bytes_native = BYTES_PER_WEIGHT.get(native, 2.0)
-    narrower = [p for p in PRECISIONS if BYTES_PER_WEIGHT[p] < bytes_native and gpu.has_units(p)]
+    narrower = [p for p in _NARROWER if BYTES_PER_WEIGHT[p] < bytes_native and gpu.has_units(p)]
     # Four-bit weights of a mixture run on chips without four-bit units too: widened on the way.
     return [p for p in dict.fromkeys([native, *narrower]) if not wanted or p in wanted]
 
@@ -131,8 +133,12 @@ def configurations(
 ) -> list[Configuration]:
     """Return every configuration of a platform for sequences of at most `longest` tokens.
 
-    The KV cache is in 8 bits beside narrow weights.
+    The KV cache is in 8 bits beside narrow weights. Raises UnknownName for an engine or precision unknown.
     """
+    servers = tuple(dict.fromkeys(chain(*ENGINES.values())))
+    for kind, given, names in (("engine", engines, servers), ("weight_precision", wanted, PRECISIONS)):
+        for name in set(given) - set(names):
+            raise UnknownName(kind, name, names)
     gpu = catalogue.gpu(platform.gpu)
     known = ENGINES.get(gpu.vendor.lower(), ("vllm",))
     return [

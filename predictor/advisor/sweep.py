@@ -9,7 +9,6 @@ continues where it stopped.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,11 +22,13 @@ from numpy.typing import NDArray
 
 from ...data import catalogue
 from ...data.errors import BadRequest
+from ...data.files import replace_file, replace_text
 from ...features.baseline import Estimate, baseline
 from ...features.facts import FloatArray, IntArray
 from ...features.request import SPECULATION, Requests, normalise
 from ..model import answer
-from ..predictor import BOUNDS, Predictor, in_chunks
+from ..prediction import BOUNDS
+from ..predictor import Predictor, in_chunks
 from .economics import Economics
 from .pareto import front, near
 from .space import Configuration, configurations, frame_of
@@ -51,8 +52,8 @@ _MANIFEST = "sweep.json"
 class SweepSpace:
     """What is swept: configurations of the platforms x boxes x speculation x lengths x requests in flight.
 
-    lengths: pairs (isl, osl) [tokens]; concurrency: requests in flight over all boxes. Empty platforms mean
-    all with a price, empty engines and precisions all.
+    lengths: pairs (isl, osl) [tokens]; concurrency: requests in flight over all boxes. Empty platforms,
+    engines and precisions mean all.
     """
 
     model: str
@@ -200,6 +201,8 @@ class Sweeper:
 
     def answers(self, part: Stretch, fronts: Fronts | None = None) -> pd.DataFrame:
         """Return the valid rows of a stretch with answers, corrected near these fronts (None: all)."""
+        import pandas as pd
+
         frame, model = part.frame, self.predictor.model
         names = [f"{name}{bound}" for name in _TIMES for bound in BOUNDS]
         out = {name: np.full(len(frame), np.nan, dtype=np.float32) for name in names}
@@ -224,7 +227,7 @@ class Sweeper:
 
         in_chunks(frame, work)
         table = frame.drop(columns=["model", "mode"]).assign(
-            **out, corrected=corrected, support=_category(support),
+            **out, corrected=corrected, support=pd.Categorical(support, categories=["in", "near", "far"]),
             usd_per_hour=(self.hourly[part.place] * frame["num_gpus"].to_numpy()).astype(np.float32),
         )  # fmt: skip
         return with_figures(table[np.isfinite(out["output_tok_s"])].reset_index(drop=True))
@@ -263,8 +266,9 @@ class Sweeper:
     def identity(self) -> dict[str, Any]:
         """Return what tells this sweep from another: the space, and a digest with prices and bundle."""
         manifest = self.predictor.manifest
-        bundle = manifest.get("files", manifest.get("created"))
-        whole = [asdict(self.space), self.space.name, bundle, asdict(self.economics), REACH, PART_ROWS]
+        shape = catalogue.models()[self.space.name].shape_key
+        bundle = manifest["created"], manifest["sha256"]
+        whole = [asdict(self.space), self.space.name, shape, bundle, asdict(self.economics), REACH, PART_ROWS]
         text = json.dumps(whole, default=str, sort_keys=True)
         return {"digest": sha256(text.encode()).hexdigest(), **asdict(self.space)}
 
@@ -310,12 +314,6 @@ def fronts_of(table: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index(drop=True)
 
 
-def _category(values: NDArray[np.object_]) -> Any:
-    import pandas as pd
-
-    return pd.Categorical(values, categories=["in", "near", "far"])
-
-
 def _read(path: Path) -> pd.DataFrame:
     import pandas as pd
 
@@ -326,10 +324,8 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
-    """Write beside and rename over: a part is there whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    table.to_parquet(temporary, index=False, compression="zstd")
-    os.replace(temporary, path)
+    """Write a part: it is there whole or not at all."""
+    replace_file(path, lambda fresh: table.to_parquet(fresh, index=False, compression="zstd"))
 
 
 def claim(folder: Path, identity: dict[str, Any]) -> None:
@@ -343,6 +339,4 @@ def claim(folder: Path, identity: dict[str, Any]) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise BadRequest("out", str(folder), "an empty or new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    replace_text(path, text)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...data import catalogue
-from ...data.errors import BadRequest, UnknownName
+from ...data.errors import BadRequest
 from ...data.huggingface import model_from_config
 from ...data.specs import ModelSpec
 
@@ -166,14 +166,3 @@ def _scaled(spec: ModelSpec, params: float, active: float, name: str) -> ModelSp
         params_total=params, params_active=active if spec.is_moe else params,
         params_embedding=spec.params_embedding * width,
     )  # fmt: skip
-
-
-def unknown_names(workload: Workload, engines: tuple[str, ...], precisions: tuple[str, ...]) -> None:
-    """Raise UnknownName for an engine or precision of the workload that is none of the known ones."""
-    for kind, given, known in (
-        ("engine", workload.engines, engines),
-        ("weight_precision", workload.weight_precisions, precisions),
-    ):
-        for name in given:
-            if name not in known:
-                raise UnknownName(kind, name, known)

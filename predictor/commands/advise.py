@@ -160,7 +160,7 @@ def sweep(
     )  # fmt: skip
     sweeper = Sweeper(load(bundle), space, _economics({"basis": basis} if basis else {}))
     with progress_bar(as_json) as progress:
-        found = search(sweeper, out, trials, progress) if trials else sweeper.run(out, progress)
+        found = sweeper.run(out, progress) if trials is None else search(sweeper, out, trials, progress)
     write_chart(found, space, out / "sweep.html", measured_points(space) if measured else None)
     if as_json:
         print_json(found.to_dict())

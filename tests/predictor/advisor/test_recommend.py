@@ -173,6 +173,14 @@ def test_a_name_that_is_not_known_is_refused(
         advisor.recommend(Workload(**{**CHAT, **wrong}))
 
 
+def test_a_model_may_be_asked_for_in_the_precision_that_it_comes_in(advisor: Advisor) -> None:
+    """Kimi K2 Thinking is published in INT4, which no other model is offered in."""
+    answer = advisor.recommend(
+        Workload(**{**CHAT, "model": "kimi-k2-thinking", "weight_precisions": ("int4",)})
+    )
+    assert {d.weight_precision for d in (*answer.ranked, answer.closest) if d} == {"int4"}
+
+
 def test_the_answer_is_json_without_nan(chat: Recommendation) -> None:
     text = json.dumps(chat.to_dict(), allow_nan=False)
     assert json.loads(text)["met"] is True

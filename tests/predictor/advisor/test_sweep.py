@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from roofcast.data.errors import BadRequest
+from roofcast.data.errors import BadRequest, UnknownName
 from roofcast.predictor import Predictor
 from roofcast.predictor.advisor import chart, search, sweep
 from roofcast.predictor.advisor.sweep import Sweeper, SweepSpace
@@ -89,6 +89,9 @@ def test_another_sweeps_folder_is_refused(predictor: Predictor, tmp_path: Path) 
     other = SweepSpace(model="llama-3.1-8b", platforms=("b200",), concurrency=(1.0, 4.0))
     with pytest.raises(BadRequest, match="folder"):
         Sweeper(predictor, other).run(tmp_path)
+    retrained = Predictor(predictor.model, {**predictor.manifest, "sha256": {}})
+    with pytest.raises(BadRequest, match="folder"):
+        Sweeper(retrained, few).run(tmp_path)
 
 
 def test_a_folder_with_other_things_in_it_is_refused(predictor: Predictor, tmp_path: Path) -> None:
@@ -109,6 +112,11 @@ def test_a_part_that_is_damaged_is_named(predictor: Predictor, tmp_path: Path) -
 def test_a_space_that_makes_no_sense_is_refused(wrong: dict[str, tuple[object, ...]]) -> None:
     with pytest.raises(BadRequest):
         SweepSpace(model="llama-3.1-8b", **wrong)  # type: ignore[arg-type]
+
+
+def test_an_engine_that_is_not_known_is_refused_beside_one_that_is(predictor: Predictor) -> None:
+    with pytest.raises(UnknownName, match="vlm"):
+        Sweeper(predictor, SweepSpace(model="llama-3.1-8b", platforms=("b200",), engines=("vllm", "vlm")))
 
 
 def test_a_space_without_a_configuration_is_refused(predictor: Predictor) -> None:
