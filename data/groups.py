@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -30,7 +29,7 @@ _LAYOUT = [
 _ID_LENGTH = 12
 
 
-@cache
+@catalogue.follows_models
 def same_architecture() -> dict[str, str]:
     """Map each model to the first (in alphabetical order) of those with its very shape.
 

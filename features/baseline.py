@@ -7,7 +7,7 @@ has a unit, a prior from kernel measurements, bounds and the rows it was fitted 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -237,21 +237,8 @@ def _behaviour(r: Requests, coefficients: Coefficients) -> Behaviour:
 
 
 def _ideal_behaviour(r: Requests) -> Behaviour:
-    one, zero = np.ones(len(r)), np.zeros(len(r))
-    return Behaviour(
-        first_token_s=zero,
-        first_token_per_token_s=zero,
-        stall=zero,
-        passes=zero,
-        queue=zero,
-        wave=zero,
-        opening=zero,
-        wait_steps=zero,
-        offline=one,
-        backlog=zero,
-        handoff_s=zero,
-        disagg_burst=zero,
-    )
+    nothing = {term.name: np.zeros(len(r)) for term in fields(Behaviour)}
+    return Behaviour(**nothing | {"offline": np.ones(len(r))})
 
 
 def _estimate(r: Requests, rates: Rates, behaviour: Behaviour, overcommit: bool = False) -> Estimate:

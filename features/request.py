@@ -67,7 +67,7 @@ _POSITION_STRETCH = 4.0  # rotary scaling (YaRN) serves up to about this many ti
 _NEEDS_UNITS = ("fp8", "fp4", "int8")
 DEFAULT_DATE_MONTHS = 18.0  # 2026-07, counted from 2025-01
 _WEIGHT_ALIASES = {
-    "fp16": "bf16", "nvfp4": "fp4", "mxfp4": "fp4", "awq": "int4", "gptq": "int4", "": "",
+    "fp16": "bf16", "nvfp4": "fp4", "mxfp4": "fp4", "awq": "int4", "gptq": "int4",
     "fp4/fp8 native": "fp4",
 }  # fmt: skip
 
@@ -174,7 +174,7 @@ def _precisions(
         rows.fault(
             foreign & (gpu.widens == 0) & (name != "int8"),
             f"weight_precision = {name} is not allowed: this GPU has no {name} units, and no engine "
-            "widens such weights on it; bf16 or int4 is",
+            "widens such weights on it, but bf16 or int4",
         )
         rows.note(
             foreign & rows.valid,

@@ -7,8 +7,6 @@ read at once. Nothing is overlapped: the baseline adds the stream to the step, o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -94,40 +92,9 @@ def streamed_expert_bytes(
     return missed_experts(r, tokens, skew) * each
 
 
-@dataclass(frozen=True, kw_only=True)
-class PrefixCache:
-    """A prefix kept in host memory, shape (n,): load and recompute [s], and what pays.
-
-    factor: how many times sooner a prompt whose whole cached part is found starts; break_even: the hit rate
-    above which keeping prefixes pays, when every miss writes its prefix to the host.
-    """
-
-    load_s: FloatArray
-    recompute_s: FloatArray
-    factor: FloatArray
-    break_even: FloatArray
-
-
 def prefix_load_s(r: Requests, bandwidth_share: FloatArray | float = 1.0) -> FloatArray:
     """Return the seconds to bring a prompt's cached prefix from host memory, each GPU its own part."""
     layout = prefill_layout(r)
     cached = kv_bytes_stored(r, r.isl * r.prefix_cached_frac) * kv_share(r, layout) / layout.pp
     load: FloatArray = cached / np.maximum(r.host_bandwidth * bandwidth_share, 1.0)
     return load
-
-
-def prefix_cache(load_s: FloatArray, fresh_s: FloatArray, whole_s: FloatArray) -> PrefixCache:
-    """Compare loading a prefix with computing it again.
-
-    load_s: seconds to load it; fresh_s: prefill of what is not cached; whole_s: prefill of the whole prompt.
-    break-even h: h x (recompute - load) = (1 - h) x store, with a store as slow as a load.
-    """
-    recompute = np.maximum(whole_s - fresh_s, 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pays = np.where(recompute > load_s, load_s / recompute, 1.0)
-    return PrefixCache(
-        load_s=load_s,
-        recompute_s=recompute,
-        factor=whole_s / np.minimum(fresh_s + load_s, whole_s),
-        break_even=np.where(load_s > 0.0, pays, 0.0),
-    )

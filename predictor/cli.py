@@ -49,7 +49,7 @@ def main() -> None:
     """Run the command line; expected errors become one line on stderr and exit code 2."""
     try:
         code = app(standalone_mode=False)
-    except RoofcastError as error:
+    except (RoofcastError, OSError) as error:
         code = _complain(str(error))
     except typer.Abort:
         code = _complain("stopped")

@@ -48,24 +48,18 @@ class IntervalTable:
     levels: Mapping[str, Level]
 
     def interval(
-        self, pred_log: Floats, support: NDArray[Any], scale: Floats | None = None
+        self, pred_log: Floats, support: NDArray[Any], scale: Floats | float = 1.0
     ) -> tuple[Floats, Floats]:
         """Lower and upper bound in log units, shape (n,): pred_log + scale x quantile of the row's level.
 
-        `scale` (n,), > 0, is the spread the residuals were divided by when fitted (None: they were not). A
+        `scale` (n,), > 0, is the spread the residuals were divided by when fitted (1: they were not). A
         level that the table does not know gets the widest bounds it has.
         """
-        lower, upper = self.quantiles(support)
-        if scale is not None:
-            lower, upper = lower * scale, upper * scale
-        return pred_log + lower, pred_log + upper
-
-    def quantiles(self, support: NDArray[Any]) -> tuple[Floats, Floats]:
-        """Lower and upper log-residual quantile of each row's support level, shape (n,) each."""
         names, lower, upper = self._sorted
         place = np.minimum(np.searchsorted(names, support), len(names) - 1)
         known = names[place] == support
-        return np.where(known, lower[place], lower.min()), np.where(known, upper[place], upper.max())
+        below, above = np.where(known, lower[place], lower.min()), np.where(known, upper[place], upper.max())
+        return pred_log + below * scale, pred_log + above * scale
 
     @cached_property
     def _sorted(self) -> tuple[NDArray[np.str_], Floats, Floats]:

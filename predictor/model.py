@@ -179,17 +179,11 @@ class Answers:
 
 
 def corrections(
-    boosters: Mapping[str, Booster],
-    siblings: Siblings,
-    r: Requests,
-    base: Estimate,
-    matrix: FloatArray,
-    threads: int = 0,
+    boosters: Mapping[str, Booster], siblings: Siblings, r: Requests, base: Estimate, matrix: FloatArray
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
     """Return the raw learned log corrections by name, and how much was measured near, each of shape (n,)."""
-    options: dict[str, Any] = {"num_threads": threads} if threads else {}
     added, near = near_siblings(siblings, r, base)
-    raw = {name: np.asarray(b.predict(matrix, **options)) + added[name] for name, b in boosters.items()}
+    raw = {name: np.asarray(b.predict(matrix)) + added[name] for name, b in boosters.items()}
     return raw, near
 
 
@@ -215,19 +209,17 @@ def spreads(
     raw: Mapping[str, FloatArray],
     near: Mapping[str, FloatArray],
     stratum: NDArray[np.str_],
-    threads: int = 0,
 ) -> dict[str, FloatArray]:
     """Return the expected size of each log error [-] by name, shape (n,): what intervals are scaled by."""
-    options: dict[str, Any] = {"num_threads": threads} if threads else {}
     return {
-        name: spread_of(booster, spread_matrix(matrix, raw[name], near[name], stratum), **options)
+        name: spread_of(booster, spread_matrix(matrix, raw[name], near[name], stratum))
         for name, booster in boosters.items()
     }
 
 
-def spread_of(booster: Booster, matrix: FloatArray, **options: Any) -> FloatArray:
+def spread_of(booster: Booster, matrix: FloatArray) -> FloatArray:
     """Return the expected size of a log error [-], shape (n,), of rows of `spread_matrix`."""
-    size: FloatArray = np.clip(np.exp(booster.predict(matrix, **options)), *SPREAD_BOUNDS)
+    size: FloatArray = np.clip(np.exp(booster.predict(matrix)), *SPREAD_BOUNDS)
     return size
 
 
@@ -236,9 +228,8 @@ def answer(model: Model, r: Requests, fabric: MeasuredFabric | None = None) -> A
     low, base = floor_and_baseline(r, model.coefficients)
     matrix, _ = feature_matrix(r, low, base)
     stratum = model.support.stratum(r)
-    threads = 1 if len(r) < 64 else 0
-    raw, near = corrections(model.boosters, model.siblings, r, base, matrix, threads)
-    spread = spreads(model.spreads, matrix, raw, near, stratum, threads)
+    raw, near = corrections(model.boosters, model.siblings, r, base, matrix)
+    spread = spreads(model.spreads, matrix, raw, near, stratum)
     if fabric is not None:
         # The correction was learned on healthy machines; what the fabric costs more is carried in full.
         base = baseline(r, model.coefficients, fabric)

@@ -22,14 +22,13 @@ from ..features.measured import MeasuredFabric
 from ..features.request import POOL_COLUMNS, REQUEST_COLUMNS, Requests, normalise
 from .bundles import load_bundle
 from .model import Answers, Model, answer
-from .prediction import ANSWERS, Origin, Prediction
+from .prediction import ANSWERS, BOUNDS, Origin, Prediction
 from .words import reasons, terms_ms, understood
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KNOWN_COLUMNS = REQUEST_COLUMNS + POOL_COLUMNS
-BOUNDS = ("", "_lo", "_hi")
 NUMBERS = (
     *(f"{name}{bound}" for name in ANSWERS for bound in BOUNDS),
     *(f"baseline_{name}" for name in ANSWERS),
@@ -41,7 +40,6 @@ CHUNK_ROWS = 8192
 WORKERS = 2
 _SORT_COLUMNS = ("gpu", "platform", "model", "engine", "tp", "weight_precision", "concurrency", "isl", "osl")
 _REGISTRY = "models:/"
-_NOTE = re.compile(r" assumed|^this GPU has no")
 _FAULT = re.compile(r"^(?P<field>\w+) = .* is not allowed: (?P<allowed>.*)$")
 
 
@@ -142,7 +140,14 @@ def _measured(fabric: MeasuredFabric | str | Path | None) -> MeasuredFabric | No
 
 def in_chunks(frame: pd.DataFrame, work: Callable[[IntArray], None]) -> None:
     """Call `work` with the positions of the rows of each chunk, like rows together, on WORKERS threads."""
-    _each(work, _chunks(_alike(frame)))
+    order = _alike(frame)
+    chunks = [order[start : start + CHUNK_ROWS] for start in range(0, len(order), CHUNK_ROWS)]
+    if len(chunks) < WORKERS:
+        for chunk in chunks:
+            work(chunk)
+        return
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(work, chunks))
 
 
 def _alike(frame: pd.DataFrame) -> IntArray:
@@ -158,21 +163,6 @@ def _alike(frame: pd.DataFrame) -> IntArray:
     ]
     order = np.lexsort(keys[::-1]) if keys else np.arange(len(frame))
     return order.astype(np.int64)
-
-
-def _chunks(order: IntArray) -> list[IntArray]:
-    return [order[start : start + CHUNK_ROWS] for start in range(0, len(order), CHUNK_ROWS)]
-
-
-def _each(work: Callable[[IntArray], None], chunks: list[IntArray]) -> None:
-    """Run the work on every chunk, on WORKERS threads where there are several."""
-    if len(chunks) < WORKERS:
-        for chunk in chunks:
-            work(chunk)
-        return
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for _ in pool.map(work, chunks):
-            pass
 
 
 def _numbers(answers: Answers) -> Iterator[tuple[str, Any]]:
@@ -212,10 +202,9 @@ def _error(request: Mapping[str, Any], reason: str) -> UnknownName | BadRequest:
                 find(given)
             except UnknownName as error:
                 return error
-    faults = [part for part in reason.split("; ") if not _NOTE.search(part)]
+    faults = reason.split("; ")
     named = next(filter(None, map(_FAULT.match, faults)), None)
     if named:
         return BadRequest(named["field"], request.get(named["field"]), named["allowed"])
-    text = "; ".join(faults)
-    field = next((word for word in text.split() if word in KNOWN_COLUMNS), "request")
-    return BadRequest(field, request.get(field), text)
+    field = next((word for word in reason.split() if word in KNOWN_COLUMNS), "request")
+    return BadRequest(field, request.get(field), reason)

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from .prediction import ANSWERS, MOVED, PERCENTILES, TERMS
+from .prediction import ANSWERS, BOUNDS, MOVED, PERCENTILES, TERMS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -87,7 +87,7 @@ def _table(*columns: str) -> Table:
 def _answers(prediction: Prediction) -> Table:
     table = _table("", "predicted", "90 % interval", "baseline", "floor")
     for name in ANSWERS:
-        value, low, high = (getattr(prediction, f"{name}{bound}") for bound in ("", "_lo", "_hi"))
+        value, low, high = (getattr(prediction, f"{name}{bound}") for bound in BOUNDS)
         table.add_row(
             Text(_TITLES[name]),
             _number(value),

@@ -19,7 +19,6 @@ import weakref
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,20 +30,9 @@ Floats = NDArray[np.float64]
 _FLOAT64, _ROW_MAJOR, _RAW, _CONTRIBUTIONS = 1, 1, 1, 3
 # Many rows walk a few trees at a time, which then stay in the processor's nearest cache: half the time.
 _MANY_ROWS, _LEAVES_AT_ONCE = 1024, 1600
+_OPTIONS = b"num_threads=1 verbosity=-1"
 _TREE = re.compile(r"Tree=(?P<number>\d+)\nnum_leaves=(?P<leaves>\d+)\nnum_cat=.*\nleaf_value=", re.DOTALL)
 _LIBRARIES = ("lib_lightgbm.so", "lib_lightgbm.dylib", "lib_lightgbm.dll")
-
-
-class Scorer(Protocol):
-    """What predicts from a matrix: `Trees`, or a LightGBM Booster fresh from training."""
-
-    def predict(self, data: Floats, *, num_threads: int = ...) -> Floats:
-        """Return one number per row of a (n, k) matrix."""
-        ...
-
-    def model_to_string(self) -> str:
-        """Return the model in LightGBM's text format."""
-        ...
 
 
 class Trees:
@@ -76,7 +64,7 @@ class Trees:
         line = next(part for part in self.text.split("\n", 32) if part.startswith("feature_names="))
         return tuple(line.removeprefix("feature_names=").split())
 
-    def predict(self, data: Floats, *, num_threads: int = 1) -> Floats:
+    def predict(self, data: Floats) -> Floats:
         """Return one number per row of a (n, k) matrix, k the number of features."""
         matrix = np.ascontiguousarray(data, dtype=np.float64)
         if not len(matrix):
@@ -84,7 +72,7 @@ class Trees:
         if len(matrix) == 1:
             return self._one(matrix)
         if len(matrix) < _MANY_ROWS:
-            return self._scores(self._whole, matrix, 0, self.rounds, num_threads)
+            return self._scores(self._whole, matrix, 0, self.rounds)
         try:
             handle = self._spare.get_nowait()
         except Empty:
@@ -92,7 +80,7 @@ class Trees:
         try:
             total = np.zeros(len(matrix))
             for first in range(0, self.rounds, self._step):
-                total += self._scores(handle, matrix, first, self._step, num_threads)
+                total += self._scores(handle, matrix, first, self._step)
             return total
         finally:
             self._spare.put(handle)
@@ -104,7 +92,7 @@ class Trees:
         """
         matrix = np.ascontiguousarray(data, dtype=np.float64)
         columns = matrix.shape[1] + 1
-        parts = self._scores(self._whole, matrix, 0, self.rounds, 1, kind=_CONTRIBUTIONS, columns=columns)
+        parts = self._scores(self._whole, matrix, 0, self.rounds, kind=_CONTRIBUTIONS, columns=columns)
         return parts.reshape(len(matrix), columns)
 
     def _one(self, matrix: Floats) -> Floats:
@@ -114,7 +102,7 @@ class Trees:
             _call(
                 "LGBM_BoosterPredictForMatSingleRowFastInit", self._whole, ctypes.c_int(_RAW),
                 ctypes.c_int(0), ctypes.c_int(self.rounds), ctypes.c_int(_FLOAT64),
-                ctypes.c_int32(matrix.shape[1]), b"num_threads=1 verbosity=-1", ctypes.byref(self._fast),
+                ctypes.c_int32(matrix.shape[1]), _OPTIONS, ctypes.byref(self._fast),
             )  # fmt: skip
             weakref.finalize(self, _library().LGBM_FastConfigFree, self._fast)
         out, written = np.zeros(1), ctypes.c_int64()
@@ -130,7 +118,6 @@ class Trees:
         matrix: Floats,
         first: int,
         rounds: int,
-        threads: int,
         kind: int = _RAW,
         columns: int = 1,
     ) -> Floats:
@@ -141,7 +128,7 @@ class Trees:
             "LGBM_BoosterPredictForMat", handle, matrix.ctypes.data_as(ctypes.c_void_p),
             ctypes.c_int(_FLOAT64), ctypes.c_int32(rows), ctypes.c_int32(features),
             ctypes.c_int(_ROW_MAJOR), ctypes.c_int(kind), ctypes.c_int(first), ctypes.c_int(rounds),
-            f"num_threads={threads} verbosity=-1".encode(), ctypes.byref(written),
+            _OPTIONS, ctypes.byref(written),
             out.ctypes.data_as(ctypes.c_void_p),
         )  # fmt: skip
         return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..data import catalogue
 from ..features.baseline import Coefficients
 from ..features.facts import ARCHITECTURES, PRECISIONS, FloatArray
-from ..features.memory import MemoryFit, memory_fit
+from ..features.memory import memory_fit
 from ..features.request import ENGINES, MODES, SPECULATION, TIERS, Requests
 from ..features.tiers import uses_host
 from ..features.work import decode_layout, kv_bytes_stored, kv_share
@@ -30,27 +30,28 @@ def reasons(r: Requests, answers: Answers, coefficients: Coefficients) -> NDArra
     An answer rests on what was assumed, on coefficients borrowed for a GPU that was never measured, and on a
     tensor-parallel degree past the KV heads.
     """
-    out = r.reason.copy()
-    strange = np.flatnonzero(r.valid & np.char.startswith(answers.stratum, "gpu") & ~uses_host(r))
-    if len(strange):
-        out[strange] = _joined(borrowed_words(r.take(strange), coefficients), out[strange])
-    wide = np.flatnonzero(answers.baseline.feasible & (r.tp > r.dp * r.model.n_kv_heads))
-    if len(wide):
-        out[wide] = _joined(copies_words(r.take(wide)), out[wide])
-    tiered = np.flatnonzero(answers.baseline.feasible & uses_host(r))
-    if len(tiered):
-        out[tiered] = _joined(tier_words(r.take(tiered), _terms_of(answers, tiered)), out[tiered])
-    tight = np.flatnonzero(r.valid & ~answers.baseline.feasible)
-    if len(tight):
-        out[tight] = _joined(_memory_words(r.take(tight)), out[tight])
-    swamped = np.flatnonzero(answers.baseline.feasible & ~answers.baseline.stable)
-    if len(swamped):
-        most = answers.baseline.request_s[swamped]
-        words = [
+    out, base = r.reason.copy(), answers.baseline
+
+    def put_first(where: NDArray[np.bool_], say: Callable[[NDArray[np.intp]], list[str]]) -> None:
+        rows = np.flatnonzero(where)
+        if len(rows):
+            out[rows] = [f"{a}; {b}" if b else a for a, b in zip(say(rows), out[rows], strict=True)]
+
+    def terms(rows: NDArray[np.intp]) -> dict[str, FloatArray]:
+        return {name: base.terms[name][rows] for name in ("host", "ttft_host", "weights", "kv")}
+
+    strange = r.valid & np.char.startswith(answers.stratum, "gpu") & ~uses_host(r)
+    put_first(strange, lambda rows: borrowed_words(r.take(rows), coefficients))
+    put_first(base.feasible & (r.tp > r.dp * r.model.n_kv_heads), lambda rows: copies_words(r.take(rows)))
+    put_first(base.feasible & uses_host(r), lambda rows: tier_words(r.take(rows), terms(rows)))
+    put_first(r.valid & ~base.feasible, lambda rows: _memory_words(r.take(rows)))
+    put_first(
+        base.feasible & ~base.stable,
+        lambda rows: [
             f"request_rate {asked:g}/s is above what this deployment sustains (about {limit:.3g}/s)"
-            for asked, limit in zip(r.request_rate[swamped], most, strict=True)
-        ]
-        out[swamped] = _joined(words, out[swamped])
+            for asked, limit in zip(r.request_rate[rows], base.request_s[rows], strict=True)
+        ],
+    )
     return out
 
 
@@ -92,11 +93,6 @@ def copies_words(r: Requests) -> list[str]:
     ]  # fmt: skip
 
 
-def _terms_of(answers: Answers, rows: NDArray[np.int64]) -> dict[str, FloatArray]:
-    names = ("host", "ttft_host", "weights", "kv")
-    return {name: answers.baseline.terms[name][rows] for name in names}
-
-
 def tier_words(r: Requests, terms: Mapping[str, FloatArray]) -> list[str]:
     """Say what lies in host memory, what its link adds, and which tier limits: HBM, host memory or link."""
     fit = memory_fit(r)
@@ -117,37 +113,20 @@ def tier_words(r: Requests, terms: Mapping[str, FloatArray]) -> list[str]:
     ]
 
 
-def _joined(first: list[str], then: NDArray[np.object_]) -> list[str]:
-    return [f"{a}; {b}" if b else a for a, b in zip(first, then, strict=True)]
-
-
 def _memory_words(r: Requests) -> list[str]:
     """Say, for requests that do not fit, the bytes needed and available per GPU and the degree that fits."""
     fit = memory_fit(r)
-    degree = _fitting_degree(r)
-    host = fit.needed_host_bytes > fit.available_host_bytes
-    if host.any():
-        return [
-            f"does not fit: needs {needed:.1f} GB of host memory per GPU, {room:.1f} GB available"
-            if over
-            else words
-            for needed, room, over, words in zip(
-                fit.needed_host_bytes / 1e9, fit.available_host_bytes / 1e9, host,
-                _hbm_words(fit, degree), strict=True,
-            )
-        ]  # fmt: skip
-    return _hbm_words(fit, degree)
-
-
-def _hbm_words(fit: MemoryFit, degree: NDArray[np.int64]) -> list[str]:
     rows = zip(
-        fit.needed_bytes / 1e9, fit.weight_bytes / 1e9, fit.sequence_bytes / 1e9, fit.available_bytes / 1e9,
-        degree, strict=True,
+        fit.needed_host_bytes / 1e9, fit.available_host_bytes / 1e9, fit.needed_bytes / 1e9,
+        fit.weight_bytes / 1e9, fit.sequence_bytes / 1e9, fit.available_bytes / 1e9, _fitting_degree(r),
+        strict=True,
     )  # fmt: skip
     return [
-        f"does not fit: needs {needed:.1f} GB per GPU (weights {weights:.1f}, KV of one sequence {kv:.1f}), "
-        f"{available:.1f} GB available; " + (f"fits from tp={tp}" if tp else "no tp up to 64 fits")
-        for needed, weights, kv, available, tp in rows
+        f"does not fit: needs {held:.1f} GB of host memory per GPU, {room:.1f} GB available"
+        if held > room
+        else f"does not fit: needs {needed:.1f} GB per GPU (weights {weights:.1f}, KV of one sequence "
+        f"{kv:.1f}), {available:.1f} GB available; " + (f"fits from tp={tp}" if tp else "no tp up to 64 fits")
+        for held, room, needed, weights, kv, available, tp in rows
     ]
 
 

@@ -9,34 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from ..data.store import BenchmarkStore
 from . import crossfit, plots
 from .advice import advice_tables
-from .learner import Sample, Settings, sample_of
+from .learner import Settings, sample_of
 from .report import accuracy, write_report
 from .splits import PROTOCOLS
-
-
-def evaluate_sample(
-    sample: Sample,
-    protocols: Sequence[str] = PROTOCOLS,
-    *,
-    settings: Settings | None = None,
-    n_folds: int | None = None,
-    progress: crossfit.Progress | None = None,
-) -> pd.DataFrame:
-    """Return the scores frame of every protocol, with floor, baseline, nearest neighbour and pure ML."""
-    records = crossfit.cross_fit(
-        sample,
-        protocols,
-        settings or Settings(),
-        n_folds=n_folds,
-        references=True,
-        progress=progress,
-    )
-    return crossfit.all_scores(records)
 
 
 def evaluate(
@@ -53,12 +31,14 @@ def evaluate(
     Returns the report's figures. Takes about 9 minutes on 2 cores.
     """
     start = time.perf_counter()
-    benchmarks = BenchmarkStore(store)
-    table = benchmarks.load()
+    table, fingerprint = BenchmarkStore(store).snapshot()
     sample = sample_of(table)
-    scores = evaluate_sample(sample, protocols, settings=settings, n_folds=n_folds, progress=progress)
+    records = crossfit.cross_fit(
+        sample, protocols, settings or Settings(), n_folds=n_folds, references=True, progress=progress
+    )
+    scores = crossfit.all_scores(records)
     meta = {
-        "fingerprint": benchmarks.fingerprint(),
+        "fingerprint": fingerprint,
         "table_rows": len(table),
         "rows_that_physics_refuses": len(table) - len(sample.table),
         "roofcast": version("roofcast"),
@@ -67,9 +47,9 @@ def evaluate(
         "minutes": round((time.perf_counter() - start) / 60.0, 1),
     }
     studies = {p.stem: p.read_text("utf-8") for p in sorted((out / "studies").glob("*.md"))}
-    advice = advice_tables(scores, sample.table)
-    write_report(scores, meta, out, studies=studies, advice=advice)
+    report = accuracy(scores, meta, advice_tables(scores, sample.table))
+    write_report(report, out, studies)
     plots.predicted_against_measured(scores, out / "predicted_against_measured.png", "configuration")
     plots.residuals(scores, out / "residuals.png", "family")
     plots.error_by_support(scores, out / "support.png")
-    return accuracy(scores, meta, advice=advice)
+    return report

@@ -7,6 +7,7 @@ target.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightgbm
@@ -64,7 +65,8 @@ def raw_columns(table: pd.DataFrame) -> pd.DataFrame:
     age = pd.to_datetime(table["date"], errors="coerce") - pd.Timestamp("2020-01-01")
     raw["date_days"] = age.dt.days.to_numpy(np.float64)
     raw["weight_bits"] = table["weight_precision"].map(PRECISION_BITS).to_numpy(np.float64)
-    raw = raw.join(_facts(table["model"], "model", MODEL_FACTS)).join(_facts(table["gpu"], "gpu", GPU_FACTS))
+    raw = raw.join(_facts(table["model"], catalogue.models(), MODEL_FACTS))
+    raw = raw.join(_facts(table["gpu"], catalogue.gpus(), GPU_FACTS))
     raw["system_bandwidth"] = raw["memory_bandwidth"] * raw["num_gpus"]
     raw["system_flops"] = _peak_flops(table) * raw["num_gpus"]
     raw["concurrency_per_gpu"] = raw["concurrency"] / raw["num_gpus"]
@@ -146,17 +148,10 @@ def _nearest(points: Floats, train: Rows, test: Rows) -> Rows:
     return nearest
 
 
-def _facts(names: pd.Series[Any], kind: str, fields: tuple[str, ...]) -> pd.DataFrame:
+def _facts(names: pd.Series[Any], specs: Mapping[str, Any], fields: tuple[str, ...]) -> pd.DataFrame:
     codes, known = pd.factorize(names.astype(str))
-    values = np.array([[_fact(kind, str(name), field) for field in fields] for name in known])
-    return pd.DataFrame(values[codes], columns=list(fields))
-
-
-def _fact(kind: str, name: str, field: str) -> float:
-    try:
-        return float(getattr(catalogue.model(name) if kind == "model" else catalogue.gpu(name), field))
-    except errors.UnknownName:
-        return float("nan")
+    values = [[float(getattr(specs.get(name), field, np.nan)) for field in fields] for name in known]
+    return pd.DataFrame(np.array(values)[codes], columns=list(fields))
 
 
 def _peak_flops(table: pd.DataFrame) -> Floats:

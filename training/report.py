@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ..data import catalogue, errors
+from ..data import catalogue
+from ..data.files import replace_text
 from .metrics import by_support, slices, summarise, worst
 from .report_markdown import COVERAGE_GPUS, Records, render
 
@@ -53,14 +53,9 @@ COMMON_COLUMNS = ("source", "gpu", "engine", "model", "mode")
 def accuracy(
     scores: pd.DataFrame,
     meta: Mapping[str, Any],
-    aic_rows: Iterable[str] | None = None,
     advice: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
-    """Every figure of the report as JSON-ready values.
-
-    `aic_rows` are the row_ids that stand for a row of aiconfigurator's sample, de-duplicated ones included
-    (None: the rows whose source begins with "aic"). `advice` is `advice.advice_tables`' frame.
-    """
+    """Every figure of the report as JSON-ready values; `advice` is `advice.advice_tables`' frame."""
     overall = summarise(scores)
     return {
         "meta": dict(meta),
@@ -69,7 +64,7 @@ def accuracy(
         "coverage_by_gpu": _coverage_by_gpu(scores),
         "baseline_against_floor": _baseline_gain(overall),
         "by_support": _records(by_support(scores)) if "corrected" in scores else [],
-        "own_ground": _own_ground(scores, aic_rows),
+        "own_ground": _own_ground(scores),
         "slices": _records(slices(scores)[list(SLICE_COLUMNS)]),
         "worst": _worst_where_missed(scores, overall),
         "advice": [] if advice is None else _records(advice),
@@ -77,23 +72,16 @@ def accuracy(
 
 
 def write_report(
-    scores: pd.DataFrame,
-    meta: Mapping[str, Any],
-    folder: Path,
-    *,
-    studies: Mapping[str, str] | None = None,
-    aic_rows: Iterable[str] | None = None,
-    advice: pd.DataFrame | None = None,
+    report: Mapping[str, Any], folder: Path, studies: Mapping[str, str] | None = None
 ) -> tuple[Path, Path]:
     """Write accuracy.md and accuracy.json into `folder`, each whole or not at all; returns their paths.
 
-    `studies` maps a protocol to what its worst rows showed (markdown); it goes beside them.
+    `report` is of `accuracy`; `studies` maps a protocol to what its worst rows showed (markdown).
     """
-    report = accuracy(scores, meta, aic_rows, advice)
     folder.mkdir(parents=True, exist_ok=True)
     markdown, plain = folder / "accuracy.md", folder / "accuracy.json"
-    _replace(plain, json.dumps(report, indent=1, allow_nan=False) + "\n")
-    _replace(markdown, render(report, studies or {}))
+    replace_text(plain, json.dumps(report, indent=1, allow_nan=False) + "\n")
+    replace_text(markdown, render(report, studies or {}))
     return markdown, plain
 
 
@@ -121,10 +109,9 @@ def _baseline_gain(overall: pd.DataFrame) -> Records:
     return _records(frame)
 
 
-def _own_ground(scores: pd.DataFrame, aic_rows: Iterable[str] | None) -> Records:
-    source = scores["source"].astype(str)
-    from_aic = source.str.startswith("aic") if aic_rows is None else scores["row_id"].isin(set(aic_rows))
-    dense = scores["model"].isin([name for name in scores["model"].unique() if _is_dense(str(name))])
+def _own_ground(scores: pd.DataFrame) -> Records:
+    from_aic = scores["source"].astype(str).str.startswith("aic")
+    dense = scores["model"].isin([name for name, spec in catalogue.models().items() if not spec.n_experts])
     offline = (scores["mode"] == "offline") & (scores["engine"] == "trtllm") & dense
     grounds = {
         "aiconfigurator sample": scores[from_aic & scores["metric"].isin(["tpot_ms", "ttft_ms"])],
@@ -158,17 +145,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value.item() if hasattr(value, "item") else value
-
-
-def _is_dense(model: str) -> bool:
-    try:
-        return catalogue.model(model).n_experts == 0
-    except errors.UnknownName:
-        return False
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write beside and rename over, so that a reader never sees half a file."""
-    temporary = path.with_suffix(path.suffix + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

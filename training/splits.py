@@ -8,7 +8,6 @@ in two groups leaves training.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,8 @@ Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 def shape_labels(models: pd.Series[Any]) -> Labels:
     """Shape per row; a model that the catalogue does not know is a shape of its own."""
-    return _mapped(models, _shape_of)
+    shapes = {name: shape_key(spec) for name, spec in catalogue.models().items()}
+    return _text(models.astype(str).map(lambda name: shapes.get(name, name)))
 
 
 def engine_labels(engines: pd.Series[Any]) -> Labels:
@@ -115,7 +115,7 @@ def folds(
 def protocol_folds(
     table: pd.DataFrame, protocol: str, n_folds: int | None = None, seed: int = 0
 ) -> list[Fold]:
-    """The folds of one protocol (5, or 8 where groups are left out alone), guarded against straddling."""
+    """The folds of one protocol (10, or 8 where groups are left out alone), guarded against straddling."""
     n_folds = n_folds or (8 if protocol in LEAVE_ONE_OUT else 10)
     labels = group_labels(table, protocol)
     configs = None if protocol == "configuration" else configuration_labels(table)
@@ -152,18 +152,6 @@ def _alone(descending: NDArray[np.intp], n_folds: int, alone: float) -> int:
 
 def _codes(frame: pd.DataFrame) -> NDArray[np.intp]:
     return np.asarray(frame.groupby(list(frame.columns), dropna=False).ngroup(), dtype=np.intp)
-
-
-def _shape_of(model: str) -> str:
-    try:
-        return shape_key(catalogue.model(model))
-    except errors.UnknownName:
-        return model
-
-
-def _mapped(values: pd.Series[Any], rule: Callable[[str], str]) -> Labels:
-    codes, names = pd.factorize(values.astype(str))
-    return np.array([rule(str(name)) for name in names], dtype=np.str_)[codes]
 
 
 def _text(values: pd.Series[Any]) -> Labels:

@@ -57,8 +57,6 @@ _QUIET = {
 _PAGE = {
     "mlflow.experimentKind": "custom_model_development"
 }  # opens on the runs, not on language-model traces
-# The most that one log_batch call of MLflow takes.
-METRIC_BATCH, PARAMETER_BATCH = 1000, 100
 
 
 def store_folder(folder: str | Path | None = None) -> Path:
@@ -71,14 +69,10 @@ class TrainingRun:
     """An open run; every `log_` method adds to it."""
 
     run_id: str
-    folder: Path
 
     def log_parameters(self, config: Mapping[str, Any]) -> None:
         """Record settings; nested mappings become dotted names."""
-        mlflow = mlflow_module()
-        values = list(_flat(config).items())
-        for start in range(0, len(values), PARAMETER_BATCH):
-            mlflow.log_params(dict(values[start : start + PARAMETER_BATCH]))
+        mlflow_module().log_params(_flat(config))
 
     def log_figures(
         self, prefix: str, figures: Mapping[str, Any], shown: Mapping[str, Any] | None = None
@@ -190,10 +184,10 @@ def training_run(
     mlflow = mlflow_module()
     name = f"{kind} {fingerprint[:8]}"
     with (
-        open_store(store_folder(folder)) as place,
+        open_store(store_folder(folder)),
         mlflow.start_run(run_name=name, tags={"kind": kind}) as active,
     ):
-        run = TrainingRun(run_id=active.info.run_id, folder=place)
+        run = TrainingRun(run_id=active.info.run_id)
         run.log_parameters(config)
         mlflow.log_dict(dict(config), SETTINGS_FILE)
         dataset = _log_table(mlflow, table)
@@ -291,9 +285,7 @@ def _log_table(mlflow: Any, table: pd.DataFrame) -> Any:
 
 
 def _log_metrics(mlflow: Any, values: Mapping[str, float]) -> None:
-    finite = [(name, value) for name, value in values.items() if math.isfinite(value)]
-    for start in range(0, len(finite), METRIC_BATCH):
-        mlflow.log_metrics(dict(finite[start : start + METRIC_BATCH]))
+    mlflow.log_metrics({name: value for name, value in values.items() if math.isfinite(value)})
 
 
 def _named(frame: pd.DataFrame, keys: list[str], figures: list[str]) -> dict[str, float]:

@@ -13,7 +13,7 @@ import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -257,8 +257,7 @@ def tune(
     other data, BadRequest for a number of trials under 1.
     """
     start = time.perf_counter()
-    benchmarks = BenchmarkStore(store)
-    table, fingerprint = benchmarks.load(), benchmarks.fingerprint()
+    table, fingerprint = BenchmarkStore(store).snapshot()
     sample = sample_of(table)
     inside, aside = set_aside(sample)
     identity = {"table": fingerprint, "frame version": FRAME_VERSION}
@@ -338,14 +337,13 @@ def _tracked(
     track: bool, table: pd.DataFrame, fingerprint: str
 ) -> Iterator[tuple[str | None, _Child, _Finish]]:
     """Open the study's run in MLflow; yield its id, what records a trial, and what records the end."""
-    with ExitStack() as stack:
-        if not track:
-            yield None, lambda study, trial: None, lambda study, result: None
-            return
-        from .tracking import mlflow_module, training_run
+    if not track:
+        yield None, lambda study, trial: None, lambda study, result: None
+        return
+    from .tracking import mlflow_module, training_run
 
-        mlflow = mlflow_module()
-        run = stack.enter_context(training_run({}, table, fingerprint, kind="tune"))
+    mlflow = mlflow_module()
+    with training_run({}, table, fingerprint, kind="tune") as run:
 
         def child(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
             tags = {"kind": "trial", "state": trial.state.name.lower()}

@@ -50,7 +50,7 @@ def ablate(
     store: Store = None,
     out: Annotated[Path, typer.Option(help="Folder for ablations.md.")] = Path("docs"),
     protocol: Annotated[
-        Many, typer.Option(help="Protocol to judge by; may repeat. Without: family and model.")
+        Many, typer.Option(help="Protocol to judge by; may repeat. Without: configuration, family and model.")
     ] = None,
     least: Annotated[
         float,

@@ -14,7 +14,6 @@ from roofcast.features.request import Requests, normalise
 from roofcast.features.tiers import (
     HOST_USABLE_SHARE,
     missed_experts,
-    prefix_cache,
     prefix_load_s,
     uses_host,
 )
@@ -132,14 +131,6 @@ def test_loading_a_prefix_takes_its_bytes_over_the_link() -> None:
     """0.5 x 32,000 tokens x 164 KB = 2.6 GB, half on each GPU, at 194.5 GB/s each: 6.7 ms."""
     r = ask(isl=32_000, prefix_cached_frac=0.5, prefix_tier="host")
     assert prefix_load_s(r)[0] * 1e3 == pytest.approx(6.74, rel=0.01)
-
-
-def test_the_break_even_hit_rate_pays_for_the_stores() -> None:
-    """Load 10 ms, recompute 100 ms: above one hit in ten."""
-    load, fresh, whole = np.array([0.01]), np.array([0.02]), np.array([0.12])
-    found = prefix_cache(load, fresh, whole)
-    assert found.break_even[0] == pytest.approx(0.1)
-    assert found.factor[0] == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from roofcast.features.collectives import all_reduce_s, fabric_arrays
 from roofcast.features.memory import memory_fit
 from roofcast.features.percentiles import itl_ratio, tpot_ratio
 from roofcast.features.request import Requests, normalise
-from roofcast.features.tiers import prefix_cache, prefix_load_s
+from roofcast.features.tiers import prefix_load_s
 from roofcast.features.work import distinct_experts, kv_bytes_stored
 from roofcast.predictor import Predictor
 from roofcast.predictor.audit import audit
@@ -267,14 +267,14 @@ def prefix(cached: float) -> list[str]:
     asked = {**question, "prefix_cached_frac": cached, "prefix_tier": "host"}
     whole, hit = (floor(ask(**q)).ttft_s for q in (question, asked))
     fresh = floor(ask(**question, prefix_cached_frac=cached)).ttft_s
-    found = prefix_cache(prefix_load_s(ask(**asked)), fresh, whole)
+    load, compute = float(prefix_load_s(ask(**asked))[0]), float(whole[0] - fresh[0])
     first, later = (predictor().predict(**q) for q in (question, asked))
     bound, factor = float(whole[0] / hit[0]), first.ttft_ms / later.ttft_ms
     calibrated = first.baseline["ttft_ms"] / later.baseline["ttft_ms"]
     verdict = "**impossible**" if bound < 10 else "its lower end only" if factor < 20 else "plausible"
     return [f"TTFT with {cached:.0%} of 32k tokens in Grace", "10 to 100 times lower",
-            f"at most {bound:.0f} times: {found.load_s[0] * 1e3:.0f} ms to load, at least "
-            f"{found.recompute_s[0] * 1e3:,.0f} to compute; pays above {found.break_even[0]:.0%} hits",
+            f"at most {bound:.0f} times: {load * 1e3:.0f} ms to load, at least "
+            f"{compute * 1e3:,.0f} to compute; pays above {load / compute:.0%} hits",
             f"{factor:.1f} times, calibrated {calibrated:.1f}", NONE, verdict]  # fmt: skip
 
 

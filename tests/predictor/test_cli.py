@@ -87,6 +87,8 @@ def test_a_deployment_that_does_not_fit_is_an_answer(run: Run, bundle: Path) -> 
         ("predict", "model is required"),
         ("predict --frame no-such-file.csv", "cannot be read as CSV"),
         ("predict --frame x.csv --model qwen2.5-72b", "drop --model"),
+        ("predict --model qwen2.5-72b --gpu b200-sxm --out x.csv", "--frame"),
+        ("predict --model llama-3.1-8b --gpu v100 --weight-precision fp8", "bf16 or int4"),
         ("predict --model qwen2.5-72b --bundle no-such-folder", "no such bundle folder"),
         ("guess", "guess"),
         ("models no-such-model", "nothing in the catalogue"),
@@ -115,6 +117,14 @@ def test_a_file_of_requests_is_answered_row_for_row(
     assert (answers["label"] == "mine").all()
     wanted = predictor.predict_frame(frame)
     pd.testing.assert_series_equal(answers["tpot_ms"], wanted["tpot_ms"])
+
+
+def test_a_folder_that_is_not_there_is_one_line(run: Run, bundle: Path, tmp_path: Path) -> None:
+    requests_frame(1).to_csv(tmp_path / "requests.csv", index=False)
+    line = f"predict --frame {tmp_path / 'requests.csv'} --out {tmp_path / 'no' / 'a.csv'} --bundle {bundle}"
+    code, out, err = run(line)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert str(tmp_path / "no") in err
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -139,6 +139,7 @@ def test_an_unknown_name_raises_with_the_nearest(
         ({"model": None}, "model"),
         ({"gpu": None}, "gpu"),
         ({"model": 7}, "model"),
+        ({"model": ["llama-3.1-8b"]}, "model"),
         ({"isl": 10_000_000}, "isl"),
     ],
 )
@@ -160,6 +161,12 @@ def test_a_precision_without_units_is_refused_or_runs_as_weight_only(predictor: 
     assert "this GPU has no fp4 units" in answer.reason
     with pytest.raises(BadRequest, match="units"):
         predictor.predict(**question | {"gpu": "v100", "weight_precision": "fp8"})
+
+
+def test_a_gpu_whose_data_sheet_names_no_pcie_serves_a_pipeline(predictor: Predictor) -> None:
+    answer = predictor.predict(model="llama-3.1-70b", gpu="vr200", tp=8, pp=2, num_gpus=16, concurrency=16)
+    assert answer.feasible
+    assert answer.tpot_ms_lo < answer.tpot_ms < answer.tpot_ms_hi
 
 
 def test_a_model_that_does_not_fit_is_an_answer_with_the_bytes(predictor: Predictor) -> None:
