@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..data.progress import Progress, silent
 from ..data.store import BenchmarkStore
 from ..features.baseline import Coefficients, Estimate, baseline
 from ..features.facts import FloatArray
@@ -183,7 +184,7 @@ def ablate_sample(
     least: float = LEAST_SHARE,
     cache: Path | None = None,
     identity: str = "",
-    progress: crossfit.Progress | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Cells]:
     """Return `compare`'s figures of every variant, then of every source family left out (name after SOURCE).
 
@@ -207,8 +208,7 @@ def ablate_sample(
     parts: dict[tuple[str, str], list[dict[Variant, dict[str, Any]]]] = {key: [] for key in keys}
     for number, ((key, _), part) in enumerate(zip(tasks, done, strict=True)):
         parts[key].append(part)
-        if progress:
-            progress(f"{key[1]}: {'without ' + key[0] if key[0] else 'variants'}", (number + 1) / len(tasks))
+        progress(f"{key[1]}: {'without ' + key[0] if key[0] else 'variants'}", (number + 1) / len(tasks))
 
     def scores(family: str, variant: Variant, among: Sequence[str]) -> pd.DataFrame:
         records = []
@@ -234,7 +234,7 @@ def ablate(
     protocols: Sequence[str] = PROTOCOLS,
     least: float = LEAST_SHARE,
     cache: Path | None = None,
-    progress: crossfit.Progress | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Measure all variants on the table in `store`, write ablations.md to `out` and return the figures."""
     settings = Settings()

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..data.progress import Progress, silent
 from ..features.baseline import baseline
 from ..features.facts import FloatArray
 from ..predictor.intervals import IntervalTable
@@ -40,7 +41,6 @@ from .learner import Fitted, Frame, Sample, Settings, fit, fit_spread, learning_
 from .metrics import METRICS
 from .references import neighbour, pure_ml, raw_columns
 
-Progress = Callable[[str, float], None]
 _SPREAD_PARTS = 2
 _WEIGHTS = np.linspace(0.0, 1.2, 13)
 # Where the blend is learned: the most that a log error counts, and by what share a weight may be worse.
@@ -156,7 +156,7 @@ def cross_fit(
     n_folds: int | None = None,
     references: bool = False,
     former: Former | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> list[Records]:
     """Predict every row by a model that saw none of its group, under each protocol; two folds at a time.
 
@@ -172,8 +172,7 @@ def cross_fit(
     parts: dict[str, list[dict[str, Any]]] = {p: [] for p in protocols}
     for number, ((protocol, k, _, _), part) in enumerate(zip(tasks, done, strict=True)):
         parts[protocol].append(part)
-        if progress:
-            progress(f"{protocol}: fold {k + 1} of {len(folds[protocol])}", (number + 1) / len(tasks))
+        progress(f"{protocol}: fold {k + 1} of {len(folds[protocol])}", (number + 1) / len(tasks))
     tested = {p: [test for _, test in folds[p]] for p in protocols}
     return [
         records_of(sample, p, tested[p], [_named(part, prefix) for part in parts[p]])

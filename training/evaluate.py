@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ..data.progress import Progress, silent
 from ..data.store import BenchmarkStore
 from . import crossfit, plots
 from .advice import advice_tables
@@ -24,7 +25,7 @@ def evaluate(
     protocols: Sequence[str] = PROTOCOLS,
     settings: Settings | None = None,
     n_folds: int | None = None,
-    progress: crossfit.Progress | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Rerun the protocols on the table in `store`; write accuracy.md, accuracy.json and the plots to `out`.
 

@@ -23,6 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data.errors import BadBundle, BadRequest, BadStore
+from ..data.progress import Progress, silent, within
 from ..data.store import TABLE_FILE, BenchmarkStore
 from ..predictor.bundles import load_bundle
 from . import crossfit, drift
@@ -81,7 +82,7 @@ def retrain(
     settings: Settings | None = None,
     protocols: Sequence[str] = crossfit.TAUGHT_BY,
     n_folds: int = FOLDS,
-    progress: crossfit.Progress | None = None,
+    progress: Progress = silent,
 ) -> RetrainResult:
     """Train a challenger on the table in `store` and promote it if it is better; see the module.
 
@@ -93,8 +94,7 @@ def retrain(
     start = time.perf_counter()
     if not 0 <= margin < 1:
         raise BadRequest("margin", margin, "0 or more, under 1")
-    tell = progress or (lambda label, share: None)
-    tell("opening the registry", 0.0)
+    progress("opening the registry", 0.0)
     with registry(folder) as place:
         _close_dead_runs()
         champion = version_of(CHAMPION) or _adopt(place)
@@ -106,10 +106,10 @@ def retrain(
             with training_run(asdict(settings), table, fingerprint, folder=place, kind="retrain") as run:
                 task = _Task(
                     run=run, place=place, champion=champion, table=table, fingerprint=fingerprint, new=new,
-                    settings=settings, protocols=protocols, n_folds=n_folds, margin=margin, tell=tell,
+                    settings=settings, protocols=protocols, n_folds=n_folds, margin=margin, tell=progress,
                 )  # fmt: skip
                 result = _challenge(task)
-    tell("done", 1.0)
+    progress("done", 1.0)
     return RetrainResult(**{**vars(result), "seconds": time.perf_counter() - start})
 
 
@@ -127,7 +127,7 @@ class _Task:
     protocols: Sequence[str]
     n_folds: int
     margin: float
-    tell: crossfit.Progress
+    tell: Progress
 
 
 def _challenge(task: _Task) -> RetrainResult:
@@ -140,7 +140,7 @@ def _challenge(task: _Task) -> RetrainResult:
     sample = sample_of(task.table)
     learnt = learn(
         sample, task.settings, protocols=task.protocols, n_folds=task.n_folds, former=_former(task, sample),
-        progress=lambda label, share: tell(label, 0.03 + 0.92 * share),
+        progress=within(tell, 0.03, 0.95),
     )  # fmt: skip
     tell("judging", 0.95)
     old_scores = crossfit.point_scores(learnt.former)

@@ -15,6 +15,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
+from ..data.progress import Progress, silent, within
 from ..data.store import BenchmarkStore
 from ..predictor.bundles import save_bundle
 from ..predictor.model import CORRECTED, Model, support_of
@@ -38,10 +39,6 @@ class TrainResult:
     metrics: dict[str, dict[str, float]]
     run_id: str | None
     seconds: float
-
-
-def _silent(label: str, share: float) -> None:
-    """Report progress to nobody."""
 
 
 def model_of(fitted: Fitted, sample: Sample, trust: crossfit.Trust) -> Model:
@@ -121,7 +118,7 @@ def learn(
     protocols: Sequence[str] = crossfit.TAUGHT_BY,
     n_folds: int = FOLDS,
     former: crossfit.Former | None = None,
-    progress: crossfit.Progress = _silent,
+    progress: Progress = silent,
 ) -> Learnt:
     """Cross-fit the protocols (and `former` beside), learn trust from them, and fit on all rows."""
     records = crossfit.cross_fit(
@@ -130,7 +127,7 @@ def learn(
         _quick(settings),
         n_folds=n_folds,
         former=former and replace(former, settings=_quick(former.settings)),
-        progress=lambda label, share: progress(label, 0.8 * share),
+        progress=within(progress, 0.0, 0.8),
     )
     own, beside = records[: len(protocols)], records[len(protocols) :]
     work = [joblib.delayed(fit)(sample, settings), joblib.delayed(crossfit.learn_trust)(own)]
@@ -151,7 +148,7 @@ def train(
     track: bool = True,
     settings: Settings | None = None,
     protocols: Sequence[str] = crossfit.TAUGHT_BY,
-    progress: crossfit.Progress | None = None,
+    progress: Progress = silent,
 ) -> TrainResult:
     """Train on the benchmark table in `store` (None: the shipped one) and write the bundle to `out`.
 
@@ -160,12 +157,10 @@ def train(
     if the table cannot be read.
     """
     start = time.perf_counter()
-    settings, progress = settings or Settings(), progress or _silent
+    settings = settings or Settings()
     table, fingerprint = BenchmarkStore(store).snapshot()
     sample = sample_of(table)
-    learnt = learn(
-        sample, settings, protocols=protocols, progress=lambda label, share: progress(label, 0.92 * share)
-    )
+    learnt = learn(sample, settings, protocols=protocols, progress=within(progress, 0.0, 0.92))
     progress("writing the bundle", 0.93)
     bundle = learnt.save(out or Path("bundle"), sample, fingerprint)
     run_id = _track(settings, table, fingerprint, learnt, bundle) if track else None

@@ -29,6 +29,7 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from ..data.errors import BadRequest, BadStore
+from ..data.progress import Progress, silent, within
 from ..data.store import BenchmarkStore
 from ..features.baseline import Coefficients, baseline
 from ..features.facts import FloatArray
@@ -91,9 +92,7 @@ def settings_of(trial: optuna.trial.BaseTrial) -> Settings:
     return Settings(parameters=parameters)
 
 
-def prepare(
-    sample: Sample, protocols: Sequence[str], n_folds: int, progress: crossfit.Progress | None = None
-) -> list[Fold]:
+def prepare(sample: Sample, protocols: Sequence[str], n_folds: int, progress: Progress) -> list[Fold]:
     """Return the folds of all protocols in turn; the baseline is calibrated once, for no trial changes it."""
     settings = Settings()
     split = {p: splits.protocol_folds(sample.table, p, n_folds, settings.seed) for p in protocols}
@@ -105,8 +104,7 @@ def prepare(
     folds = []
     for (protocol, train, test), coefficients in zip(turns, done, strict=True):
         folds.append(Fold(protocol=protocol, train=train, test=test, coefficients=coefficients))
-        if progress:
-            progress("calibrating the baseline on each fold", len(folds) / len(turns))
+        progress("calibrating the baseline on each fold", len(folds) / len(turns))
     return folds
 
 
@@ -174,7 +172,7 @@ def search(
     protocols: Sequence[str] = crossfit.TAUGHT_BY,
     n_folds: int = FOLDS,
     callbacks: Sequence[Callable[[optuna.Study, optuna.trial.FrozenTrial], None]] = (),
-    progress: crossfit.Progress | None = None,
+    progress: Progress = silent,
 ) -> optuna.Study:
     """Run `trials` more trials of the study in `storage` on the rows of `sample`, and return the study.
 
@@ -189,12 +187,9 @@ def search(
     def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         nonlocal done
         done += 1
-        if progress:
-            progress(f"trial {trial.number}: {trial.state.name.lower()}", 0.1 + 0.9 * done / trials)
+        progress(f"trial {trial.number}: {trial.state.name.lower()}", 0.1 + 0.9 * done / trials)
 
-    folds = prepare(
-        sample, protocols, n_folds, progress and (lambda what, share: progress(what, 0.1 * share))
-    )
+    folds = prepare(sample, protocols, n_folds, within(progress, 0.0, 0.1))
     study.optimize(
         partial(objective, sample=sample, folds=folds), n_trials=trials, callbacks=[*callbacks, tell]
     )
@@ -213,7 +208,7 @@ def confirm(
     *,
     protocols: Sequence[str] = crossfit.TAUGHT_BY,
     n_folds: int = FOLDS,
-    progress: crossfit.Progress | None = None,
+    progress: Progress = silent,
 ) -> pd.DataFrame:
     """Compare `best` with the shipped parameters on the rows set aside, under every protocol.
 
@@ -248,7 +243,7 @@ def tune(
     track: bool = True,
     protocols: Sequence[str] = crossfit.TAUGHT_BY,
     n_folds: int = FOLDS,
-    progress: crossfit.Progress | None = None,
+    progress: Progress = silent,
 ) -> TuneResult:
     """Search on the table in `store`, confirm on the rows set aside, and report.
 
@@ -262,20 +257,22 @@ def tune(
     inside, aside = set_aside(sample)
     identity = {"table": fingerprint, "frame version": FRAME_VERSION}
 
-    def part(low: float, high: float) -> crossfit.Progress | None:
-        return progress and (lambda what, share: progress(what, low + (high - low) * share))
-
     with _tracked(track, table, fingerprint) as (run_id, child, finish):
         study = search(
             sample.take(inside), trials=trials, storage=storage, identity=identity, protocols=protocols,
-            n_folds=n_folds, callbacks=[child], progress=part(0.0, 0.85),
+            n_folds=n_folds, callbacks=[child], progress=within(progress, 0.0, 0.85),
         )  # fmt: skip
         rows: list[dict[str, Any]] = []
         shipped = _shipped_value(study)
         if study.best_value < shipped:
             best = settings_of(optuna.trial.FixedTrial(study.best_params))
             compared = confirm(
-                sample, aside, best, protocols=protocols, n_folds=n_folds, progress=part(0.85, 1.0)
+                sample,
+                aside,
+                best,
+                protocols=protocols,
+                n_folds=n_folds,
+                progress=within(progress, 0.85, 1.0),
             )
             rows = [{str(k): v for k, v in row.items()} for row in compared.to_dict("records")]
         states = [trial.state for trial in study.trials]

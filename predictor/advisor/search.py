@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...data.errors import BadRequest
+from ...data.progress import Progress, silent
 from .pareto import front
-from .sweep import FRONTS, Progress, Sweep, Sweeper, claim, fronts_of, write
+from .sweep import FRONTS, Sweep, Sweeper, claim, fronts_of, write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +28,7 @@ SAMPLE = 262_144  # rows that the physics looks at first
 SUGGESTED = 16_384  # of which so many are predicted
 
 
-def search(
-    sweeper: Sweeper, folder: Path, trials: int, progress: Progress | None = None, seed: int = 0
-) -> Sweep:
+def search(sweeper: Sweeper, folder: Path, trials: int, progress: Progress = silent, seed: int = 0) -> Sweep:
     """Return the fronts found with so many trials, into `folder` as a sweep writes them.
 
     The trials aim at throughput per GPU and speed per user alike. Raises BadRequest for fewer trials than a
@@ -65,8 +64,7 @@ def search(
             goal = known.get(number) if number is not None else None
             # What cannot be started is the worst there is, so that its kin die out.
             study.tell(trial, goal or (0.0, 0.0))
-        if progress:
-            progress(f"trial {done + len(asked):,} of {trials:,}", (done + len(asked)) / trials)
+        progress(f"trial {done + len(asked):,} of {trials:,}", (done + len(asked)) / trials)
     whole = pd.concat(found, ignore_index=True)
     best = fronts_of(whole)
     write(best, folder / "front.parquet")

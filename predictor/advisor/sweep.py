@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ...data import catalogue
 from ...data.errors import BadRequest
 from ...data.files import replace_file, replace_text
+from ...data.progress import Progress, silent
 from ...features.baseline import Estimate, baseline
 from ...features.facts import FloatArray, IntArray
 from ...features.request import SPECULATION, Requests, normalise
@@ -37,7 +38,6 @@ from .workload import resolve_model
 if TYPE_CHECKING:
     import pandas as pd
 
-Progress = Callable[[str, float], None]
 Fronts = Mapping[tuple[int, int], FloatArray]
 REACH = 1.75  # a row this many times worse than the baseline's front in both figures is not corrected
 PART_ROWS = 65536
@@ -166,7 +166,7 @@ class Sweeper:
         offers = [c.offer for c in space.rows]
         self.hourly = np.array([self.economics.per_hour(o.platform, o.share) / o.gpus for o in offers])
 
-    def run(self, folder: Path, progress: Progress | None = None) -> Sweep:
+    def run(self, folder: Path, progress: Progress = silent) -> Sweep:
         """Predict the whole space into `folder`, or what of it is missing there.
 
         Raises BadRequest if the folder holds another sweep.
@@ -190,8 +190,7 @@ class Sweeper:
                 write(part, path)
             valid, corrected = valid + len(part), corrected + int(part["corrected"].sum())
             kept.append(fronts_of(part))
-            if progress:
-                progress(f"part {number + 1} of {len(stretches)}", (number + 1) / len(stretches))
+            progress(f"part {number + 1} of {len(stretches)}", (number + 1) / len(stretches))
         found = fronts_of(pd.concat(kept, ignore_index=True))
         write(found, folder / "front.parquet")
         return Sweep(
@@ -232,7 +231,7 @@ class Sweeper:
         )  # fmt: skip
         return with_figures(table[np.isfinite(out["output_tok_s"])].reset_index(drop=True))
 
-    def _baseline_fronts(self, stretches: Sequence[IntArray], progress: Progress | None) -> Fronts:
+    def _baseline_fronts(self, stretches: Sequence[IntArray], progress: Progress) -> Fronts:
         """Return the baseline's fronts by group: x and y of the first, x and y of the second."""
         points: dict[tuple[int, int], list[FloatArray]] = {}
         for number, numbers in enumerate(stretches):
@@ -248,8 +247,7 @@ class Sweeper:
                         points.setdefault((int(code), which), []).append(pair[:, front(*pair)])
 
             in_chunks(part.frame, work)
-            if progress:
-                progress("physics", (number + 1) / len(stretches))
+            progress("physics", (number + 1) / len(stretches))
         joined = {key: np.concatenate(parts, axis=1) for key, parts in points.items()}
         return {key: pair[:, front(*pair)] for key, pair in joined.items()}
 
