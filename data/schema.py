@@ -180,9 +180,5 @@ def validate(rows: pd.DataFrame, file: str = "rows") -> pd.DataFrame:
 
 def typed(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the table's columns as text and float64, in order."""
-    full = rows[COLUMNS].copy()
-    for name in TEXT_COLUMNS:
-        full[name] = full[name].astype(str)
-    for name in NUMERIC_COLUMNS:
-        full[name] = full[name].astype(float)
-    return full.reset_index(drop=True)
+    kinds = dict.fromkeys(TEXT_COLUMNS, str) | dict.fromkeys(NUMERIC_COLUMNS, float)
+    return rows[COLUMNS].astype(kinds).reset_index(drop=True)

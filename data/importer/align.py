@@ -22,11 +22,12 @@ def lengths(rows: pd.DataFrame) -> None:
 def throughputs(rows: pd.DataFrame) -> None:
     """Fill output, total and request throughput from one another: total = output x (isl+osl)/osl."""
     share = rows["osl"] / (rows["isl"] + rows["osl"])
-    rows["output_tok_s"], rows["total_tok_s"], rows["request_s"] = (
-        rows["output_tput"],
-        rows["total_tput"],
-        rows["req_tput"],
-    )
+    for name, given in (
+        ("output_tok_s", "output_tput"),
+        ("total_tok_s", "total_tput"),
+        ("request_s", "req_tput"),
+    ):
+        rows[name] = rows[given]
     derived = rows["output_tok_s"].isna() & rows["total_tok_s"].notna() & share.notna()
     rows.loc[derived, "output_tok_s"] = (rows["total_tok_s"] * share)[derived]
     say(rows, derived, remark="output = total x osl/(isl+osl)")

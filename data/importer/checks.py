@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .. import catalogue
+from ..schema import TARGETS
 from .raw import say
 
 # Why each row is faster than physics allows, "" where it is not.
@@ -31,7 +32,6 @@ RANGES = {
     "tpot_ms": (0.05, 1e5),
     "num_gpus": (1, 4096),
 }
-TARGETS = ("output_tok_s", "ttft_ms", "tpot_ms")
 
 
 def ranges(rows: pd.DataFrame) -> None:
@@ -128,7 +128,7 @@ def _peak(gpu: catalogue.GpuSpec, precision: str) -> float:
     formats = {"fp4": ("fp4", "fp8", "bf16"), "fp8": ("fp8", "bf16"), "int8": ("int8", "bf16")}.get(
         precision, ("bf16",)
     )
-    return max((gpu.flops.get(name, 0.0) for name in formats), default=0.0) or max(gpu.flops.values())
+    return max(gpu.flops.get(name, 0.0) for name in formats) or max(gpu.flops.values())
 
 
 def memory(rows: pd.DataFrame) -> None:

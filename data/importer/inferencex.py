@@ -64,9 +64,7 @@ def database_dump(rows: pd.DataFrame) -> None:
     runs(rows)
     rows["weight"] = 0.5
     number = rows["notes"].str.extract(r"config_id=(\d+)")[0].astype(float)
-    days = (
-        pd.to_datetime(pd.Series(list(_FIRST_RUN.values()))).to_numpy().astype("datetime64[D]").astype(float)
-    )
+    days = np.array(list(_FIRST_RUN.values()), dtype="datetime64[D]").astype(float)
     first = np.interp(number, list(_FIRST_RUN), days)
     last = np.datetime64(_LAST_RUN).astype(float)
     middle = np.minimum(first + 30.0, last).astype(int).astype("datetime64[D]")

@@ -24,8 +24,6 @@ GPU_ALIASES = {
 }
 
 # Same weights and layers under a name the catalogue does not carry.
-MODEL_ALIASES: dict[str, str] = {}
-
 # What serves the tokens, not what stands in front of it.
 ENGINE_ALIASES = {
     "llm-d/vllm": "vllm",
@@ -57,7 +55,7 @@ def _catalogue_name(kind: str, name: str) -> str:
 
 def resolve(rows: pd.DataFrame) -> None:
     """Put catalogue and glossary names in place of the sources'; reject what the catalogue lacks."""
-    for kind, aliases in (("gpu", GPU_ALIASES), ("model", MODEL_ALIASES)):
+    for kind, aliases in (("gpu", GPU_ALIASES), ("model", {})):
         given = rows[kind].str.lower()
         found = given.map(lambda name, a=aliases, k=kind: _catalogue_name(k, a.get(name, name)))
         unknown = found == ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from ..schema import POOL_COLUMNS
 from .raw import say
 
 SEEKERS = ("aic-silicon-inferencex",)
@@ -19,10 +20,7 @@ GIVERS = (
     "inferencex-dbdump-2026-07-20",
 )
 _SAME = ["gpu", "engine", "model", "weight_precision", "isl", "osl", "concurrency", "disagg"]
-_POOLS = [
-    f"{pool}_{what}" for pool in ("prefill", "decode") for what in ("gpus", "tp", "ep", "dp", "workers")
-]
-_GIVEN = ["num_gpus", "tp", "ep", "dp", "spec_decode", "run_id", *_POOLS]
+_GIVEN = ["num_gpus", "tp", "ep", "dp", "spec_decode", "run_id", *POOL_COLUMNS]
 
 EXACT = 2e-4
 NEAR = 0.12
@@ -78,9 +76,9 @@ def _candidates(rows: pd.DataFrame, seekers: pd.Index) -> pd.DataFrame:
     right = givers.reset_index(names="giver")[
         [*_SAME, *_GIVEN, "giver", "tpot_mean_ms", "tpot_p50_ms", "ttft_mean_ms"]
     ]
-    pairs = left[[*_SAME, *_POOLS, "seeker", "num_gpus", "tp", "ep", "tpot_mean_ms", "ttft_mean_ms"]].merge(
-        right, on=_SAME, suffixes=("_own", "")
-    )
+    pairs = left[
+        [*_SAME, *POOL_COLUMNS, "seeker", "num_gpus", "tp", "ep", "tpot_mean_ms", "ttft_mean_ms"]
+    ].merge(right, on=_SAME, suffixes=("_own", ""))
     together = (pairs["tp"] == pairs["tp_own"]) & (pairs["ep"] == pairs["ep_own"])
     split = _agrees(pairs, "num_gpus")
     for name in ("prefill_tp", "decode_tp", "prefill_workers", "decode_workers"):

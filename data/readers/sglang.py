@@ -90,6 +90,5 @@ def _data(draft: Draft, record: Record) -> None:
         draft["length_kind"] = "fixed" if spread == 1 else "uniform"
     elif name == SHARED_PREFIX:
         draft.update(length_kind="fixed")
-        if "prefix_cached_frac" not in draft:
-            draft["prefix_cached_frac"] = "?"
+        draft.setdefault("prefix_cached_frac", "?")
     remark(draft, f"data set {name}")

@@ -112,8 +112,7 @@ def text_rows(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Draft]]:
         found = _LINE.match(bare)
         path = LINES.get(found.group(1).strip()) if found else None
         if path and found:
-            part, _, rest = path.partition(".")
-            _put(record.setdefault(part, {}), rest, found.group(2))
+            _put(record, path, found.group(2))
     yield from _report(record, began)
 
 
