@@ -38,7 +38,7 @@ from .siblings import Siblings
 from .trees import Trees
 
 FORMAT = "roofcast-bundle"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST = "manifest.json"
 UNITS = {
     "ttft_ms": "ms",

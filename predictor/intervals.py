@@ -1,7 +1,7 @@
 """Prediction intervals at serving time: log-residual quantiles by support level, and their look-up.
 
-The table is fitted by `training.conformal` on whole held-out groups; here it is only read (numpy, nothing
-else).
+The table is fitted by `training.conformal` on rows held out with their group; here it is only read (numpy,
+nothing else).
 """
 
 from __future__ import annotations
@@ -21,16 +21,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """Quantiles of log(measured / predicted) at one support level, and how many rows and groups they rest on.
+    """Quantiles of log(measured / predicted) at one support level, and how many rows they rest on.
 
-    `guaranteed` is False where the groups were too few for the promised coverage and the bounds are a
-    stand-in.
+    `guaranteed` is False where the rows were too few for the promised coverage: the bounds are a stand-in.
     """
 
     lower: float
     upper: float
     rows: int
-    groups: int
     guaranteed: bool
 
 
@@ -38,7 +36,7 @@ class Level:
 class IntervalTable:
     """Conformal quantiles by support level, for intervals that miss at most `alpha` of the time.
 
-    >>> level = Level(lower=-0.1, upper=0.2, rows=100, groups=40, guaranteed=True)
+    >>> level = Level(lower=-0.1, upper=0.2, rows=100, guaranteed=True)
     >>> lo, hi = IntervalTable(alpha=0.1, levels={"in": level}).interval(np.log([100.0]), np.array(["in"]))
     >>> np.exp(lo).round(1).tolist(), np.exp(hi).round(1).tolist()
     ([90.5], [122.1])

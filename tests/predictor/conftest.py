@@ -78,8 +78,7 @@ def trained() -> Model:
         data = lgb.Dataset(seen, even)
         spreads[name] = lgb.train(options, data, num_boost_round=3)
     levels = {
-        name: Level(lower=-width, upper=width, rows=100, groups=40, guaranteed=True)
-        for name, width in _WIDTH.items()
+        name: Level(lower=-width, upper=width, rows=100, guaranteed=True) for name, width in _WIDTH.items()
     }
     return Model(
         coefficients=Coefficients(),
