@@ -26,6 +26,7 @@ _COLUMNS = {
     "mode": ("mode",), "lengths": ("isl", "osl"), "load": ("concurrency", "request_rate"),
 }  # fmt: skip
 _SAME = 0.05
+_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +47,18 @@ class Neighbour:
     source_ref: str
 
 
-def nearest(r: Requests, count: int = 5, store: BenchmarkStore | None = None) -> tuple[Neighbour, ...]:
-    """Return the measured rows nearest to the first request, nearest first; of equals the newest first.
+def nearest(r: Requests) -> tuple[Neighbour, ...]:
+    """Return the _SHOWN measured rows nearest to the first request; of equals the newest first.
 
     The distance is the sum of `distances`' parts. Raises BadStore where the table cannot be read.
     """
-    store = store or BenchmarkStore()
+    store = BenchmarkStore()
     table, known = _measured(
         os.fspath(store.path), store.path.stat().st_mtime_ns if store.path.exists() else 0
     )
     parts = distances(r, known)
     total = np.sum(list(parts.values()), axis=0)
-    best = np.lexsort((-known.months, total))[:count]
+    best = np.lexsort((-known.months, total))[:_SHOWN]
     found = []
     for place in best:
         row = table.iloc[place]

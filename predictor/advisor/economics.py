@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from ...data import catalogue
 from ...data.errors import BadRequest
@@ -74,30 +73,23 @@ class Economics:
             wrong = "utilisation" if self.utilisation > 1 else "pue" if self.pue < 1 else "other_share"
             allowed = {"utilisation": "at most 1", "pue": "at least 1", "other_share": "at least 0"}[wrong]
             raise BadRequest(wrong, getattr(self, wrong), allowed)
-        for table in (self.purchase_usd, self.usd_per_gpu_hour):
-            for platform, usd in table.items():
-                catalogue.platform(platform)
+        for name in ("purchase_usd", "usd_per_gpu_hour"):
+            own = {catalogue.platform(platform).name: usd for platform, usd in getattr(self, name).items()}
+            for platform, usd in own.items():
                 if not (usd > 0 and math.isfinite(usd)):
                     raise BadRequest(f"price of {platform}", usd, "a number above 0")
-
-    @cached_property
-    def _own(self) -> dict[str, float]:
-        return {catalogue.platform(name).name: usd for name, usd in self.purchase_usd.items()}
-
-    @cached_property
-    def _rent(self) -> dict[str, float]:
-        return {catalogue.platform(name).name: usd for name, usd in self.usd_per_gpu_hour.items()}
+            object.__setattr__(self, name, own)
 
     def purchase(self, platform: str, share: float = 1.0) -> float:
         """Return what `share` platforms cost to buy [USD], NaN where no price is known."""
         found = price(platform, "purchase")
-        usd = self._own.get(platform, found.usd if found else math.nan)
+        usd = self.purchase_usd.get(platform, found.usd if found else math.nan)
         return usd * share
 
     def rent_per_hour(self, platform: str, share: float = 1.0) -> float:
         """Return what `share` platforms cost to rent [USD/h], NaN where no offer is known."""
         found = price(platform, "reserved" if self.basis == "reserve" else "on-demand")
-        usd = self._rent.get(platform, found.usd if found else math.nan)
+        usd = self.usd_per_gpu_hour.get(platform, found.usd if found else math.nan)
         return usd * share * catalogue.platform(platform).num_gpus
 
     def watts(self, platform: str, share: float = 1.0) -> float:
@@ -123,9 +115,8 @@ class Economics:
         total_per_output: tokens in and out per token out [-].
         """
         hour = self.per_hour(platform, share)
-        used = hour / self.utilisation
         # Rented on demand, a machine is given back when it is idle.
-        used = hour if self.basis == "rent" else used
+        used = hour if self.basis == "rent" else hour / self.utilisation
         low, mid, high = (used / (output[k] * 3600.0) * 1e6 for k in ("_hi", "", "_lo"))
         own, rent = self.own_per_hour(platform, share), self.rent_per_hour(platform, share)
         return Cost(

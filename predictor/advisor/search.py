@@ -95,7 +95,7 @@ def _layers(table: pd.DataFrame, most: int) -> list[int]:
         left = np.delete(left, best)
         if not len(best):
             break
-    return [int(number) for number in out[:most]]
+    return out[:most]
 
 
 def _choices(sweeper: Sweeper) -> tuple[dict[str, int], Any, Any]:

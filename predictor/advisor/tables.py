@@ -95,18 +95,8 @@ def sweep_tables(sweep: Sweep, most: int = 24) -> Iterable[RenderableType]:
         f"{sweep.seconds:.1f} s; parts, front.parquet and sweep.html in {sweep.folder}"
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    names = (
-        "platform",
-        "in/out",
-        "replica",
-        "engine",
-        "in flight",
-        "tok/s/GPU",
-        "tok/s/user",
-        "TTFT ms",
-        "$/M out",
-    )
-    for number, name in enumerate(names):
+    counted = ("in flight", "tok/s/GPU", "tok/s/user", "TTFT ms", "$/M out")
+    for number, name in enumerate(("platform", "in/out", "replica", "engine", *counted)):
         table.add_column(Text(name), justify="right" if number > 3 else "left")
     fast = sweep.front[sweep.front["on_speed_front"]].sort_values(
         ["platform", "isl", "osl", "tok_s_per_user"]

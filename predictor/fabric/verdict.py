@@ -23,7 +23,6 @@ Found = list[tuple[str, Evidence]]
 _EXIT_CODES = {HEALTHY: 0, DEGRADED: 1, UNKNOWN: 2}
 _SHOWN_LINES = 5
 _NAMED_FACTS = 4
-_NAMED_FACTS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
