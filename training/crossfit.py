@@ -44,7 +44,7 @@ from .references import neighbour, pure_ml, raw_columns
 _SPREAD_PARTS = 2
 _WEIGHTS = np.linspace(0.0, 1.2, 13)
 # Where the blend is learned: the most that a log error counts, and by what share a weight may be worse.
-_MOST_OFF, _AS_GOOD = 0.7, 0.02
+_MOST_OFF, _AS_GOOD = 0.5, 0.02
 _FEWEST_ROWS = 200  # a stratum with fewer records takes the next farther stratum's blend weight
 # What intervals may miss, and what calibration spends of it: all where the same set-up was measured at other
 # loads. Farther off, groups held out together differ less among themselves than from the next one.
