@@ -92,7 +92,9 @@ def settings_of(trial: optuna.trial.BaseTrial) -> Settings:
     return Settings(parameters=parameters)
 
 
-def prepare(sample: Sample, protocols: Sequence[str], n_folds: int, progress: Progress) -> list[Fold]:
+def prepare(
+    sample: Sample, protocols: Sequence[str], n_folds: int, progress: Progress = silent
+) -> list[Fold]:
     """Return the folds of all protocols in turn; the baseline is calibrated once, for no trial changes it."""
     settings = Settings()
     split = {p: splits.protocol_folds(sample.table, p, n_folds, settings.seed) for p in protocols}
