@@ -137,8 +137,9 @@ def configurations(
     """
     servers = tuple(dict.fromkeys(chain(*ENGINES.values())))
     for kind, given, names in (("engine", engines, servers), ("weight_precision", wanted, PRECISIONS)):
-        for name in set(given) - set(names):
-            raise UnknownName(kind, name, names)
+        for name in given:
+            if name not in names:
+                raise UnknownName(kind, name, names)
     gpu = catalogue.gpu(platform.gpu)
     known = ENGINES.get(gpu.vendor.lower(), ("vllm",))
     return [
