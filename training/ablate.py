@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..data.files import replace_text
 from ..data.progress import Progress, silent
 from ..data.store import BenchmarkStore
 from ..features.baseline import Coefficients, Estimate, baseline
@@ -260,5 +261,5 @@ def ablate(
         shares={name: float(share[name]) for name in families(sample.table, least)}, least=least,
     )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
-    (out / "ablations.md").write_text(text, encoding="utf-8")
+    replace_text(out / "ablations.md", text)
     return {"page": str(out / "ablations.md"), "fingerprint": fingerprint, "variants": figures}

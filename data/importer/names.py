@@ -23,7 +23,6 @@ GPU_ALIASES = {
     "v100-16g": "v100",
 }
 
-# Same weights and layers under a name the catalogue does not carry.
 # What serves the tokens, not what stands in front of it.
 ENGINE_ALIASES = {
     "llm-d/vllm": "vllm",

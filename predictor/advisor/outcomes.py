@@ -62,9 +62,7 @@ class Outcomes:
         return {
             name: {k: float(array[place]) for k, array in value.items()}
             if isinstance(value, Mapping)
-            else value[place].item()
-            if hasattr(value[place], "item")
-            else value[place]
+            else np.asarray(value[place]).item()
             for name, value in vars(self).items()
         }
 

@@ -263,10 +263,9 @@ class Sweeper:
 
     def identity(self) -> dict[str, Any]:
         """Return what tells this sweep from another: the space, and a digest with prices and bundle."""
-        manifest = self.predictor.manifest
         shape = catalogue.models()[self.space.name].shape_key
-        bundle = manifest["created"], manifest["sha256"]
-        whole = [asdict(self.space), self.space.name, shape, bundle, asdict(self.economics), REACH, PART_ROWS]
+        files = self.predictor.manifest["sha256"]
+        whole = [asdict(self.space), self.space.name, shape, files, asdict(self.economics), REACH, PART_ROWS]
         text = json.dumps(whole, default=str, sort_keys=True)
         return {"digest": sha256(text.encode()).hexdigest(), **asdict(self.space)}
 
