@@ -24,12 +24,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data.errors import BadRequest, BadRows, UnknownName, nearest_names
+from ..data.files import for_json
 from ..data.importer.checks import LITTLE, TOLERANCE
 from ..features.baseline import Estimate, floor
 from ..features.facts import PRECISIONS, FloatArray
 from ..features.request import MODES, Requests, normalise
 from ..features.roofline import ideal_rates
-from .prediction import for_json
 from .predictor import KNOWN_COLUMNS
 
 if TYPE_CHECKING:

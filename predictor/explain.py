@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.files import for_json
 from ..features.baseline import Coefficients, Estimate, baseline, floor_and_baseline
 from ..features.facts import Facts
 from ..features.frame import feature_matrix
 from ..features.measured import MeasuredFabric
 from ..features.request import Requests
-from .model import CORRECTED, near_siblings
+from ..training.model.model import CORRECTED, near_siblings
+from ..training.model.trees import Trees
 from .neighbours import Neighbour, nearest
-from .prediction import ANSWERS, MOVED, TERMS, Origin, Prediction, for_json
-from .trees import Trees
+from .prediction import ANSWERS, MOVED, TERMS, Origin, Prediction
 
 if TYPE_CHECKING:
     from rich.console import RenderResult

@@ -13,7 +13,7 @@ import numpy as np
 from ..data.store import BenchmarkStore
 from ..features.facts import BYTES_PER_WEIGHT, PRECISIONS, FloatArray
 from ..features.request import Requests, normalise
-from .model import support_keys
+from ..training.model.support import support_keys
 from .prediction import MOVED
 
 # What another value costs, in units of a factor e in the tokens per prompt; a doubled length is 0.7.

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..data.errors import BadRequest
+from ..data.files import for_json
 
 if TYPE_CHECKING:
     from rich.console import RenderResult
 
     from ..features.measured import MeasuredFabric
     from ..features.request import Requests
+    from ..training.model.model import Answers, Model
     from .explain import Explanation
-    from .model import Answers, Model
 
 ANSWERS = ("output_tok_s", "total_tok_s", "ttft_ms", "tpot_ms", "e2e_ms")
 BOUNDS = ("", "_lo", "_hi")
@@ -159,13 +160,3 @@ class Prediction:
         from .render import prediction_tables
 
         yield from prediction_tables(self)
-
-
-def for_json(value: Any) -> Any:
-    """Return a value of what JSON has words for: None for no number; the key "" of a mapping is "value"."""
-    if isinstance(value, Mapping):
-        return {str(name) or "value": for_json(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [for_json(entry) for entry in value]
-    plain = value.item() if hasattr(value, "item") else value
-    return None if isinstance(plain, float) and not math.isfinite(plain) else plain

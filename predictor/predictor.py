@@ -20,8 +20,8 @@ from ..data.errors import BadRequest, UnknownName, nearest_names
 from ..features.facts import IntArray
 from ..features.measured import MeasuredFabric
 from ..features.request import POOL_COLUMNS, REQUEST_COLUMNS, Requests, normalise
-from .bundles import load_bundle
-from .model import Answers, Model, answer
+from ..training.model.bundle import load_bundle
+from ..training.model.model import Answers, Model, answer
 from .prediction import ANSWERS, BOUNDS, Origin, Prediction
 from .words import reasons, terms_ms, understood
 

@@ -16,7 +16,7 @@ from ..features.memory import memory_fit
 from ..features.request import ENGINES, MODES, SPECULATION, TIERS, Requests
 from ..features.tiers import uses_host
 from ..features.work import decode_layout, kv_bytes_stored, kv_share
-from .model import Answers
+from ..training.model.model import Answers
 from .prediction import TERMS
 
 # Tensor-parallel degrees tried when a model does not fit.

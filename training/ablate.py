@@ -24,11 +24,12 @@ from ..data.store import BenchmarkStore
 from ..features.baseline import Coefficients, Estimate, baseline
 from ..features.facts import FloatArray
 from ..features.frame import feature_columns
-from ..predictor.model import CORRECTED, STRATA
 from . import crossfit, splits
 from .ablate_page import FULL, RESEEDED, SOURCE, page
 from .calibrate import calibrate
 from .learner import Sample, Settings, fit, learning_frame, measured_seconds, sample_of
+from .model.model import CORRECTED
+from .model.support import STRATA
 from .tune import physics_digest
 
 FOLDS = 3

@@ -34,10 +34,10 @@ from ..data.store import BenchmarkStore
 from ..features.baseline import Coefficients, baseline
 from ..features.facts import FloatArray
 from ..features.frame import FRAME_VERSION, feature_matrix
-from ..predictor.model import CORRECTED, corrections
 from . import crossfit, splits
 from .calibrate import calibrate
 from .learner import DEFAULT_PARAMETERS, Sample, Settings, fit, sample_of, targets
+from .model.model import CORRECTED, corrections
 
 STUDY = "roofcast"
 SEARCHED = (

@@ -13,7 +13,7 @@ from ...features.baseline import Estimate, baseline
 from ...features.facts import FloatArray, IntArray
 from ...features.percentiles import tpot_ratio, ttft_ratio
 from ...features.request import Requests, normalise
-from ..model import Answers, Model, answer
+from ...training.model.model import Answers, Model, answer
 from ..prediction import BOUNDS
 from ..predictor import in_chunks
 from .odds import log_percentile, probability, spread

@@ -27,7 +27,7 @@ from ...data.progress import Progress, silent
 from ...features.baseline import Estimate, baseline
 from ...features.facts import FloatArray, IntArray
 from ...features.request import SPECULATION, Requests, normalise
-from ..model import answer
+from ...training.model.model import answer
 from ..prediction import BOUNDS
 from ..predictor import Predictor, in_chunks
 from .economics import Economics

@@ -64,7 +64,7 @@ def show(renderable: Any) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON on stdout."""
-    from ..prediction import for_json
+    from ...data.files import for_json
 
     typer.echo(json.dumps(for_json(value), indent=1, default=str))
 

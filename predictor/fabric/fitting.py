@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 
 from ...data.errors import BadRequest
-from ...data.files import replace_text
+from ...data.files import for_json, replace_text
 from ...features.measured import MeasuredFabric
-from ..prediction import for_json
 from .check import Capture
 from .expected import MODELLED, Part, bus_factor, bus_gb_s, of_platform, part_of, table
 from .nccl_tests import Table, Timing, compare, large, latency_factor

@@ -21,10 +21,10 @@ from roofcast.features.request import normalise
 from roofcast.predictor import Prediction, Predictor, cli
 from roofcast.predictor.explain import Explanation, another, compare, group_of
 from roofcast.predictor.listings import coefficient_rows
-from roofcast.predictor.model import Model
 from roofcast.predictor.neighbours import distances, nearest
 from roofcast.predictor.prediction import MOVED, TERMS
-from roofcast.predictor.trees import Trees
+from roofcast.training.model.model import Model
+from roofcast.training.model.trees import Trees
 
 from .conftest import QUESTION
 

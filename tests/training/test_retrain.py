@@ -222,7 +222,7 @@ from pathlib import Path
 import mlflow, pandas as pd
 from roofcast.data.store import BenchmarkStore
 from roofcast.features.baseline import Coefficients
-from roofcast.predictor.bundles import load_bundle
+from roofcast.training.model.bundle import load_bundle
 from roofcast.training import crossfit, learner, registry, retrain, tracking, train
 
 warm, folder, table, old = (Path(argument) for argument in sys.argv[1:])

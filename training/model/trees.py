@@ -23,7 +23,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import errors
+from ...data import errors
 
 Floats = NDArray[np.float64]
 

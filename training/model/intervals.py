@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import errors
+from ...data import errors
 
 Floats = NDArray[np.float64]
 

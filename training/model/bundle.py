@@ -26,15 +26,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
-from ..data import catalogue
-from ..data.errors import BadBundle
-from ..features.baseline import Coefficients, baseline, floor
-from ..features.frame import FRAME_VERSION, feature_matrix
-from ..features.request import normalise
+from ...data import catalogue
+from ...data.errors import BadBundle
+from ...data.files import for_json
+from ...features.baseline import Coefficients, baseline, floor
+from ...features.frame import FRAME_VERSION, feature_matrix
+from ...features.request import normalise
 from .intervals import IntervalTable
-from .model import CORRECTED, Model, Support
-from .prediction import for_json
-from .siblings import Siblings
+from .model import CORRECTED, Model
+from .residuals import Siblings
+from .support import Support
 from .trees import Trees
 
 FORMAT = "roofcast-bundle"

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features.facts import FloatArray
-from ..features.request import Requests
+from ...features.facts import FloatArray
+from ...features.request import Requests
 
 # Distances: per factor e in requests in flight, tokens in and tokens out; per month; from mean to median
 # TTFT; from no prefix cached to all of it. Held-out errors move by 3 % of themselves if all are halved.

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from roofcast.data.errors import BadBundle
-from roofcast.predictor.model import Model
-from roofcast.predictor.trees import Trees
+from roofcast.training.model.model import Model
+from roofcast.training.model.trees import Trees
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ import pytest
 from roofcast.features.baseline import Coefficients, baseline
 from roofcast.features.request import Requests, normalise
 from roofcast.predictor import Predictor
-from roofcast.predictor.model import near_siblings, set_up_keys
-from roofcast.predictor.siblings import Siblings, places_of, siblings_of
+from roofcast.training.model.model import near_siblings
+from roofcast.training.model.residuals import Siblings, places_of, siblings_of
+from roofcast.training.model.support import set_up_keys
 
 LOADS = [4.0, 64.0]
 LEFT = {"tpot": np.array([0.2, -0.1]), "ttft": np.array([np.nan, 0.3])}
