@@ -9,7 +9,7 @@ import pandas as pd
 
 from .. import catalogue
 from ..errors import UnknownName
-from .raw import say
+from .draft import note, reject
 
 # "GH200 120GB" is NVIDIA's name of the part with 96 GB HBM3 (120 GB is its LPDDR5X).
 GPU_ALIASES = {
@@ -59,7 +59,7 @@ def resolve(rows: pd.DataFrame) -> None:
         found = given.map(lambda name, a=aliases, k=kind: _catalogue_name(k, a.get(name, name)))
         unknown = found == ""
         for name in sorted(set(given[unknown])):
-            say(rows, unknown & (given == name), reject=f"{kind} not in the catalogue: {name}")
+            reject(rows, unknown & (given == name), "not-in-catalogue", column=kind, value=name)
         rows[kind] = found.where(~unknown, given)
     rows["engine"] = rows["engine"].replace(ENGINE_ALIASES)
     rows["kv_precision"] = rows["kv_precision"].replace(PRECISION_ALIASES)
@@ -75,14 +75,14 @@ def _resolve_precision(rows: pd.DataFrame) -> None:
     checkpoint.
     """
     stated = rows["weight_precision"].replace(PRECISION_ALIASES)
-    open_question = (stated == "") | stated.str.contains("native")
+    unsettled = (stated == "") | stated.str.contains("native")
     settled = [
-        _inferred_precision(raw, model) if unsure else said
-        for raw, model, unsure, said in zip(
-            rows["model_raw"], rows["model"], open_question, stated, strict=True
+        _inferred_precision(raw, model) if unsure else given
+        for raw, model, unsure, given in zip(
+            rows["model_raw"], rows["model"], unsettled, stated, strict=True
         )
     ]
-    say(rows, stated == "", remark="precision inferred")
+    note(rows, stated == "", "precision-inferred", column="weight_precision")
     rows["weight_precision"] = settled
 
 

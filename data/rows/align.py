@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from .. import schema
-from .raw import say
+from .draft import note, reject
+from .faults import text
 
 NOTE_LENGTH = 160
 
@@ -16,7 +17,8 @@ def lengths(rows: pd.DataFrame) -> None:
     for name in ("isl", "osl"):
         rows[name] = rows[name] * rows["length_scale"]
     none = rows["osl"] == 0
-    say(rows, none, osl=1.0, remark="prefill only")
+    rows.loc[none, "osl"] = 1.0
+    note(rows, none, "prefill-only", column="osl")
 
 
 def throughputs(rows: pd.DataFrame) -> None:
@@ -30,13 +32,13 @@ def throughputs(rows: pd.DataFrame) -> None:
         rows[name] = rows[given]
     derived = rows["output_tok_s"].isna() & rows["total_tok_s"].notna() & share.notna()
     rows.loc[derived, "output_tok_s"] = (rows["total_tok_s"] * share)[derived]
-    say(rows, derived, remark="output = total x osl/(isl+osl)")
+    note(rows, derived, "output-derived", column="output_tok_s")
     by_requests = rows["output_tok_s"].isna() & rows["request_s"].notna() & rows["osl"].notna()
     rows.loc[by_requests, "output_tok_s"] = (rows["request_s"] * rows["osl"])[by_requests]
     rows["total_tok_s"] = rows["total_tok_s"].fillna(rows["output_tok_s"] / share)
     rows["request_s"] = rows["request_s"].fillna(rows["output_tok_s"] / rows["osl"])
     off = (rows["total_tok_s"] / rows["output_tok_s"] * share - 1).abs() > 0.15
-    say(rows, off, reject="output and total throughput disagree with isl and osl")
+    reject(rows, off, "throughputs-disagree", column="total_tok_s")
 
 
 def latencies(rows: pd.DataFrame) -> None:
@@ -62,7 +64,12 @@ def latencies(rows: pd.DataFrame) -> None:
 
 
 def finish(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the table's columns, in order and typed; `notes` are the importer's remarks."""
+    """Return the table's columns, in order and typed; `notes` are the remarks on the row."""
     table = rows.copy()
-    table["notes"] = table["remark"].str.slice(0, NOTE_LENGTH)
+    table["notes"] = notes(table)
     return schema.typed(table.sort_values(["source_family", "source", "file", "line"]))
+
+
+def notes(rows: pd.DataFrame) -> pd.Series[str]:
+    """Return the remarks on each row as the text of its column `notes`."""
+    return rows["remarks"].map(text).str.slice(0, NOTE_LENGTH)

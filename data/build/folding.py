@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .families import SOURCE_RANK
+from ..rows.duplicates import Floats, same_digits, same_run
+from .sources import SOURCE_RANK, USUAL_RANK
 
 # Repeats of a configuration differ by 1 to 4 % in TPOT; copies of one run agree to the digits that were kept.
 CLOSE = {"tpot": 0.02, "tput": 0.02, "ttft": 0.05, "e2e": 0.02}
-SAME_DIGITS = 5e-4
-EQUAL = 1e-5
 
 # The InferenceX database dump holds medians over runs; the other InferenceX sources hold runs.
 MEDIANS = frozenset({"inferencex-dbdump-2026-07-20"})
@@ -48,8 +47,6 @@ FILLED = [
 THROUGHPUTS = np.isin(FILLED, ["output_tok_s", "total_tok_s", "request_s"])
 LIMITS = np.array([CLOSE[kind] for kind in COMPARED.values()])
 
-Floats = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
@@ -70,7 +67,7 @@ def fold(rows: pd.DataFrame) -> pd.DataFrame:
     copies. Runs of the same configuration on other days stay as rows of their own. See `_one_run`.
     """
     rows = rows.copy()
-    rank = rows["source"].map(SOURCE_RANK).fillna(5)
+    rank = rows["source"].map(SOURCE_RANK).fillna(USUAL_RANK)
     known = rows[list(COMPARED)].notna().sum(axis=1)
     order = (
         rows.assign(rank=rank, known=-known)
@@ -125,8 +122,6 @@ def _one_run(cells: _Rows, a: int, b: int) -> bool:
     compared = len(COMPARED)
     gap = np.abs(np.log(cells.figures[a][:compared] / cells.figures[b][:compared]))
     both = ~np.isnan(gap)
-    digits = bool(both.any() and (gap[both] < SAME_DIGITS).all())
-    equal = digits and bool(both.sum() >= 3 or (gap[both] < EQUAL).all())
     close = bool((gap[both] <= LIMITS[both]).all())
     if cells.run[a] and cells.run[b] and cells.run[a] != cells.run[b]:
         return False
@@ -137,10 +132,10 @@ def _one_run(cells: _Rows, a: int, b: int) -> bool:
         if pair <= RUNS:
             same_day = cells.date[a] == cells.date[b] or bool(pair & UNDATED_RUNS)
             mixed = not both.any() and _tpot_gap(cells, a, b) <= CLOSE["tpot"]
-            return same_day and (digits or mixed)
+            return same_day and (same_digits(gap) or mixed)
     if len(pair) == 2 and cells.family[a] == cells.family[b] and cells.family[a] in ROUNDED_COPIES:
         return close and bool(both.any())
-    return equal
+    return same_run(gap)
 
 
 def _tpot_gap(cells: _Rows, a: int, b: int) -> float:
