@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
+
+from .fault_texts import FAULT_TEXTS
 
 _ROWS_SHOWN = 3
 _SHORTEST_PART = 3
@@ -32,6 +35,19 @@ def nearest_names(name: str, known: Iterable[str], n: int = 3) -> tuple[str, ...
 def _one_line(text: object) -> str:
     """Flatten control characters, so that hostile input cannot break the one-line promise."""
     return "".join(c if c.isprintable() else " " for c in str(text))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """What is wrong with one value of a row, or to be known of it: `code` names its text in FAULT_TEXTS."""
+
+    code: str
+    column: str = ""
+    value: object = None
+    allowed: object = ""
+
+    def __str__(self) -> str:
+        return FAULT_TEXTS[self.code].format(**vars(self))
 
 
 class RoofcastError(Exception):

@@ -10,13 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
-from . import catalogue, schema
+from . import catalogue, measurements
+from .columns import STORED, STORED_NUMBERS
 from .errors import BadStore, UnknownName
 from .files import replace_file
-from .groups import config_group, digest
+from .identity import config_group, row_ids
 
 STORE_VARIABLE = "ROOFCAST_STORE"
 TABLE_FILE = "benchmarks.parquet"
@@ -67,7 +69,7 @@ class BenchmarkStore:
         if rows is None:
             first = BenchmarkStore(Path(str(files(__package__).joinpath(TABLE_FILE)))).load()
         else:
-            first = schema.validate(_identified(schema.complete(rows)), file=str(store.path))
+            first = measurements.validate(_identified(measurements.complete(rows)), file=str(store.path))
         store.path.parent.mkdir(parents=True, exist_ok=True)
         with store._locked():
             if store.path.exists():
@@ -83,12 +85,12 @@ class BenchmarkStore:
         return self.path.with_name(f"{self.path.stem}.quarantine.parquet")
 
     def load(self) -> pd.DataFrame:
-        """Return all rows in the columns of `schema.COLUMNS`. Raises BadStore for any other file."""
+        """Return all rows in the columns of `STORED`. Raises BadStore for any other file."""
         table = _read(self.path)
-        missing = [name for name in schema.COLUMNS if name not in table.columns]
+        missing = [name for name in STORED if name not in table.columns]
         if missing:
             raise BadStore(f"{self.path}: not a benchmark table: no column {', '.join(missing[:3])}")
-        return schema.typed(table)
+        return measurements.typed(table)
 
     def quarantine(self) -> pd.DataFrame:
         """Return the rejected rows: file, line, row_id, source, source_ref, reason."""
@@ -118,7 +120,7 @@ class BenchmarkStore:
             raise BadStore(
                 f"the shipped table is read-only: BenchmarkStore.create(path) or set {STORE_VARIABLE}"
             )
-        given = _identified(schema.complete(rows))
+        given = _identified(measurements.complete(rows))
         places = lines or range(1, len(given) + 1)
         with self._locked():
             stored = self.load()
@@ -128,7 +130,7 @@ class BenchmarkStore:
             if reasons:
                 self._reject(given, reasons, file, places)
             if len(new):
-                write_table(pd.concat([stored, schema.typed(new)], ignore_index=True), self.path)
+                write_table(pd.concat([stored, measurements.typed(new)], ignore_index=True), self.path)
         return AppendReport(
             added=len(new),
             duplicates=len(good) - len(new),
@@ -173,9 +175,9 @@ def fingerprint(table: pd.DataFrame) -> str:
     """Return the SHA-256 (hex) of a table's content: independent of the order of rows and columns."""
     ordered = table.sort_values("row_id", kind="stable")
     total = hashlib.sha256()
-    for name in sorted(schema.COLUMNS):
+    for name in sorted(STORED):
         total.update(name.encode() + b"\0")
-        if name in schema.NUMERIC_COLUMNS:
+        if name in STORED_NUMBERS:
             values = ordered[name].to_numpy(dtype="<f8", copy=True)
             values[np.isnan(values)] = np.nan
             total.update(values.tobytes())
@@ -189,11 +191,9 @@ def _identified(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.reset_index(drop=True)
     for kind, find in (("gpu", catalogue.gpu), ("model", catalogue.model)):
         rows[kind] = [_catalogue_name(find, name) or name for name in rows[kind]]
-    numbers = rows[schema.NUMERIC_COLUMNS].apply(pd.to_numeric, errors="coerce")
+    numbers = rows[list(STORED_NUMBERS)].apply(pd.to_numeric, errors="coerce")
     rows["config_group"] = config_group(rows.assign(**{name: numbers[name] for name in numbers}))
-    content = rows.drop(columns=["row_id", "config_group", "weight", "duplicates", "notes"])
-    ids = [digest("|".join(map(str, cells))) for cells in content.itertuples(index=False)]
-    rows["row_id"] = rows["row_id"].where(rows["row_id"] != "", pd.Series(ids))
+    rows["row_id"] = rows["row_id"].where(rows["row_id"] != "", row_ids(rows))
     return rows
 
 
@@ -205,8 +205,9 @@ def _catalogue_name(find: object, name: object) -> str:
 
 
 def invalid(rows: pd.DataFrame) -> dict[int, str]:
-    """Return why rows cannot be stored, by position: the schema's faults, and names no catalogue knows."""
-    found = dict(schema.faults(rows.assign(row_id=[f"{i}" for i in range(len(rows))])))
+    """Return why rows cannot be stored, by position: their columns' faults, names no catalogue knows."""
+    named = rows.assign(row_id=[f"{i}" for i in range(len(rows))])
+    found = {position: measurements.joined(each) for position, each in measurements.faults(named).items()}
     for kind, known, find in (
         ("gpu", catalogue.gpus(), catalogue.gpu),
         ("model", catalogue.models(), catalogue.model),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from ..columns import COLUMNS
 from ..rows.draft import note, reject, sound
-from ..schema import POOL_COLUMNS
 
 BORROWERS = ("aic-silicon-inferencex",)
 LENDERS = (
@@ -19,8 +19,9 @@ LENDERS = (
     "inferencex-csv-export",
     "inferencex-dbdump-2026-07-20",
 )
+_POOLS = [name for name in COLUMNS if name.startswith(("prefill_", "decode_"))]
 _SAME = ["gpu", "engine", "model", "weight_precision", "isl", "osl", "concurrency", "disagg"]
-_LENT = ["num_gpus", "tp", "ep", "dp", "spec_decode", "run_id", *POOL_COLUMNS]
+_LENT = ["num_gpus", "tp", "ep", "dp", "spec_decode", "run_id", *_POOLS]
 _SWEEP = ["gpu", "engine", "model", "weight_precision", "tp", "ep", "dp", "date", "engine_version"]
 UNSETTLED = "?"
 EXACT = 2e-4
@@ -56,7 +57,7 @@ def borrow(rows: pd.DataFrame) -> None:
 
 
 def _unsettled(rows: pd.DataFrame, borrowers: pd.Index) -> pd.Series:
-    return rows.index.isin(borrowers) & (rows["spec_decode"] == UNSETTLED)
+    return (rows["spec_decode"] == UNSETTLED) & rows.index.isin(borrowers)
 
 
 def _take_from_the_sweep(rows: pd.DataFrame, borrowers: pd.Index) -> None:
@@ -80,7 +81,7 @@ def _candidates(rows: pd.DataFrame, borrowers: pd.Index) -> pd.DataFrame:
         [*_SAME, *_LENT, "lender", "tpot_mean_ms", "tpot_p50_ms", "ttft_mean_ms"]
     ]
     pairs = left[
-        [*_SAME, *POOL_COLUMNS, "borrower", "num_gpus", "tp", "ep", "tpot_mean_ms", "ttft_mean_ms"]
+        [*_SAME, *_POOLS, "borrower", "num_gpus", "tp", "ep", "tpot_mean_ms", "ttft_mean_ms"]
     ].merge(right, on=_SAME, suffixes=("_own", ""))
     together = (pairs["tp"] == pairs["tp_own"]) & (pairs["ep"] == pairs["ep_own"])
     split = _agrees(pairs, "num_gpus")

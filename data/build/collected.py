@@ -36,8 +36,7 @@ def _read_file(path: Path) -> pd.DataFrame:
         draft[name] = _numbers(path, cells[name])
     draft["file"] = path.name
     draft["line"] = np.arange(2, len(cells) + 2)
-    for name, value in {**DECIDED_NUMBERS, **DECIDED_TEXTS}.items():
-        draft[name] = value
+    draft = draft.assign(**DECIDED_NUMBERS, **DECIDED_TEXTS)
     for name in ("faults", "remarks"):
         draft[name] = pd.Series([()] * len(draft), index=draft.index, dtype=object)
     return draft

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ class Family:
 
     name: str
     about: str
-    sources: tuple[str, ...]
+    sources: Sequence[str]
     rank: int = USUAL_RANK
     set: Mapping[str, str | float] = field(default_factory=dict)
-    steps: tuple[str | Mapping[str, Any], ...] = ()
+    steps: Sequence[str | Mapping[str, Any]] = ()
 
     def align(self, rows: pd.DataFrame) -> None:
         """Align rows of this family's sources in place."""
@@ -43,7 +43,7 @@ def _apply(
     rows: pd.DataFrame,
     *,
     where: Mapping[str, str] | None = None,
-    missing: tuple[str, ...] = (),
+    missing: Sequence[str] = (),
     above: Mapping[str, float] | None = None,
     below: Mapping[str, float] | None = None,
     set: Mapping[str, str | float] | None = None,
@@ -78,10 +78,16 @@ RULES: dict[str, Callable[[pd.DataFrame], None]] = {
     for name, rule in vars(module).items()
     if getattr(rule, "__module__", "") == module.__name__
 }
-FAMILIES = tuple(
-    Family(**{name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()})
-    for entry in tomllib.loads(Path(__file__).with_name("sources.toml").read_text(encoding="utf-8"))["family"]
-)
+
+
+def _families() -> tuple[Family, ...]:
+    table: dict[str, Any] = tomllib.loads(
+        Path(__file__).with_name("sources.toml").read_text(encoding="utf-8")
+    )
+    return tuple(Family(**entry) for entry in table["family"])
+
+
+FAMILIES = _families()
 SOURCE_RANK = {source: family.rank for family in FAMILIES for source in family.sources}
 
 
@@ -96,6 +102,6 @@ def align(collected: pd.DataFrame) -> pd.DataFrame:
     strange = collected[~collected["source"].isin(SOURCE_RANK)].copy()
     if len(strange):
         strange["source_family"] = "unknown"
-        draft.reject(strange, [True] * len(strange), "source", value="no rule for this source")
+        draft.reject(strange, strange["source"].notna(), "source", value="no rule for this source")
         parts.append(strange)
     return pd.concat(parts).sort_index()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .. import schema
-from .draft import note, reject
-from .faults import text
+from ..measurements import typed
+from .draft import note, reject, text
 
 NOTE_LENGTH = 160
 
@@ -67,7 +66,7 @@ def finish(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the table's columns, in order and typed; `notes` are the remarks on the row."""
     table = rows.copy()
     table["notes"] = notes(table)
-    return schema.typed(table.sort_values(["source_family", "source", "file", "line"]))
+    return typed(table.sort_values(["source_family", "source", "file", "line"]))
 
 
 def notes(rows: pd.DataFrame) -> pd.Series[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .. import catalogue
-from ..schema import TARGETS
+from ..columns import FIGURES
 from .draft import reject, sound
 
 LITTLE = 1.5
@@ -29,11 +29,11 @@ def ranges(rows: pd.DataFrame) -> None:
     for name, (low, high) in RANGES.items():
         wrong = rows[name].notna() & ~rows[name].between(low, high)
         reject(rows, wrong, "range", column=name, allowed=(low, high))
-    reject(rows, rows["num_gpus"].isna(), "missing", column="num_gpus", value="number of GPUs")
-    reject(rows, rows["osl"].isna() & sound(rows), "missing", column="osl", value="output length")
+    reject(rows, rows["num_gpus"].isna(), "missing", column="num_gpus", allowed="number of GPUs")
+    reject(rows, rows["osl"].isna() & sound(rows), "missing", column="osl", allowed="output length")
     loaded = rows["mode"].isin(["closed-loop", "static-batch"]) & rows["concurrency"].isna()
-    reject(rows, loaded & sound(rows), "missing", column="concurrency", value="concurrency")
-    reject(rows, rows[list(TARGETS)].isna().all(axis=1), "no-figure")
+    reject(rows, loaded & sound(rows), "missing", column="concurrency", allowed="concurrency")
+    reject(rows, rows[list(FIGURES)].isna().all(axis=1), "no-figure")
 
 
 def residence_ratio(rows: pd.DataFrame) -> pd.Series:

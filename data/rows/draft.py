@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .faults import Fault
+from ..errors import Fault
 
 Mask = pd.Series | npt.NDArray[np.bool_]
 
@@ -47,13 +48,22 @@ LATENCIES = tuple(name for name in NUMBERS if name.endswith("_ms"))
 
 
 def drafts(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return rows with every draft column; what is not given stands as nothing says it.
+    """Return rows with every draft column, `file` and `line`; what a row does not give is empty or unknown.
 
     `faults` and `remarks` are tuples of Fault: why a row cannot be taken, and what is to be known of it.
     """
-    empty = {**dict.fromkeys(TEXTS, ""), **dict.fromkeys(NUMBERS, np.nan)}
-    empty |= {**DECIDED_NUMBERS, **DECIDED_TEXTS, "faults": (), "remarks": ()}
-    return pd.DataFrame([{**empty, **row} for row in rows], columns=list({**empty, **dict(*rows[:1])}))
+    empty = {**dict.fromkeys(TEXTS, ""), **dict.fromkeys(NUMBERS, np.nan), **DECIDED_NUMBERS, **DECIDED_TEXTS}
+    empty |= {"faults": (), "remarks": (), "file": "", "line": 0}
+    return pd.DataFrame([{**empty, **row} for row in rows], columns=list(empty))
+
+
+def text(faults: Iterable[Fault]) -> str:
+    """Return faults or remarks as the quarantine and people read them, "" for none.
+
+    >>> text([Fault(code="range", column="tp"), Fault(code="some-failed", value=79, allowed=80)])
+    'tp out of range; 79 of 80 requests completed'
+    """
+    return "; ".join(map(str, faults))
 
 
 def sound(rows: pd.DataFrame) -> pd.Series[bool]:

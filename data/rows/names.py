@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 
 import pandas as pd
 
 from .. import catalogue
 from ..errors import UnknownName
+from ..vocabulary import ENGINES, PRECISIONS, SPECULATION, checkpoint_precision
 from .draft import note, reject
 
 # "GH200 120GB" is NVIDIA's name of the part with 96 GB HBM3 (120 GB is its LPDDR5X).
@@ -22,24 +22,6 @@ GPU_ALIASES = {
     "rtxpro6000-bw": "rtx-pro-6000",
     "v100-16g": "v100",
 }
-
-# What serves the tokens, not what stands in front of it.
-ENGINE_ALIASES = {
-    "llm-d/vllm": "vllm",
-    "1cat-vllm": "vllm",
-    "vllm-tpu": "vllm",
-    "tgis": "tgi",
-    "deepspeed-mii": "deepspeed",
-    "quarot": "qserve",
-}
-
-PRECISION_ALIASES = {"fp16": "bf16"}
-_QUANTISED_NAME = (
-    ("fp4", re.compile(r"nvfp4|mxfp4|fp4", re.I)),
-    ("fp8", re.compile(r"fp8|w8a8-?fp8", re.I)),
-    ("int4", re.compile(r"awq|gptq-?int4|gptq|int4|w4a16|w4a8", re.I)),
-    ("int8", re.compile(r"int8|w8a8|w8a16", re.I)),
-)
 
 
 @cache
@@ -61,9 +43,9 @@ def resolve(rows: pd.DataFrame) -> None:
         for name in sorted(set(given[unknown])):
             reject(rows, unknown & (given == name), "not-in-catalogue", column=kind, value=name)
         rows[kind] = found.where(~unknown, given)
-    rows["engine"] = rows["engine"].replace(ENGINE_ALIASES)
-    rows["kv_precision"] = rows["kv_precision"].replace(PRECISION_ALIASES)
-    rows["spec_decode"] = rows["spec_decode"].replace({"eagle/mtp": "mtp"})
+    rows["engine"] = rows["engine"].map(ENGINES.stored)
+    rows["kv_precision"] = rows["kv_precision"].map(PRECISIONS.stored)
+    rows["spec_decode"] = rows["spec_decode"].map(SPECULATION.stored)
     _resolve_precision(rows)
     rows["date"] = rows["date"].map(whole_date)
 
@@ -74,28 +56,20 @@ def _resolve_precision(rows: pd.DataFrame) -> None:
     "fp4/fp8 native" (DeepSeek-V4: routed experts fp4, the rest fp8) and "fp8 native" are the native
     checkpoint.
     """
-    stated = rows["weight_precision"].replace(PRECISION_ALIASES)
-    unsettled = (stated == "") | stated.str.contains("native")
+    stated = rows["weight_precision"].map(PRECISIONS.stored)
+    unsettled = (stated == "") | rows["weight_precision"].str.contains("native")
     settled = [
         _inferred_precision(raw, model) if unsure else given
-        for raw, model, unsure, given in zip(
-            rows["model_raw"], rows["model"], unsettled, stated, strict=True
-        )
+        for raw, model, unsure, given in zip(rows["model_raw"], rows["model"], unsettled, stated, strict=True)
     ]
     note(rows, stated == "", "precision-inferred", column="weight_precision")
     rows["weight_precision"] = settled
 
 
-def stated_precision(model_raw: str) -> str:
-    """Return the precision that a checkpoint's name states, "" where it states none."""
-    return next((precision for precision, pattern in _QUANTISED_NAME if pattern.search(model_raw)), "")
-
-
 def _inferred_precision(model_raw: str, model: str) -> str:
     spec = catalogue.models().get(model)
     native = spec.native_weight_precision if spec else "bf16"
-    native = {"mxfp4": "fp4", "nvfp4": "fp4", "fp16": "bf16"}.get(native, native) or "bf16"
-    return stated_precision(model_raw) or native
+    return checkpoint_precision(model_raw) or PRECISIONS.stored(native) or "bf16"
 
 
 def whole_date(text: str) -> str:

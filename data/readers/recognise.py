@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ..errors import BadRows
 from . import aiperf, guidellm, inferencex, mlperf, records, sglang, table, trtllm, vllm
-from .draft import Draft
+from .base import Draft, Lines, Rows, refuse
 from .records import Record
-
-Lines = Iterable[tuple[int, str]]
 
 JSON_READERS: dict[str, tuple[Callable[[Record], bool], Callable[[Record], Iterator[Draft]]]] = {
     "vllm": (vllm.knows, vllm.rows),
@@ -24,7 +22,7 @@ JSON_READERS: dict[str, tuple[Callable[[Record], bool], Callable[[Record], Itera
     "guidellm": (guidellm.knows, guidellm.rows),
     "trtllm-bench": (trtllm.knows, trtllm.rows),
 }
-TEXT_READERS: dict[str, tuple[Callable[[str], bool], Callable[[Lines], Iterator[tuple[int, Draft]]]]] = {
+TEXT_READERS: dict[str, tuple[Callable[[str], bool], Callable[[Lines], Rows]]] = {
     "mlperf": (mlperf.knows_text, mlperf.text_rows),
     "trtllm-bench": (trtllm.knows_text, trtllm.text_rows),
     "aiperf": (aiperf.knows_text, aiperf.text_rows),
@@ -38,7 +36,7 @@ UNKNOWN = "no result of a known tool: " + ", ".join(dict.fromkeys([*JSON_READERS
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What a file holds: the tool, its rows (each with its `line`), or what it says of a system."""
+    """What a file holds: the tool, its rows (each with its `line`), or the description of a system."""
 
     path: Path
     tool: str
@@ -65,27 +63,33 @@ def read(path: Path, mapped: table.Mapped | None = None) -> Reading:
 
 def _json(path: Path) -> Reading:
     drafts: list[Draft] = []
-    tools: set[str] = set()
+    broken: list[tuple[int, str]] = []
+    tools: list[str] = []
     system: Draft | None = None
+    known = False  # whether any record is JSON at all
     for line, record in records.json_records(path):
+        found: list[Draft] = [{}]
         if isinstance(record, str):
-            drafts.append({"reject": record, "line": line})
+            broken.append((line, record))
+            refuse(found[0], "no-record", value=record)
         elif mlperf.is_system(record):
-            system = mlperf.system(record)
+            system, found = mlperf.system(record), []
         else:
+            known = True
             tool = next((name for name, (knows, _) in JSON_READERS.items() if knows(record)), "")
-            tools.add(tool)
-            found = JSON_READERS[tool][1](record) if tool else iter([{"reject": "no result of a known tool"}])
-            drafts.extend({**draft, "line": line} for draft in found)
+            if tool:
+                tools.append(tool)
+                found = list(JSON_READERS[tool][1](record))
+            else:
+                refuse(found[0], "unknown-tool")
+        drafts.extend({**draft, "line": line} for draft in found)
         _bounded(path, drafts)
-    known = sorted(filter(None, tools))
-    if not known and system is None:
-        broken = [(draft["line"], draft["reject"]) for draft in drafts] if not tools else []
-        raise BadRows(path, broken or [(0, UNKNOWN)])
-    return Reading(path=path, tool=" ".join(known) or SYSTEM, drafts=tuple(drafts), system=system)
+    if not tools and system is None:
+        raise BadRows(path, (broken if not known else []) or [(0, UNKNOWN)])
+    return Reading(path=path, tool=" ".join(sorted({*tools})) or SYSTEM, drafts=tuple(drafts), system=system)
 
 
-def _text(path: Path, tool: str, rows: Callable[[Lines], Iterator[tuple[int, Draft]]]) -> Reading:
+def _text(path: Path, tool: str, rows: Callable[[Lines], Rows]) -> Reading:
     drafts: list[Draft] = []
     for line, draft in rows(records.text_lines(path)):
         drafts.append({**draft, "line": line})

@@ -1,15 +1,19 @@
-"""Why a row cannot be taken, and what is to be known of it: records inside, text at the door."""
+"""How each fault of a row, and each remark on one, reads at the door: by code."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
-# How each code reads, from the record's column, value and allowed.
-TEXTS = {
+# The column, value and allowed stand in the fields of errors.Fault.
+FAULT_TEXTS = {
+    # any stored row
+    "value": "{column} = {value!r}: {allowed}",
+    "unknown-column": "unknown column {column}",
+    "missing-column": "missing column {column}",
+    "unknown-name": "{allowed}",  # a catalogue's own error, with the nearest names
+    "no-figure": "no throughput, TTFT or TPOT",
+    "physics": "{allowed}",  # the judgement of whoever appends
     # names
     "not-in-catalogue": "{column} not in the catalogue: {value}",
-    "unknown-name": "{value} (--{column} NAME says which)",
+    "name-to-say": "{allowed} (--{column} NAME says which)",
     "precision-inferred": "precision inferred",
     # layout
     "layout-width": "tp x pp x replicas is not num_gpus",
@@ -18,8 +22,7 @@ TEXTS = {
     "replicas-counted": "replicas = num_gpus/(tp x pp)",
     # figures
     "range": "{column} out of range",
-    "missing": "{value} unknown",
-    "no-figure": "no throughput, TTFT or TPOT",
+    "missing": "{allowed} unknown",
     "throughputs-disagree": "output and total throughput disagree with isl and osl",
     "output-derived": "output = total x osl/(isl+osl)",
     "prefill-only": "prefill only",
@@ -27,9 +30,8 @@ TEXTS = {
     "time-unit": "as if latencies were in {value}",
     "weights-memory": "weights larger than the memory",
     "kv-memory": "more KV in flight than the memory holds",
-    "judged": "{value}",  # by what the caller passed in, such as the predictor's audit
     # the files of benchmark tools
-    "not-a-number": "{column}: {value} is no number",
+    "not-a-number": "{column}: {value!r} is no number",
     "infinite": "{column}: infinite",
     "unit": "{column}: unknown unit '{value}'",
     "no-record": "{value}",
@@ -60,25 +62,3 @@ TEXTS = {
     "source": "{value}",
     "task-mean": "{column}: mean of the task",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fault:
-    """One reason against a row, or one note on it: a code of TEXTS, and the column, value, what is allowed."""
-
-    code: str
-    column: str = ""
-    value: object = ""
-    allowed: object = ""
-
-    def __str__(self) -> str:
-        return TEXTS[self.code].format(column=self.column, value=self.value, allowed=self.allowed)
-
-
-def text(faults: Iterable[Fault]) -> str:
-    """Return faults or notes as the quarantine and people read them, "" for none.
-
-    >>> text([Fault(code="range", column="tp"), Fault(code="some-failed", value=79, allowed=80)])
-    'tp out of range; 79 of 80 requests completed'
-    """
-    return "; ".join(map(str, faults))
