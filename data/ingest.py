@@ -98,7 +98,7 @@ def ingest(
 ) -> IngestReport:
     """Check tools' result files; append what is valid and new to a store, bad rows to its quarantine.
 
-    files: results of the tools in `readers.recognise`. store: a Parquet file, else the one that ROOFCAST_STORE
+    files: results of the tools in `readers.recognise`. store: a Parquet file, else the one ROOFCAST_STORE
     names, else ./benchmarks.parquet; where it does not exist it starts as a copy of the shipped table.
     answers: what the files leave open, by the names in `readers.answers`. judge: why rows are faster than
     physics allows. A file that cannot be read, or of which something is still unknown, is reported and leaves
