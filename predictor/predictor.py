@@ -5,7 +5,6 @@ Both ways run the same code over arrays: `predict` is a frame of one row that ra
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import catalogue
+from ..data.columns import POOL_COLUMNS, REQUEST_COLUMNS
 from ..data.errors import BadRequest, UnknownName, nearest_names
 from ..features.facts import IntArray
 from ..features.measured import MeasuredFabric
-from ..features.request import POOL_COLUMNS, REQUEST_COLUMNS, Requests, normalise
+from ..features.notes import Note
+from ..features.request import Requests, normalise
 from ..training.model.bundle import load_bundle
 from ..training.model.model import Answers, Model, answer
 from .prediction import ANSWERS, BOUNDS, Origin, Prediction
@@ -40,7 +41,6 @@ CHUNK_ROWS = 8192
 WORKERS = 2
 _SORT_COLUMNS = ("gpu", "platform", "model", "engine", "tp", "weight_precision", "concurrency", "isl", "osl")
 _REGISTRY = "models:/"
-_FAULT = re.compile(r"^(?P<field>\w+) = .* is not allowed: (?P<allowed>.*)$")
 
 
 class Predictor:
@@ -81,7 +81,7 @@ class Predictor:
                 raise UnknownName("request column", name, nearest_names(name, KNOWN_COLUMNS))
         r = normalise({name: [request.get(name)] for name in ("model", *request)})
         if not r.valid[0]:
-            raise _error(request, str(r.reason[0]))
+            raise _error(request, r.notes.of(0)[0])
         if r.model.n_layers[0] % r.pp[0]:
             # Engines do run uneven stages, and frames of measured rows hold some; nobody should plan one.
             even = [str(n) for n in range(1, 65) if r.model.n_layers[0] % n == 0]
@@ -193,18 +193,12 @@ def _prediction(r: Requests, answers: Answers, model: Model, fabric: MeasuredFab
     )
 
 
-def _error(request: Mapping[str, Any], reason: str) -> UnknownName | BadRequest:
-    """Return the error that a bad request raises: an unknown name's own, else the first fault in `reason`."""
-    for name, find in (("model", catalogue.model), ("gpu", catalogue.gpu), ("platform", catalogue.platform)):
-        given = request.get(name)
-        if isinstance(given, str) and given.strip():
-            try:
-                find(given)
-            except UnknownName as error:
-                return error
-    faults = reason.split("; ")
-    named = next(filter(None, map(_FAULT.match, faults)), None)
-    if named:
-        return BadRequest(named["field"], request.get(named["field"]), named["allowed"])
-    field = next((word for word in reason.split() if word in KNOWN_COLUMNS), "request")
-    return BadRequest(field, request.get(field), reason)
+def _error(request: Mapping[str, Any], fault: Note) -> Exception:
+    """Return the error that a bad request raises: of its first fault."""
+    if isinstance(fault.value, UnknownName):
+        return fault.value
+    value = request.get(fault.column)
+    if fault.code in ("not-allowed", "unknown-word"):
+        one_of = "one of " if fault.code == "unknown-word" else ""
+        return BadRequest(fault.column, value, f"{one_of}{fault.limit}")
+    return BadRequest(fault.column, value, str(fault))

@@ -24,9 +24,10 @@ from ...data import catalogue
 from ...data.errors import BadRequest
 from ...data.files import replace_file, replace_text
 from ...data.progress import Progress, silent
+from ...data.vocabulary import SPECULATION
 from ...features.baseline import Estimate, baseline
 from ...features.facts import FloatArray, IntArray
-from ...features.request import SPECULATION, Requests, normalise
+from ...features.request import Requests, normalise
 from ...training.model.model import answer
 from ..prediction import BOUNDS
 from ..predictor import Predictor, in_chunks
