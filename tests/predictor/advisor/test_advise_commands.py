@@ -40,6 +40,30 @@ def test_impossible_limits_are_an_answer(advise: Run) -> None:
     assert "no deployment holds these limits; the closest" in out
 
 
+def test_a_rate_that_one_box_carries_buys_one_box(run: Run) -> None:
+    """The shipped model's answer: prompts in prefill are not requests that find no room in the batch."""
+    line = "recommend --model llama-3.1-8b --request-rate 40 --isl 1875 --osl 175 --platform hgx-h100"
+    code, out, err = run(f"{line} --percentile 99 --ttft-ms 300 --json")
+    assert (code, err) == (0, "")
+    best = json.loads(out)["ranked"][0]
+    assert (best["platform"], best["boxes"], best["gpus"]) == ("hgx-h100", 1, 8)
+    assert best["ttft_ms"]["value"] <= 300
+
+
+def test_a_mix_at_a_rate_costs_between_its_kinds_and_at_most_twice_at_twice_the_rate(run: Run) -> None:
+    line = "recommend --model llama-3.1-8b --platform hgx-h100 --percentile 99 --ttft-ms 1000 --json"
+
+    def boxes(rate: float, kinds: str) -> float:
+        code, out, err = run(f"{line} --request-rate {rate:g} {kinds}")
+        assert (code, err) == (0, "")
+        return float(json.loads(out)["ranked"][0]["boxes"])
+
+    mix = "--mix 500/100/3 --mix 6000/400/1"
+    short, mixed, long = (boxes(320, kinds) for kinds in ("--isl 500 --osl 100", mix, "--isl 6000 --osl 400"))
+    assert short < mixed < 0.5 * long
+    assert mixed < boxes(640, mix) <= 2 * mixed
+
+
 @pytest.mark.parametrize(
     "line",
     [
