@@ -123,7 +123,7 @@ class Notes:
         return [note for note in found if note.fault] or found
 
     def texts(self) -> NDArray[np.object_]:
-        """Return each row's notes in words, shape (n,), joined by "; "; of one with faults the faults alone."""
+        """Return each row's notes in words, shape (n,), joined by "; "; where faults are, they alone."""
         size = 1 + max((int(e.rows.max()) for e in self._entries), default=-1)
         size = max(size, 1 + int(self._index.max(initial=-1)))
         faulty = np.zeros(size, dtype=bool)
