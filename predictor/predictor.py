@@ -138,10 +138,10 @@ def _measured(fabric: MeasuredFabric | str | Path | None) -> MeasuredFabric | No
     return MeasuredFabric.load(fabric) if isinstance(fabric, str | Path) else fabric
 
 
-def in_chunks(frame: pd.DataFrame, work: Callable[[IntArray], None]) -> None:
+def in_chunks(frame: pd.DataFrame, work: Callable[[IntArray], None], size: int = CHUNK_ROWS) -> None:
     """Call `work` with the positions of the rows of each chunk, like rows together, on WORKERS threads."""
     order = _alike(frame)
-    chunks = [order[start : start + CHUNK_ROWS] for start in range(0, len(order), CHUNK_ROWS)]
+    chunks = [order[start : start + size] for start in range(0, len(order), size)]
     if len(chunks) < WORKERS:
         for chunk in chunks:
             work(chunk)
