@@ -8,6 +8,7 @@ rule modules that it names, `borrowing`, `folding`, `pipeline`, `account`.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -30,8 +31,8 @@ def main(arguments: list[str]) -> None:
     write_table(result.table, target / TABLE_FILE)
     write_table(result.quarantine, target / QUARANTINE_FILE)
     (target / "SOURCES.md").write_text(sources(result.account), encoding="utf-8")
-    for fate, count in result.account["fate"].value_counts().items():
-        sys.stdout.write(f"{fate}: {count}\n")
+    fates = result.account["fate"].value_counts()
+    sys.stdout.write(json.dumps({str(fate): int(count) for fate, count in fates.items()}) + "\n")
 
 
 if __name__ == "__main__":
