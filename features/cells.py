@@ -92,9 +92,11 @@ class Rows:
             value, limit = (v[rows] if isinstance(v, np.ndarray) else v for v in (value, limit))
             self.notes.add(rows, code, column, value, limit, fault=fault)
 
-    def fault(self, where: NDArray[np.bool_], code: str, column: str = "", *about: Any) -> None:
+    def fault(
+        self, where: NDArray[np.bool_], code: str, column: str = "", value: Any = None, limit: Any = ""
+    ) -> None:
         """Mark rows invalid, with the reason; arguments as in `note`."""
-        self.note(where, code, column, *about, fault=True)
+        self.note(where, code, column, value, limit, fault=True)
         self.valid[where] = False
 
     def number(self, name: str, low: float = 0.0, whole: bool = False, strict: bool = True) -> FloatArray:
