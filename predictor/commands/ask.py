@@ -76,20 +76,21 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Explain a prediction: where the time goes, the correction, like measurements, what would change it."""
-    from ..explain import another
-
     predictor = load(bundle)
-    prediction = predictor.predict(fabric=fabric, **request)
-    explanation = prediction.explain()
+    explanation = predictor.explain(fabric=fabric, **request)
     comparison = None
     if against is not None:
+        from ..explain import another, compare
+
         changes = _pairs(against)
         # What was measured on this machine says nothing of another one.
         there = None if {"gpu", "platform"} & set(changes) else fabric
-        other = predictor.predict(fabric=there, **another(request, changes, prediction))
-        comparison = explanation.against(other)
+        first = explanation.prediction
+        comparison = compare(first, predictor.predict(fabric=there, **another(request, changes, first)))
     if plot is not None:
-        explanation.plot(plot)
+        from ..show import draw
+
+        draw(explanation, plot)
     if as_json:
         print_json(explanation.to_dict() | ({"against": comparison.to_dict()} if comparison else {}))
         return
@@ -122,7 +123,7 @@ def audit(
         if as_json:
             print_json([finding.to_dict() for finding in findings])
         else:
-            from ..render import findings_table
+            from ..show import findings_table
 
             show(findings_table(findings))
         return
@@ -149,7 +150,7 @@ def coefficients(
     as_json: Json = False,
 ) -> None:
     """List the fitted numbers of the baseline: value, unit, standard error, rows, bounds, prior."""
-    from ..listings import coefficient_rows
+    from ..show import coefficient_rows
     from .look import list_rows
 
     list_rows(coefficient_rows(load(bundle).model.coefficients, find), find, as_json)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
-import pickle  # noqa: TID251 (users may pickle an answer)
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,9 @@ from roofcast.features.measured import MeasuredFabric
 from roofcast.features.request import normalise
 from roofcast.predictor import Prediction, Predictor, cli
 from roofcast.predictor.explain import Explanation, another, compare, group_of
-from roofcast.predictor.listings import coefficient_rows
 from roofcast.predictor.neighbours import distances, nearest
 from roofcast.predictor.prediction import MOVED, TERMS
+from roofcast.predictor.show import coefficient_rows, draw
 from roofcast.training.model.model import Model
 from roofcast.training.model.trees import Trees
 
@@ -37,8 +35,8 @@ def prediction(predictor: Predictor) -> Prediction:
 
 
 @pytest.fixture(scope="module")
-def explanation(prediction: Prediction) -> Explanation:
-    return prediction.explain()
+def explanation(predictor: Predictor) -> Explanation:
+    return predictor.explain(**QUESTION)
 
 
 def test_contributions_are_lightgbms_and_sum_to_the_prediction(trained: Model) -> None:
@@ -64,7 +62,7 @@ def test_a_measured_fabric_changes_the_physics_and_not_the_correction(
     explanation: Explanation, predictor: Predictor
 ) -> None:
     slow = MeasuredFabric(gpu="b200-sxm", bandwidth_scale=0.1, alpha_scale=3.0)
-    found = predictor.predict(fabric=slow, **QUESTION).explain()
+    found = predictor.explain(fabric=slow, **QUESTION)
     assert found.corrections == explanation.corrections
     moved = [e.sensitivity["link bandwidth"]["tpot_ms"] for e in (found, explanation)]
     assert moved[0] < moved[1] < 0.0
@@ -77,9 +75,7 @@ def test_every_feature_speaks_of_something(trained: Model) -> None:
 
 
 def test_without_a_link_all_times_scale_with_rates_and_overheads(predictor: Predictor) -> None:
-    alone = (
-        predictor.predict(model="llama-3.1-8b", gpu="h100-sxm", tp=1, concurrency=16).explain().sensitivity
-    )
+    alone = predictor.explain(model="llama-3.1-8b", gpu="h100-sxm", tp=1, concurrency=16).sensitivity
     assert alone["link bandwidth"]["tpot_ms"] == 0.0
     hardware = alone["memory bandwidth"]["tpot_ms"] + alone["compute peak"]["tpot_ms"]
     # Every rate and overhead twice as good halves the time: the elasticities sum to one.
@@ -128,19 +124,19 @@ def test_each_difference_adds_its_own_distance() -> None:
 
 
 def test_neighbours_come_from_the_store_in_use(
-    prediction: Prediction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = BenchmarkStore().load().head(3)
     BenchmarkStore.create(tmp_path / "mine.parquet", rows)
     monkeypatch.setenv(STORE_VARIABLE, str(tmp_path / "mine.parquet"))
-    assert {n.row_id for n in prediction.explain().neighbours} == set(rows["row_id"])
+    assert {n.row_id for n in predictor.explain(**QUESTION).neighbours} == set(rows["row_id"])
 
 
 def test_two_configurations_differ_by_the_sum_of_their_terms(
     predictor: Predictor, prediction: Prediction
 ) -> None:
     other = predictor.predict(**{**QUESTION, "gpu": "h200-sxm", "tp": 4})
-    found, back = prediction.explain().against(other.explain()), compare(other, prediction)
+    found, back = compare(prediction, other), compare(other, prediction)
     assert sum(found.terms.values()) == pytest.approx(prediction.tpot_ms - other.tpot_ms)
     assert sum(found.ttft_terms.values()) == pytest.approx(prediction.ttft_ms - other.ttft_ms)
     assert found.ratios["tpot_ms"] * back.ratios["tpot_ms"] == pytest.approx(1.0)
@@ -174,26 +170,16 @@ def test_another_gpu_replaces_the_platform_and_keeps_the_number_of_gpus(predicto
 
 
 def test_an_infeasible_request_has_nothing_to_explain(predictor: Predictor) -> None:
-    small = predictor.predict(model="qwen2.5-72b", gpu="h100-sxm", tp=1, weight_precision="bf16")
     with pytest.raises(BadRequest, match="does not fit"):
-        small.explain()
-
-
-def test_a_copy_explains_itself_and_a_pickle_says_that_it_cannot(prediction: Prediction) -> None:
-    assert copy.deepcopy(prediction).explain().sentences == prediction.explain().sentences
-    kept = pickle.loads(pickle.dumps(prediction))  # noqa: S301 (our own bytes)
-    whole = prediction.to_dict().items()
-    assert kept.to_dict() == {name: v for name, v in whole if not name.endswith(("_p90_ms", "_p99_ms"))}
-    with pytest.raises(BadRequest, match="made by Predictor"):
-        kept.explain()
+        predictor.explain(model="qwen2.5-72b", gpu="h100-sxm", tp=1, weight_precision="bf16")
 
 
 @pytest.mark.parametrize("name", ["why.png", "why.svg", "why.html"])
 def test_the_drawing_is_one_file_that_loads_nothing(
     name: str, explanation: Explanation, tmp_path: Path
 ) -> None:
-    path = explanation.plot(tmp_path / name)
-    content = path.read_bytes()
+    draw(explanation, tmp_path / name)
+    content = (tmp_path / name).read_bytes()
     assert len(content) > 10_000
     if name.endswith("html"):
         text = content.decode()
@@ -207,7 +193,7 @@ def test_a_drawing_that_cannot_be_written_is_an_error(
     name: str, explanation: Explanation, tmp_path: Path
 ) -> None:
     with pytest.raises(BadRequest, match="plot"):
-        explanation.plot(tmp_path / name)
+        draw(explanation, tmp_path / name)
 
 
 @pytest.mark.parametrize(("tp", "copies"), [(8, 1), (16, 2), (32, 4)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle  # noqa: TID251 (users may pickle an answer)
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,21 @@ def test_the_dictionary_is_flat_and_plain_json(prediction: Prediction) -> None:
     assert not any(isinstance(value, dict | list) for value in flat.values())
     assert 0 < flat["floor_tpot_ms"] < flat["tpot_ms"]
     assert flat["request_rate"] is None
+
+
+def test_a_prediction_is_a_value_that_survives_a_pickle(prediction: Prediction) -> None:
+    kept = pickle.loads(pickle.dumps(prediction))  # noqa: S301 (our own bytes)
+    assert kept.to_dict() == prediction.to_dict()
+
+
+def test_more_of_the_requests_take_longer(predictor: Predictor, prediction: Prediction) -> None:
+    wider = predictor.predict(**QUESTION, percentiles=(50, 90, 99.5)).percentiles
+    assert wider["ttft_p90_ms"] == prediction.percentiles["ttft_p90_ms"]
+    for time in ("ttft", "tpot", "itl"):
+        assert wider[f"{time}_p50_ms"] <= wider[f"{time}_p90_ms"] <= wider[f"{time}_p99.5_ms"]
+    assert wider["ttft_p50_ms"] == pytest.approx(prediction.ttft_ms)
+    with pytest.raises(BadRequest, match="percentiles = 100"):
+        predictor.predict(**QUESTION, percentiles=(100,))
 
 
 def test_the_request_comes_back_with_its_defaults_filled(predictor: Predictor) -> None:
