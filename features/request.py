@@ -5,10 +5,11 @@ feature means the same in both. No row raises here: a bad one is marked invalid 
 
 Defaults for a missing value: `gpu` from the platform; `tp` the most of 8, 4, 2, 1 that the GPUs not used by
 `pp` and the attention heads allow; `num_gpus` from the platform, else tp x pp; `engine` vllm;
-`weight_precision` the model's own, or bf16 where the GPU has no units for it; `kv_precision` fp8 with fp8 or
-fp4 weights under trtllm, else bf16; `pp`, `ep`, `dp` 1; `mode` from what is given: request_rate open-loop,
-concurrency closed-loop, else offline; `isl`, `osl` 1024; `concurrency` 32 where the mode needs one; `date`
-2026-07 (the newest engines measured). Everything lies in HBM unless a tier column says otherwise.
+`weight_precision` the published checkpoint's own, or bf16 where no engine runs it on the GPU; `kv_precision`
+fp8 with fp8 or fp4 weights under trtllm on a GPU with fp8 units, else bf16; `pp`, `ep`, `dp` 1; `mode` from
+what is given: request_rate open-loop, concurrency closed-loop, else offline; `isl`, `osl` 1024; `concurrency`
+32 where the mode needs one; `date` 2026-07 (the newest engines measured). Everything lies in HBM unless a
+tier column says otherwise.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ SPECULATION_OF = {"eagle/mtp": "mtp", "eagle3": "eagle", "medusa": "eagle", "": 
 _BOX = 8.0  # GPUs of a machine at most; a larger domain is a rack's, whose trays share it
 _ASSUMED_TP = (2.0, 4.0, 8.0)
 _POSITION_STRETCH = 4.0  # rotary scaling (YaRN) serves up to about this many times the trained length
-_NEEDS_UNITS = ("fp8", "fp4", "int8")
+_NEEDS_UNITS, _INTEGERS = ("fp8", "fp4", "int8"), ("int8", "int4")
 DEFAULT_DATE_MONTHS = 18.0  # 2026-07, counted from 2025-01
 _WEIGHT_ALIASES = {
     "fp16": "bf16", "nvfp4": "fp4", "mxfp4": "fp4", "awq": "int4", "gptq": "int4",
@@ -163,25 +164,21 @@ def _precisions(
     weight = codes_of(rows, "weight_precision", PRECISIONS, _WEIGHT_ALIASES)
     native = model.native_precision.astype(np.int64)
     units = (np.stack([gpu.columns[f"units_{p}"] for p in PRECISIONS], axis=1) > 0)[gpu.codes]
-    fits = units[np.arange(rows.n), native] | (native == PRECISIONS.index("int4"))
+    # A format without units is weight-only: any GPU widens integers, some floats too.
+    runs = units | np.isin(PRECISIONS, _INTEGERS) | (gpu.widens > 0)[:, None]
     missing = weight < 0
-    weight = np.where(missing, np.where(fits, native, 0), weight)
+    weight = np.where(missing, np.where(runs[np.arange(rows.n), native], native, 0), weight)
     for code in np.unique(weight[missing]) if missing.any() else ():
         rows.note(missing & (weight == code), f"weight_precision assumed {PRECISIONS[code]}")
     for name in _NEEDS_UNITS:
         code = PRECISIONS.index(name)
-        foreign = ~missing & (weight == code) & ~units[:, code]
-        rows.fault(
-            foreign & (gpu.widens == 0) & (name != "int8"),
-            f"weight_precision = {name} is not allowed: this GPU has no {name} units, and no engine "
-            "widens such weights on it, but bf16 or int4",
-        )
-        rows.note(
-            foreign & rows.valid,
-            f"this GPU has no {name} units: weights are widened and multiplied in 16 bits",
-        )
+        foreign = (weight == code) & ~units[:, code]
+        bare = f"this GPU has no {name} units"
+        words = f"{bare}, and no engine widens such weights on it, but bf16 or int4"
+        rows.fault(foreign & ~runs[:, code], f"weight_precision = {name} is not allowed: {words}")
+        rows.note(foreign & rows.valid, f"{bare}: weights are widened and multiplied in 16 bits")
     kv = codes_of(rows, "kv_precision", PRECISIONS, _WEIGHT_ALIASES)
-    quantised = ((weight == 1) | (weight == 2)) & (engine == ENGINES.index("trtllm"))
+    quantised = ((weight == 1) | (weight == 2)) & (engine == ENGINES.index("trtllm")) & units[:, 1]
     return weight, np.where(kv < 0, np.where(quantised, 1, 0), kv), kv >= 0
 
 
