@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..data.columns import ASKED
 from ..data.errors import BadRequest, BadRows, UnknownName, nearest_names
 from ..data.files import for_json
 from ..data.importer.checks import LITTLE, TOLERANCE
@@ -30,13 +31,12 @@ from ..features.baseline import Estimate, floor
 from ..features.facts import PRECISIONS, FloatArray
 from ..features.request import MODES, Requests, normalise
 from ..features.roofline import ideal_rates
-from .predictor import KNOWN_COLUMNS
 
 if TYPE_CHECKING:
     from .predictor import Predictor
 
 # Figures that can be claimed, and the answer each one is another form of.
-FIGURES = {
+ANSWER_OF = {
     "tpot_ms": "tpot_ms", "tok_s_per_user": "tpot_ms", "ttft_ms": "ttft_ms", "e2e_ms": "e2e_ms",
     "output_tok_s": "output_tok_s", "output_tok_s_per_gpu": "output_tok_s", "request_s": "output_tok_s",
     "total_tok_s": "total_tok_s", "total_tok_s_per_gpu": "total_tok_s",
@@ -97,27 +97,27 @@ class Bounds:
 
 
 def audit(predictor: Predictor, **claim: Any) -> list[Finding]:
-    """Judge the figures claimed for one configuration: request columns and names in FIGURES as keywords.
+    """Judge the figures claimed for one configuration: request columns and names in ANSWER_OF as keywords.
 
     Times without any load are those of one request alone. Raises UnknownName for a keyword that is neither,
     BadRequest for a claim without a figure and, as `Predictor.predict` does, for a request that it refuses.
     """
-    known = (*FIGURES, *KNOWN_COLUMNS)
+    known = (*ANSWER_OF, *ASKED)
     for name in claim:
         if name not in known:
             raise UnknownName("request column or figure", name, nearest_names(name, known))
-    figures = {name: value for name, value in claim.items() if name in FIGURES and value is not None}
+    figures = {name: value for name, value in claim.items() if name in ANSWER_OF and value is not None}
     if not figures:
-        raise BadRequest("claim", "no figure", f"at least one of {', '.join(FIGURES)}")
+        raise BadRequest("claim", "no figure", f"at least one of {', '.join(ANSWER_OF)}")
     for name, value in figures.items():
         if not (isinstance(value, (int, float)) and 0 < value < np.inf):
             raise BadRequest(name, value, "a number above 0")
-    predictor.predict(**{name: value for name, value in claim.items() if name not in FIGURES})
+    predictor.predict(**{name: value for name, value in claim.items() if name not in ANSWER_OF})
     return audit_frame(predictor, pd.DataFrame([claim]))
 
 
 def audit_frame(predictor: Predictor, frame: pd.DataFrame, first_row: int = 0) -> list[Finding]:
-    """Judge every figure (columns named in FIGURES) of every row; nothing raises for a row.
+    """Judge every figure (columns named in ANSWER_OF) of every row; nothing raises for a row.
 
     Rows need the request columns of `Predictor.predict_frame`; `length_kind` "dataset" says that lengths are
     means of a mix, whose median first token the floor does not bound. `Finding.row` counts from `first_row`.
@@ -137,8 +137,8 @@ def audit_file(predictor: Predictor, path: Path) -> Iterator[list[Finding]]:
     try:
         with pd.read_csv(path, chunksize=CHUNK_ROWS) as pieces:
             for number, piece in enumerate(pieces):
-                if not set(FIGURES) & set(piece.columns):
-                    raise BadRows(path, [(0, f"no figure to judge: none of {', '.join(FIGURES)}")])
+                if not set(ANSWER_OF) & set(piece.columns):
+                    raise BadRows(path, [(0, f"no figure to judge: none of {', '.join(ANSWER_OF)}")])
                 yield audit_frame(predictor, piece, 2 + number * CHUNK_ROWS)
     except BadRows:
         raise
@@ -156,16 +156,16 @@ def impossible(rows: pd.DataFrame) -> pd.Series[str]:
     bounds = bounds_of(r, claims)
     reasons = np.full(len(rows), "", dtype=object)
     for figure, values in claims.items():
-        ratio = _ratio(FIGURES[figure], values, bounds.best[FIGURES[figure]])
+        ratio = _ratio(ANSWER_OF[figure], values, bounds.best[ANSWER_OF[figure]])
         for i in np.flatnonzero(_broken(figure, ratio, bounds, rows)):
-            text = f"{figure} {floor_words(FIGURES[figure], bounds, int(i), float(ratio[i]))}"
+            text = f"{figure} {floor_words(ANSWER_OF[figure], bounds, int(i), float(ratio[i]))}"
             reasons[i] = reasons[i] or text
     return pd.Series(reasons, index=rows.index)
 
 
 def _with_load(rows: pd.DataFrame) -> pd.DataFrame:
     """Return rows of which those that claim only times and state no load have one request in flight."""
-    stated = [*(name for name, answer in FIGURES.items() if answer in _RATES), *_LOAD]
+    stated = [*(name for name, answer in ANSWER_OF.items() if answer in _RATES), *_LOAD]
     given = rows[[name for name in stated if name in rows]].notna().any(axis=1)
     concurrency = rows.get("concurrency", np.nan)
     return rows if given.all() else rows.assign(concurrency=np.where(given, concurrency, 1.0))
@@ -174,7 +174,7 @@ def _with_load(rows: pd.DataFrame) -> pd.DataFrame:
 def _claims(rows: pd.DataFrame, r: Requests) -> dict[str, FloatArray]:
     """Return the claimed figures in their answer's unit: NaN where none is claimed, 0 for no number."""
     claims = {}
-    for figure in FIGURES:
+    for figure in ANSWER_OF:
         if figure in rows:
             values = pd.to_numeric(rows[figure], errors="coerce").to_numpy(dtype=np.float64)
             sound = np.isfinite(values) & (values > 0.0)
@@ -226,7 +226,7 @@ def _rate(r: Requests, claims: Mapping[str, FloatArray]) -> FloatArray:
     """Return the claimed requests per second, NaN where nothing says."""
     rate = np.full(len(r), np.nan)
     for figure, values in claims.items():
-        length = {"output_tok_s": r.osl, "total_tok_s": r.isl + r.osl}.get(FIGURES[figure])
+        length = {"output_tok_s": r.osl, "total_tok_s": r.isl + r.osl}.get(ANSWER_OF[figure])
         if length is not None:
             rate = np.where(np.isnan(rate), values / length, rate)
     return rate
@@ -263,7 +263,7 @@ def _ratio(answer: str, claimed: FloatArray, bound: FloatArray) -> FloatArray:
 
 def _broken(figure: str, ratio: FloatArray, bounds: Bounds, rows: pd.DataFrame) -> NDArray[np.bool_]:
     """Return where a claim is impossible: under the floor by more than its allowance."""
-    r, answer = bounds.requests, FIGURES[figure]
+    r, answer = bounds.requests, ANSWER_OF[figure]
     many = (r.model.is_moe > 0) & ((bounds.token if answer == "tpot_ms" else bounds.whole).batch > 1.0)
     allowance = np.where(many & (answer != "ttft_ms"), ROUTED_ALIKE, TOLERANCE)
     if answer == "ttft_ms" and "length_kind" in rows:
@@ -293,7 +293,7 @@ def _audit(predictor: Predictor, rows: pd.DataFrame, start: int) -> list[Finding
     feasible, notes = answers["feasible"].to_numpy(), answers["reason"].to_numpy(dtype=object)
     out = []
     for figure, claimed in claims.items():
-        answer = FIGURES[figure]
+        answer = ANSWER_OF[figure]
         ratio = _ratio(answer, claimed, bounds.best[answer])
         broken = _broken(figure, ratio, bounds, rows)
         names = (f"baseline_{answer}", answer, f"{answer}_lo", f"{answer}_hi")

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.columns import ANSWERS, FIGURES
 from ..data.files import for_json
 from ..features.baseline import Coefficients, baseline, floor_and_baseline
 from ..features.facts import Facts
@@ -27,7 +28,7 @@ from ..features.request import Requests
 from ..training.model.model import CORRECTED, Answers, Model, near_siblings
 from ..training.model.trees import Trees
 from .neighbours import Neighbour, nearest
-from .prediction import ANSWERS, MOVED, TERMS, Prediction
+from .prediction import TERMS, Prediction
 
 _STEP = 1.1  # each fact is scaled by this much, one at a time
 # The features by what they speak of; the first pattern that matches names the group.
@@ -174,7 +175,7 @@ def group_of(feature: str) -> str:
 def sensitivities(
     r: Requests, coefficients: Coefficients, fabric: MeasuredFabric | None = None
 ) -> dict[str, dict[str, float]]:
-    """Return d log(answer) / d log(fact) of the first request's baseline, by fact and by name in MOVED.
+    """Return d log(answer) / d log(fact) of the first request's baseline, by fact and by name in FIGURES.
 
     Facts: memory bandwidth, compute peak, link bandwidth, launch and scheduler overhead, load and lengths.
     """
@@ -197,7 +198,7 @@ def sensitivities(
     before, out = baseline(r, coefficients, fabric), {}
     for fact, (requests, entries) in changed.items():
         after = baseline(requests, entries, fabric)
-        pairs = zip(MOVED, ("tpot_s", "ttft_s", "output_tok_s"), strict=True)
+        pairs = zip(FIGURES, ("tpot_s", "ttft_s", "output_tok_s"), strict=True)
         with np.errstate(all="ignore"):
             out[fact] = {
                 name: float(np.log(getattr(after, field)[0] / getattr(before, field)[0]) / math.log(_STEP))

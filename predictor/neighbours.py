@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..data.columns import FIGURES
 from ..data.files import for_json
 from ..features.facts import BYTES_PER_WEIGHT, PRECISIONS, FloatArray
 from ..features.request import Requests, normalise
 from ..training.model.support import support_keys
-from .prediction import MOVED
 
 # What another value costs, in units of a factor e in the tokens per prompt; a doubled length is 0.7.
 _OTHER_CHIP, _OTHER_ARCHITECTURE, _OTHER_MODEL, _OTHER_ENGINE, _OTHER_KIND = 0.3, 0.5, 0.3, 0.5, 1.0
@@ -67,7 +67,7 @@ def nearest(r: Requests) -> tuple[Neighbour, ...]:
                 row_id=row["row_id"],
                 distance=float(total[place]),
                 differs={k: v for k, v in differs.items() if v is not None},
-                measured={name: _stated(row[name]) for name in MOVED},
+                measured={name: _stated(row[name]) for name in FIGURES},
                 **{name: row[name] for name in ("engine_version", "date", "source", "source_ref")},
             )
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data import catalogue
+from ..data.columns import ANSWERS, BOUNDS
 from ..data.errors import BadRequest
 from ..data.files import for_json
 from ..features.facts import PRECISIONS, FloatArray
@@ -16,10 +17,6 @@ from ..features.request import ENGINES, MODES, SPECULATION, TIERS, Requests
 from ..features.tiers import uses_host
 from ..training.model.model import Answers
 
-ANSWERS = ("output_tok_s", "total_tok_s", "ttft_ms", "tpot_ms", "e2e_ms")
-BOUNDS = ("", "_lo", "_hi")
-# The answers that explanations speak of.
-MOVED = ("tpot_ms", "ttft_ms", "output_tok_s")
 BOUNDED = tuple(f"{name}{bound}" for name in ANSWERS for bound in BOUNDS)
 NUMBERS = (
     *BOUNDED,

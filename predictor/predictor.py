@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ..data import catalogue
+from ..data.columns import ASKED
 from ..data.errors import BadRequest, UnknownName, nearest_names
 from ..features.facts import IntArray
 from ..features.measured import MeasuredFabric
-from ..features.request import POOL_COLUMNS, REQUEST_COLUMNS, Requests, normalise
+from ..features.request import Requests, normalise
 from ..training.model.bundle import load_bundle
 from ..training.model.model import Answers, Model, answer
 from .prediction import NUMBERS, PERCENTILES, Prediction, numbers_of, prediction_of
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from .explain import Explanation
 
-KNOWN_COLUMNS = REQUEST_COLUMNS + POOL_COLUMNS
+KNOWN_COLUMNS = ASKED
 ANSWER_COLUMNS = (*NUMBERS, "support", "feasible", "reason")
 # Small enough that the physics' temporaries stay in the processor's cache, and few enough calls.
 CHUNK_ROWS = 8192
@@ -116,7 +117,7 @@ class Predictor:
         """
         import pandas as pd
 
-        known = [name for name in frame.columns if name in KNOWN_COLUMNS]
+        known = [name for name in frame.columns if name in ASKED]
         twice = [name for name in dict.fromkeys(known) if known.count(name) > 1]
         if twice:
             raise BadRequest("frame", twice[0], "each request column at most once")
@@ -141,8 +142,8 @@ class Predictor:
 def _request(request: Mapping[str, Any]) -> Requests:
     """Return one request that can be answered; raises what `Predictor.predict` says."""
     for name in request:
-        if name not in KNOWN_COLUMNS:
-            raise UnknownName("request column", name, nearest_names(name, KNOWN_COLUMNS))
+        if name not in ASKED:
+            raise UnknownName("request column", name, nearest_names(name, ASKED))
     r = normalise({name: [request.get(name)] for name in ("model", *request)})
     if not r.valid[0]:
         raise _error(request, str(r.reason[0]))
@@ -167,7 +168,7 @@ def _error(request: Mapping[str, Any], reason: str) -> UnknownName | BadRequest:
     named = next(filter(None, map(_FAULT.match, faults)), None)
     if named:
         return BadRequest(named["field"], request.get(named["field"]), named["allowed"])
-    field = next((word for word in reason.split() if word in KNOWN_COLUMNS), "request")
+    field = next((word for word in reason.split() if word in ASKED), "request")
     return BadRequest(field, request.get(field), reason)
 
 

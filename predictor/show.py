@@ -12,30 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..data import catalogue
+from ..data.columns import ANSWERS, BOUNDS, COLUMNS, FIGURES
 from ..data.errors import BadRequest
 from ..features.baseline import Coefficients
 from .explain import Comparison, Explanation
 from .neighbours import Neighbour
-from .prediction import ANSWERS, BOUNDS, MOVED, TERMS, Prediction
+from .prediction import TERMS, Prediction
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from .audit import Finding
 
-_TITLES = {
-    "output_tok_s": "output [tok/s]",
-    "total_tok_s": "input + output [tok/s]",
-    "ttft_ms": "time to first token [ms]",
-    "tpot_ms": "time per output token [ms]",
-    "e2e_ms": "end to end [ms]",
-}
-_SHORT = {"tpot_ms": ("TPOT", "ms"), "ttft_ms": ("TTFT", "ms"), "output_tok_s": ("output", "tok/s")}
+_TITLES = {name: f"{COLUMNS[name].label} [{COLUMNS[name].unit}]" for name in ANSWERS}
+_SHORT = dict(zip(FIGURES, ("TPOT", "TTFT", "output"), strict=True))
 _SUPPORT = {
     "in": "this setup was measured, perhaps at another load",
     "near": "model and GPU were measured, in another setup or apart",
@@ -48,13 +43,14 @@ _UNBOUNDED = 1000
 def show(value: Any) -> None:
     """Print a result, a table or text on stdout, uncut where stdout is a pipe."""
     parts = _PARTS.get(type(value))
-    renderable = Group(*parts(value)) if parts else value
     console = Console(highlight=False)
-    # A pipe has no width: a table is cut for people, never for the next program.
-    if not console.is_terminal:
-        unbounded = console.options.update(width=_UNBOUNDED)
-        console.width = max(console.width, console.measure(renderable, options=unbounded).minimum)
-    console.print(renderable)
+    width, unbounded = console.width, console.options.update(width=_UNBOUNDED)
+    for part in parts(value) if parts else (value,):
+        # A pipe has no width: a table is cut for people, never for the next program.
+        if isinstance(part, Table) and not console.is_terminal:
+            console.width = max(width, console.measure(part, options=unbounded).maximum)
+        console.print(part)
+        console.width = width
 
 
 def _prediction(p: Prediction) -> Iterable[RenderableType]:
@@ -126,9 +122,9 @@ def _explanation(explanation: Explanation) -> Iterable[RenderableType]:
         table.add_row(group, *(f"{part.groups.get(group, 1.0):.2f}" for part in parts))
     table.add_row("together", *(f"{part.factor:.2f}" for part in parts))
     yield table
-    table = _table("1 % more changes [%]", *(_SHORT[name][0] for name in MOVED))
+    table = _table("1 % more changes [%]", *(_SHORT[name] for name in FIGURES))
     for fact, moved in explanation.sensitivity.items():
-        table.add_row(fact, *(f"{moved[name]:+.2f}" for name in MOVED))
+        table.add_row(fact, *(f"{moved[name]:+.2f}" for name in FIGURES))
     yield table
     yield Text("nearest measured rows:")
     yield from (Text(f"- {_neighbour(row)}") for row in explanation.neighbours)
@@ -137,8 +133,8 @@ def _explanation(explanation: Explanation) -> Iterable[RenderableType]:
 
 def _neighbour(row: Neighbour) -> str:
     """Return one measured row in a line: its figures, in what it differs, who measured it."""
-    labels = ((*_SHORT[name], value) for name, value in row.measured.items() if value is not None)
-    figures = ", ".join(f"{label} {number(value)} {unit}" for label, unit, value in labels)
+    stated = {name: value for name, value in row.measured.items() if value is not None}
+    figures = ", ".join(f"{_SHORT[k]} {number(value)} {COLUMNS[k].unit}" for k, value in stated.items())
     differs = ", ".join(f"{k} {number(v) if isinstance(v, float) else v}" for k, v in row.differs.items())
     setup = f"but {differs}" if differs else "the same setup"
     return f"{figures}; {setup} ({row.source}, {row.date or 'no date'}, {row.row_id})"
@@ -167,15 +163,16 @@ _PARTS: dict[type, Callable[[Any], Iterable[RenderableType]]] = {
 }
 
 
-def findings_table(findings: Sequence[Finding]) -> RenderableType:
-    """Return the audit of one claim: a row per figure, and each verdict's reason."""
+def show_findings(findings: Sequence[Finding]) -> None:
+    """Print the audit of one claim: a row per figure, and each verdict's reason."""
     table = _table("figure", "claimed", "verdict", "floor", "baseline", "predicted", "90 % interval")
     table.collapse_padding = True
     for f in findings:
         numbers = map(number, (f.bound, f.baseline, f.predicted))
         interval = f"{number(f.predicted_lo)} to {number(f.predicted_hi)}"
         table.add_row(f.figure, number(f.claimed), f.verdict, *numbers, interval)
-    return Group(table, *(Text(f"- {f.figure} is {f.verdict}: {f.reason}.") for f in findings))
+    for part in (table, *(Text(f"- {f.figure} is {f.verdict}: {f.reason}.") for f in findings)):
+        show(part)
 
 
 def listing(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...data.columns import BOUNDS
 from ...features.baseline import Estimate, baseline
 from ...features.facts import FloatArray, IntArray
 from ...features.percentiles import tpot_ratio, ttft_ratio
 from ...features.request import Requests, normalise
 from ...training.model.model import Answers, Model, answer
-from ..prediction import BOUNDS
 from ..predictor import in_chunks
 from .odds import log_percentile, probability, spread
 from .workload import Workload

@@ -123,9 +123,9 @@ def audit(
         if as_json:
             print_json([finding.to_dict() for finding in findings])
         else:
-            from ..show import findings_table
+            from ..show import show_findings
 
-            show(findings_table(findings))
+            show_findings(findings)
         return
     _nothing_else(claim, "a file")
     counts: Counter[str] = Counter()

@@ -16,7 +16,7 @@ from roofcast.data.store import BenchmarkStore
 from roofcast.features.request import REQUEST_COLUMNS
 from roofcast.predictor import Predictor, cli
 from roofcast.predictor import audit as module
-from roofcast.predictor.audit import FIGURES, MARGIN, audit, audit_file, audit_frame, impossible
+from roofcast.predictor.audit import ANSWER_OF, MARGIN, audit, audit_file, audit_frame, impossible
 from roofcast.predictor.commands.request import CLAIM, REQUEST
 
 from .conftest import requests_frame
@@ -143,7 +143,7 @@ def test_a_prediction_is_never_impossible(predictor: Predictor) -> None:
 
 def test_half_the_floor_is_impossible_whatever_the_figure(predictor: Predictor) -> None:
     request = {"model": "llama-3.1-8b", "gpu": "h100-sxm", "tp": 2, "num_gpus": 4, "concurrency": 16}
-    for figure in FIGURES:
+    for figure in ANSWER_OF:
         bound = one(predictor, **request, **{figure: 1.0}).bound
         beyond = 0.5 if figure.endswith("_ms") else 2.0
         assert one(predictor, **request, **{figure: bound * beyond}).verdict == "impossible", figure
@@ -244,7 +244,7 @@ def test_the_store_quarantines_what_the_audit_calls_impossible(table: pd.DataFra
 
 def test_the_commands_know_every_column_and_figure() -> None:
     assert set(REQUEST) == set(REQUEST_COLUMNS)
-    assert set(CLAIM) == set(FIGURES)
+    assert set(CLAIM) == set(ANSWER_OF)
 
 
 def test_the_command_prints_words_or_json(bundle: Path, tmp_path: Path) -> None:

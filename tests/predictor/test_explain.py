@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from roofcast.data.columns import FIGURES
 from roofcast.data.errors import BadRequest, UnknownName
 from roofcast.data.store import STORE_VARIABLE, BenchmarkStore
 from roofcast.features.measured import MeasuredFabric
@@ -19,7 +20,7 @@ from roofcast.features.request import normalise
 from roofcast.predictor import Prediction, Predictor, cli
 from roofcast.predictor.explain import Explanation, another, compare, group_of
 from roofcast.predictor.neighbours import distances, nearest
-from roofcast.predictor.prediction import MOVED, TERMS
+from roofcast.predictor.prediction import TERMS
 from roofcast.predictor.show import coefficient_rows, draw
 from roofcast.training.model.model import Model
 from roofcast.training.model.trees import Trees
@@ -90,7 +91,7 @@ def test_more_hardware_never_costs_time_and_more_load_never_costs_throughput(
         moved[fact]["tpot_ms"] <= 0.0 for fact in ("memory bandwidth", "compute peak", "link bandwidth")
     )
     assert moved["concurrency"]["output_tok_s"] >= 0.0
-    assert set(moved["tokens in"]) == set(MOVED)
+    assert set(moved["tokens in"]) == set(FIGURES)
 
 
 def test_a_measured_row_is_its_own_nearest_neighbour() -> None:

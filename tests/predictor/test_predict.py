@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from roofcast.data.columns import ANSWERS
 from roofcast.data.errors import BadBundle, BadRequest, RoofcastError, UnknownName
 from roofcast.predictor import Prediction, Predictor
-from roofcast.predictor.prediction import ANSWERS, TERMS
+from roofcast.predictor.prediction import TERMS
 
 from .conftest import QUESTION
 

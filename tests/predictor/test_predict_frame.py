@@ -6,14 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from roofcast.data.columns import ANSWERS
 from roofcast.data.errors import BadRequest
 from roofcast.predictor import Predictor
 from roofcast.predictor import predictor as module
-from roofcast.predictor.predictor import ANSWER_COLUMNS, NUMBERS
+from roofcast.predictor.prediction import NUMBERS
+from roofcast.predictor.predictor import ANSWER_COLUMNS
 
 from .conftest import QUESTION, requests_frame
 
-ANSWERS = ("output_tok_s", "total_tok_s", "ttft_ms", "tpot_ms", "e2e_ms")
 COLUMNS = [
     *(f"{name}{bound}" for name in ANSWERS for bound in ("", "_lo", "_hi")),
     *(f"baseline_{name}" for name in ANSWERS),

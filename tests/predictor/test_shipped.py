@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from roofcast.data.columns import ANSWERS
 from roofcast.predictor import Predictor
-from roofcast.predictor.prediction import ANSWERS
 
 from .conftest import QUESTION, requests_frame
 
