@@ -36,6 +36,7 @@ __all__ = [
     "models",
     "platform",
     "platforms",
+    "shipped_models",
 ]
 
 Spec = TypeVar("Spec", bound=GpuSpec | PlatformSpec | ModelSpec)
@@ -178,6 +179,11 @@ def platforms() -> Mapping[str, PlatformSpec]:
 def models() -> Mapping[str, ModelSpec]:
     """Return all models by name (read-only; read once)."""
     return _models().specs
+
+
+def shipped_models() -> Mapping[str, ModelSpec]:
+    """Return the models of the files alone, without those entered since, by name (read-only)."""
+    return _shipped_models().specs
 
 
 def gpu(name: str) -> GpuSpec:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,21 +46,23 @@ class Engine(Term):
 T = TypeVar("T", bound=Term)
 
 
-class Vocabulary(Generic[T]):
-    """The terms of one kind, in the order of their codes."""
+class Vocabulary(Sequence[str], Generic[T]):
+    """The terms of one kind: a sequence of their names, whose places are their codes."""
 
     def __init__(self, *terms: T) -> None:
         self.terms: Sequence[T] = terms
 
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """All names, in the order of their codes."""
-        return tuple(term.name for term in self.terms)
+        self.names = tuple(term.name for term in terms)
 
-    @cached_property
-    def stored_names(self) -> tuple[str, ...]:
-        """All names that a stored row may bear: names and variants."""
-        return (*self.names, *(variant for term in self.terms for variant in term.variants))
+    def __getitem__(self, code: Any) -> Any:
+        return self.names[code]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def term(self, name: str) -> T:
+        """Return the term of a name. Raises ValueError for any other."""
+        return self.terms[self.names.index(name)]
 
     @cached_property
     def _spelled(self) -> dict[str, str]:
@@ -81,13 +83,6 @@ class Vocabulary(Generic[T]):
     def stored(self, text: str) -> str:
         """Return what a stored row says for `text`: the name it spells, else the text itself."""
         return self._spelled.get(text.lower(), text)
-
-    def code(self, name: str) -> int:
-        """Return the code of a name. Raises ValueError for any other."""
-        return self.names.index(name)
-
-    def __getitem__(self, name: str) -> T:
-        return self.terms[self.code(name)]
 
 
 # Group scales included: NVFP4 has one FP8 scale per 16 weights, INT4 one FP16 scale per 128.

@@ -11,9 +11,10 @@ from ..data import catalogue
 from ..data.columns import ANSWERS, BOUNDS
 from ..data.errors import BadRequest
 from ..data.files import for_json
-from ..features.facts import PRECISIONS, FloatArray
+from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
+from ..features.facts import FloatArray
 from ..features.percentiles import itl_ratio, tpot_ratio, ttft_ratio
-from ..features.request import ENGINES, MODES, SPECULATION, TIERS, Requests
+from ..features.request import Requests
 from ..features.tiers import uses_host
 from ..training.model.model import Answers
 
@@ -166,14 +167,14 @@ def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
         "model": list(catalogue.models())[r.model.codes[0]],
         "gpu": list(catalogue.gpus())[r.gpu.codes[0]],
         "num_gpus": int(r.num_gpus[0]),
-        "engine": ENGINES[r.engine[0]],
+        "engine": ENGINES.names[r.engine[0]],
         "date": f"{2025 + months // 12}-{months % 12 + 1:02d}",
-        "weight_precision": PRECISIONS[r.weight_precision[0]],
-        "kv_precision": PRECISIONS[r.kv_precision[0]],
+        "weight_precision": PRECISIONS.names[r.weight_precision[0]],
+        "kv_precision": PRECISIONS.names[r.kv_precision[0]],
         **{name: int(getattr(r, name)[0]) for name in ("tp", "pp", "ep", "dp", "replicas")},
         "disagg": disagg,
-        "spec_decode": SPECULATION[r.spec_decode[0]],
-        "mode": MODES[r.mode[0]],
+        "spec_decode": SPECULATION.names[r.spec_decode[0]],
+        "mode": MODES.names[r.mode[0]],
         **{name: float(getattr(r, name)[0]) for name in ("isl", "osl")},
         "concurrency": float(answers.baseline.concurrency[0]),
         "request_rate": float(r.request_rate[0]),
@@ -183,7 +184,7 @@ def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
         request |= {
             "kv_hot_tokens": float(r.kv_hot_tokens[0]),
             "kv_reread_every": float(r.kv_reread_every[0]),
-            "prefix_tier": TIERS[int(r.prefix_on_host[0])],
+            "prefix_tier": TIERS.names[int(r.prefix_on_host[0])],
             "experts_resident_frac": float(r.experts_resident_frac[0]),
             "host_bandwidth_gb_s": float(r.host_bandwidth[0] / 1e9),
             "host_memory_gb": float(r.host_bytes[0] / 1e9),

@@ -5,7 +5,6 @@ Both ways run the same code over arrays: `predict` is a frame of one row that ra
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import as_file, files
@@ -37,7 +36,6 @@ CHUNK_ROWS = 8192
 WORKERS = 2
 _SORT_COLUMNS = ("gpu", "platform", "model", "engine", "tp", "weight_precision", "concurrency", "isl", "osl")
 _REGISTRY = "models:/"
-_FAULT = re.compile(r"^(?P<field>\w+) = .* is not allowed: (?P<allowed>.*)$")
 # This machine's fabric, measured by `roofcast fabric check --measured`: the file, or what it holds.
 Fabric: TypeAlias = MeasuredFabric | str | Path | None
 
@@ -135,7 +133,7 @@ class Predictor:
             columns["reason"][rows] = reasons(r, answers, self.model.coefficients)
             columns["feasible"][rows] = answers.baseline.feasible
 
-        in_chunks(wanted, work)
+        in_chunks(wanted, work, CHUNK_ROWS)
         return pd.DataFrame({name: columns[name] for name in ANSWER_COLUMNS}, index=frame.index)
 
 
@@ -146,7 +144,10 @@ def _request(request: Mapping[str, Any]) -> Requests:
             raise UnknownName("request column", name, nearest_names(name, ASKED))
     r = normalise({name: [request.get(name)] for name in ("model", *request)})
     if not r.valid[0]:
-        raise _error(request, str(r.reason[0]))
+        fault = r.notes.of(0)[0]
+        if isinstance(fault.value, UnknownName):
+            raise fault.value
+        raise BadRequest(fault.column, request.get(fault.column), fault.allowed)
     if r.model.n_layers[0] % r.pp[0]:
         # Engines do run uneven stages, and frames of measured rows hold some; nobody should plan one.
         even = [str(n) for n in range(1, 65) if r.model.n_layers[0] % n == 0]
@@ -155,28 +156,11 @@ def _request(request: Mapping[str, Any]) -> Requests:
     return r
 
 
-def _error(request: Mapping[str, Any], reason: str) -> UnknownName | BadRequest:
-    """Return the error that a bad request raises: an unknown name's own, else the first fault in `reason`."""
-    for name, find in (("model", catalogue.model), ("gpu", catalogue.gpu), ("platform", catalogue.platform)):
-        given = request.get(name)
-        if isinstance(given, str) and given.strip():
-            try:
-                find(given)
-            except UnknownName as error:
-                return error
-    faults = reason.split("; ")
-    named = next(filter(None, map(_FAULT.match, faults)), None)
-    if named:
-        return BadRequest(named["field"], request.get(named["field"]), named["allowed"])
-    field = next((word for word in reason.split() if word in ASKED), "request")
-    return BadRequest(field, request.get(field), reason)
-
-
 def _measured(fabric: Fabric) -> MeasuredFabric | None:
     return MeasuredFabric.load(fabric) if isinstance(fabric, str | Path) else fabric
 
 
-def in_chunks(frame: pd.DataFrame, work: Callable[[IntArray], None]) -> None:
+def in_chunks(frame: pd.DataFrame, work: Callable[[IntArray], None], size: int = CHUNK_ROWS) -> None:
     """Call `work` with the positions of the rows of each chunk, like rows together, on WORKERS threads.
 
     Like rows take like ways through the trees, where most of the time goes: the processor guesses branches
@@ -189,7 +173,7 @@ def in_chunks(frame: pd.DataFrame, work: Callable[[IntArray], None]) -> None:
         pd.factorize(frame[name])[0] if frame[name].dtype.kind not in "iuf" else frame[name] for name in names
     ]
     order = (np.lexsort(keys[::-1]) if keys else np.arange(len(frame))).astype(np.int64)
-    chunks = [order[start : start + CHUNK_ROWS] for start in range(0, len(order), CHUNK_ROWS)]
+    chunks = [order[start : start + size] for start in range(0, len(order), size)]
     if len(chunks) < WORKERS:
         for chunk in chunks:
             work(chunk)

@@ -9,16 +9,9 @@ import pandas as pd
 import pytest
 
 from roofcast.data import catalogue
-from roofcast.features.facts import PRECISIONS
-from roofcast.features.request import (
-    DEFAULT_DATE_MONTHS,
-    ENGINES,
-    MODES,
-    REQUEST_COLUMNS,
-    SPECULATION,
-    Requests,
-    normalise,
-)
+from roofcast.data.columns import REQUEST_COLUMNS
+from roofcast.data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION
+from roofcast.features.request import DEFAULT_DATE_MONTHS, Requests, normalise
 from roofcast.features.work import peak_flops, weight_bytes_each
 
 GOOD: dict[str, Any] = {
