@@ -27,7 +27,7 @@ def reasons(r: Requests, answers: Answers, coefficients: Coefficients) -> NDArra
     An answer rests on what was assumed, on coefficients borrowed for a GPU that was never measured, and on a
     tensor-parallel degree past the KV heads.
     """
-    out, base = r.reason.copy(), answers.baseline
+    out, base = r.reason, answers.baseline
 
     def put_first(where: NDArray[np.bool_], notes: Callable[[NDArray[np.intp]], list[str]]) -> None:
         rows = np.flatnonzero(where)

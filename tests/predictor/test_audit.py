@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 from roofcast.data.columns import REQUEST_COLUMNS
 from roofcast.data.errors import BadRequest, BadRows, UnknownName
 from roofcast.data.store import BenchmarkStore
-from roofcast.predictor import Predictor, cli
+from roofcast.predictor import Predictor
 from roofcast.predictor import audit as module
 from roofcast.predictor.audit import ANSWER_OF, MARGIN, audit, audit_file, audit_frame, impossible
 from roofcast.predictor.commands.request import CLAIM, REQUEST
 
-from .conftest import requests_frame
+from .conftest import Run, requests_frame
 
 # Qwen2.5-72B in four bits on B200, as the projections have it.
 PROJECTED = {"model": "qwen2.5-72b", "gpu": "b200-sxm", "weight_precision": "fp4", "kv_precision": "fp8"}
@@ -247,25 +246,25 @@ def test_the_commands_know_every_column_and_figure() -> None:
     assert set(CLAIM) == set(ANSWER_OF)
 
 
-def test_the_command_prints_words_or_json(bundle: Path, tmp_path: Path) -> None:
-    call = ["audit", "--model", "qwen2.5-72b", "--gpu", "b200-sxm", "--weight-precision", "fp4"]
-    call += ["--bundle", str(bundle)]
-    said = CliRunner().invoke(cli.app, [*call, "--tok-s-per-user", "280"])
-    assert said.exit_code == 0
-    assert "impossible" in said.output
-    (found,) = json.loads(CliRunner().invoke(cli.app, [*call, "--tpot-ms", "3.5", "--json"]).output)
+def test_the_command_prints_words_or_json(run: Run, bundle: Path) -> None:
+    call = f"audit --model qwen2.5-72b --gpu b200-sxm --weight-precision fp4 --bundle {bundle}"
+    code, out, _ = run(f"{call} --tok-s-per-user 280")
+    assert (code, "impossible" in out) == (0, True)
+    (found,) = json.loads(run(f"{call} --tpot-ms 3.5 --json")[1])
     assert (found["figure"], found["verdict"]) == ("tpot_ms", "impossible")
+
+
+def test_the_command_judges_a_file_line_by_line(run: Run, bundle: Path, tmp_path: Path) -> None:
     path = tmp_path / "claims.csv"
+    call = f"audit {path} --bundle {bundle}"
     path.write_text("model,gpu,tpot_ms\nllama-3.1-8b,h100-sxm,9\nllama-3.1-8b,h100-sxm,1\n", encoding="utf-8")
-    of_file = ["audit", str(path), "--bundle", str(bundle)]
-    lines = CliRunner().invoke(cli.app, of_file).output.splitlines()
-    assert lines[0].startswith("line 3: impossible: tpot_ms = 1: ")
-    assert lines[-1].startswith("1 impossible, 1 ")
-    assert [f["row"] for f in json.loads(CliRunner().invoke(cli.app, [*of_file, "--json"]).output)] == [2, 3]
+    first, *_, last = run(call)[1].splitlines()
+    assert first.startswith("line 3: impossible: tpot_ms = 1: ")
+    assert last.startswith("1 impossible, 1 ")
+    assert [finding["row"] for finding in json.loads(run(f"{call} --json")[1])] == [2, 3]
+    assert "drop --model" in run(f"{call} --model llama-3.1-8b")[2]
     path.write_text("model,gpu,output_tok_s\nllama-3.1-8b,h100-sxm,0\n", encoding="utf-8")
-    (none,) = json.loads(CliRunner().invoke(cli.app, [*of_file, "--json"]).output, parse_constant=pytest.fail)
+    (none,) = json.loads(run(f"{call} --json")[1], parse_constant=pytest.fail)
     assert none["ratio"] is None
     path.write_text("model,gpu,tpot_ms\n", encoding="utf-8")
-    assert json.loads(CliRunner().invoke(cli.app, [*of_file, "--json"]).output) == []
-    refused = CliRunner().invoke(cli.app, [*of_file, "--model", "llama-3.1-8b"])
-    assert "drop --model" in str(refused.exception)
+    assert json.loads(run(f"{call} --json")[1]) == []

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from roofcast.data.columns import FIGURES
-from roofcast.data.errors import BadRequest, UnknownName
+from roofcast.data.errors import BadRequest
 from roofcast.data.store import STORE_VARIABLE, BenchmarkStore
 from roofcast.features.measured import MeasuredFabric
 from roofcast.features.request import normalise
-from roofcast.predictor import Prediction, Predictor, cli
+from roofcast.predictor import Prediction, Predictor
 from roofcast.predictor.explain import Explanation, another, compare, group_of
 from roofcast.predictor.neighbours import distances, nearest
 from roofcast.predictor.prediction import TERMS
-from roofcast.predictor.show import coefficient_rows, draw
 from roofcast.training.model.model import Model
 from roofcast.training.model.trees import Trees
 
-from .conftest import QUESTION
-
-OPTIONS = [word for name, value in QUESTION.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+from .conftest import OPTIONS, QUESTION, Run
 
 
 @pytest.fixture(scope="module")
@@ -175,94 +170,28 @@ def test_an_infeasible_request_has_nothing_to_explain(predictor: Predictor) -> N
         predictor.explain(model="qwen2.5-72b", gpu="h100-sxm", tp=1, weight_precision="bf16")
 
 
-@pytest.mark.parametrize("name", ["why.png", "why.svg", "why.html"])
-def test_the_drawing_is_one_file_that_loads_nothing(
-    name: str, explanation: Explanation, tmp_path: Path
-) -> None:
-    draw(explanation, tmp_path / name)
-    content = (tmp_path / name).read_bytes()
-    assert len(content) > 10_000
-    if name.endswith("html"):
-        text = content.decode()
-        assert explanation.sentences[0].split(":")[0] in text
-        assert "src=" not in text
-        assert "<svg" in text
-
-
-@pytest.mark.parametrize("name", ["why.pdf", "no-such-folder/why.png"])
-def test_a_drawing_that_cannot_be_written_is_an_error(
-    name: str, explanation: Explanation, tmp_path: Path
-) -> None:
-    with pytest.raises(BadRequest, match="plot"):
-        draw(explanation, tmp_path / name)
-
-
-@pytest.mark.parametrize(("tp", "copies"), [(8, 1), (16, 2), (32, 4)])
-def test_a_tensor_parallel_degree_past_the_kv_heads_says_how_often_they_are_held(
-    tp: int, copies: int, predictor: Predictor
-) -> None:
-    answer = predictor.predict(
-        model="qwen2.5-72b", gpu="b200-sxm", tp=tp, kv_precision="fp8", isl=64000, osl=1000
-    )
-    assert ("each is held by" in answer.reason) == (copies > 1)
-    if copies > 1:
-        # 65,000 tokens x 80 layers x 2 KB = 10.65 GB over eight heads: 1.33 GB for each GPU that holds one.
-        assert f"each is held by {copies} GPUs, 1,331 MB" in answer.reason
-        assert f"instead of {1331 / copies:,.0f}" in answer.reason
-
-
-def test_a_gpu_never_measured_says_whose_coefficients_it_borrows(predictor: Predictor) -> None:
-    assert "never measured" not in predictor.predict(**QUESTION).reason
-    reason = predictor.predict(model="qwen3-32b", gpu="mi325x", tp=1).reason
-    assert "mi325x was never measured: its coefficients are those of architecture cdna3" in reason
-    # The small model of these tests has no fitted coefficient; the shipped one has.
-    assert "priors that no row has moved" in reason
-    assert "rows of other GPUs" in Predictor.load().predict(model="qwen3-32b", gpu="mi325x", tp=1).reason
-
-
-def test_coefficients_are_listed_with_all_that_is_known_of_them(predictor: Predictor, bundle: Path) -> None:
-    entries = predictor.model.coefficients
-    assert [row["name"] for row in coefficient_rows(entries)] == list(entries.entries)
-    (row,) = coefficient_rows(entries, "weight_bandwidth.HOPPER")
-    assert {"name", *(f.name for f in fields(entries.entries[row["name"]]))} == set(row)
-    call = ["coefficients", "hopper", "--bundle", str(bundle)]
-    printed = CliRunner().invoke(cli.app, call).output
-    assert "share of peak" in printed
-    assert {
-        r["name"].partition(".")[2] for r in json.loads(CliRunner().invoke(cli.app, [*call, "--json"]).output)
-    } == {"hopper"}
-
-
 def test_the_command_prints_words_json_and_a_comparison(
-    bundle: Path, predictor: Predictor, tmp_path: Path
+    run: Run, bundle: Path, predictor: Predictor, tmp_path: Path
 ) -> None:
-    call = ["explain", *OPTIONS, "--bundle", str(bundle)]
-    plot = tmp_path / "why.html"
-    said = CliRunner().invoke(cli.app, [*call, "--against", "gpu=h200-sxm,tp=4", "--plot", str(plot)])
-    assert said.exit_code == 0
-    for words in (
-        "nearest measured rows",
-        "1 % more changes",
-        "against qwen2.5-72b on 8 x h200-sxm",
-        "most of it",
-    ):
-        assert words in said.output
+    call, plot = f"explain {OPTIONS} --bundle {bundle}", tmp_path / "why.html"
+    code, out, _ = run(f"{call} --against gpu=h200-sxm,tp=4 --plot {plot}")
+    assert code == 0
+    shown = ("nearest measured rows", "1 % more changes", "against qwen2.5-72b on 8 x h200-sxm", "most of it")
+    assert all(words in out for words in shown)
     assert plot.is_file()
-    found = json.loads(CliRunner().invoke(cli.app, [*call, "--against", "tp=4", "--json"]).output)
-    at_a_rate = CliRunner().invoke(cli.app, [*call, "--against", "mode=open-loop,request_rate=5", "--json"])
-    differs = json.loads(at_a_rate.output, parse_constant=pytest.fail)["against"]["differs"]
-    assert differs["request_rate"] == [None, 5.0]
+    found = json.loads(run(f"{call} --against tp=4 --json")[1])
     assert found["prediction"] == predictor.predict(**QUESTION).to_dict()
     assert found["against"]["differs"] == {"tp": [8, 4], "replicas": [1, 2]}
+    at_a_rate = run(f"{call} --against mode=open-loop,request_rate=5 --json")[1]
+    differs = json.loads(at_a_rate, parse_constant=pytest.fail)["against"]["differs"]
+    assert differs["request_rate"] == [None, 5.0]
 
 
 @pytest.mark.parametrize(
-    ("against", "error", "words"),
-    [("gpu", BadRequest, ""), ("gpu=", BadRequest, ""), ("gpus=h200-sxm", UnknownName, "num_gpus")],
+    ("against", "words"), [("gpu", "--against"), ("gpu=", "--against"), ("gpus=h200-sxm", "num_gpus")]
 )
 def test_a_comparison_that_cannot_be_read_is_an_error(
-    against: str, error: type[Exception], words: str, bundle: Path
+    against: str, words: str, run: Run, bundle: Path
 ) -> None:
-    done = CliRunner().invoke(cli.app, ["explain", *OPTIONS, "--bundle", str(bundle), "--against", against])
-    assert done.exit_code != 0
-    assert "--against" in str(done.exception) if not words else isinstance(done.exception, error)
+    code, out, err = run(f"explain {OPTIONS} --bundle {bundle} --against {against}")
+    assert (code, out, words in err) == (2, "", True)
