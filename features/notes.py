@@ -9,22 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.intp]
+_WRITTEN_OUT = 1e9  # whole numbers below are written in full
 Many = NDArray[Any] | list[Any] | None
-# By code: {value} and {limit} as people write them, {quoted} a text in quotes, {column} the column's name.
-# Faults of one value, by what is allowed in its place.
-ALLOWED = {
+# What would have been allowed, by a fault's code. {value} and {limit} stand as people write them.
+_ALLOWED = {
     "not-allowed": "{limit}",
     "unknown-word": "one of {limit}",
     "no-units": "this GPU has no {value} units, and no engine widens such weights on it, but bf16 or int4",
     "layers": "at most the {limit} layers",
     "degrees": "at least tp x pp = {limit}",
     "divisor": "a divisor of tp = {limit}",
+    "too-long": "isl + osl up to the model's limit of {limit}",
 }
-TEXTS = {
-    **{code: "{column} = {value} is not allowed: " + allowed for code, allowed in ALLOWED.items()},
-    # other faults: the row cannot be answered
-    "unknown-word": "{column} = {quoted} is not allowed: one of {limit}",
+_TEXTS = {
+    # faults that are no value out of range
     "unknown-name": "{value}",  # a catalogue's error, which names the nearest
+    "too-long": "isl + osl = {value} is not allowed: the model's limit is {limit}",
     "required": "{column} is required",
     "required-rate": "mode = open-loop needs request_rate",
     "required-host": "{column} is required: no link from this GPU to host memory is known",
@@ -32,7 +32,6 @@ TEXTS = {
     "gpu-and-platform": "gpu and platform disagree: give one of them",
     "no-experts": "{column} is not allowed: this model has no experts",
     "heads": "{column} = {value} does not divide the {limit} attention heads",
-    "too-long": "isl + osl = {value} is not allowed: the model's limit is {limit}",
     # notes: how the row was understood
     "assumed": "{column} assumed {value}",
     "assumed-from-gpus": "{column} assumed from num_gpus",
@@ -60,18 +59,20 @@ class Note:
     limit: Any = ""
     fault: bool = False
 
-    def __str__(self) -> str:
-        return self._words(TEXTS[self.code])
-
     @property
     def allowed(self) -> str:
-        """What is allowed in the value's place; of a fault of more than one value all that it says."""
-        return self._words(ALLOWED.get(self.code, TEXTS[self.code]))
+        """What would have been allowed, in words; the whole text where it is not of a value's range."""
+        return self._words(_ALLOWED[self.code]) if self.code in _ALLOWED else str(self)
 
-    def _words(self, text: str) -> str:
+    def __str__(self) -> str:
+        template = _TEXTS.get(self.code) or "{column} = {shown} is not allowed: " + _ALLOWED[self.code]
+        return self._words(template)
+
+    def _words(self, template: str) -> str:
         value, limit = _plain(self.value), _plain(self.limit)
         quoted = repr(self.value) if isinstance(self.value, str) else value
-        return text.format(column=self.column, value=value, quoted=quoted, limit=limit)
+        shown = quoted if self.code == "unknown-word" else value
+        return template.format(column=self.column, value=value, quoted=quoted, shown=shown, limit=limit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,4 +158,6 @@ def _plain(value: Any) -> str:
     ('8', '131072', 'fp8')
     """
     plain = value.item() if isinstance(value, np.generic) else value
-    return f"{plain:g}" if isinstance(plain, float) else str(plain)
+    if isinstance(plain, float):
+        return f"{plain:.0f}" if plain.is_integer() and abs(plain) < _WRITTEN_OUT else f"{plain:g}"
+    return str(plain)

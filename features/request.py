@@ -294,7 +294,7 @@ def _check(rows: Rows, model: Facts, parts: dict[str, Any]) -> None:
     rows.fault(parts["pp"] > model.n_layers, "layers", "pp", parts["pp"], model.n_layers)
     length, most = parts["isl"] + parts["osl"], model.max_position
     rows.note(length > 1.02 * most, "long", "isl", length, most)
-    rows.fault(length > _POSITION_STRETCH * most, "too-long", "isl", np.round(length).astype(np.int64), most)
+    rows.fault(length > _POSITION_STRETCH * most, "too-long", "isl", length, most)
     needed = parts["tp"] * parts["pp"]
     short = (parts["num_gpus"] < needed) & ~parts["disagg"]
     rows.fault(short, "degrees", "num_gpus", parts["num_gpus"], needed)
