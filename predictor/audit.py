@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,9 +32,7 @@ from ..features.baseline import Estimate, floor
 from ..features.facts import FloatArray
 from ..features.request import Requests, normalise
 from ..features.roofline import ideal_rates
-
-if TYPE_CHECKING:
-    from .predictor import Predictor
+from .predictor import CHUNK_ROWS, Predictor
 
 # Figures that can be claimed, and the answer each one is another form of.
 ANSWER_OF = {
@@ -49,7 +47,6 @@ ROUTED_ALIKE = 0.7
 MARGIN = {"tpot_ms": 1.45, "ttft_ms": 2.1, "e2e_ms": 1.35, "output_tok_s": 1.4, "total_tok_s": 1.4}
 # So far outside the 90 % interval (as a factor on its bounds) lies 1 in 100 accepted rows.
 OUTSIDE = {"tpot_ms": 1.6, "ttft_ms": 6.0, "e2e_ms": 1.6, "output_tok_s": 1.6, "total_tok_s": 1.6}
-CHUNK_ROWS = 8192
 _RATES = ("output_tok_s", "total_tok_s")
 _CLOSED, _OFFLINE = MODES.index("closed-loop"), MODES.index("offline")
 

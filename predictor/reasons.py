@@ -80,15 +80,15 @@ def _kv_copies(r: Requests) -> list[str]:
     ]  # fmt: skip
 
 
-def _host_memory(r: Requests, base: Estimate, places: NDArray[np.intp]) -> list[str]:
+def _host_memory(r: Requests, base: Estimate, rows: NDArray[np.intp]) -> list[str]:
     """Return what lies in host memory, what its link adds, and which tier limits: HBM, host memory or link.
 
-    places: of the requests `r` in the estimate.
+    rows: the positions of the requests `r` in the estimate.
     """
     fit = memory_fit(r)
-    host, first, weights, kv = (base.terms[k][places] * 1e3 for k in ("host", "ttft_host", "weights", "kv"))
+    host, first, weights, kv = (base.terms[k][rows] * 1e3 for k in ("host", "ttft_host", "weights", "kv"))
     size = np.where(fit.host_limits, "host memory, by its size", "HBM, by its bandwidth or size")
-    rows = zip(
+    figures = zip(
         fit.needed_host_bytes / 1e9, fit.available_host_bytes / 1e9, r.host_bandwidth / 1e9, host, first,
         np.where(host > weights + kv, "the host link", size), strict=True,
     )  # fmt: skip
@@ -96,7 +96,7 @@ def _host_memory(r: Requests, base: Estimate, places: NDArray[np.intp]) -> list[
         f"host memory holds {held:.1f} GB per GPU for one sequence and its experts (of {room:.0f} GB), read "
         f"at {rate:.0f} GB/s: {token:.3g} ms per token, {ttft:.3g} ms of the first; the tier that limits is "
         f"{tier}"
-        for held, room, rate, token, ttft, tier in rows
+        for held, room, rate, token, ttft, tier in figures
     ]
 
 

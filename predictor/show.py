@@ -179,9 +179,9 @@ def listing(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return rows, all with the same names, as a table; numbers to the right."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for name, first in rows[0].items():
-        words = name.split("_")
-        width = max(len(word) for word in (*words, *(_cell(row[name]) for row in rows)))
-        table.add_column(" ".join(words), justify="left" if isinstance(first, str) else "right", width=width)
+        heads = name.split("_")
+        width = max(len(text) for text in (*heads, *(_cell(row[name]) for row in rows)))
+        table.add_column(" ".join(heads), justify="left" if isinstance(first, str) else "right", width=width)
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     return table

@@ -42,9 +42,9 @@ def takes(options: Mapping[str, Option]) -> Callable[[Callable[..., None]], Call
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=False if kind is bool else None,
-                annotation=Annotated[kind, _option(name, kind, words)],
+                annotation=Annotated[kind, _option(name, kind, help)],
             )
-            for name, (kind, words) in options.items()
+            for name, (kind, help) in options.items()
         ]
         # An argument comes before the options in any case; all are passed by name.
         named = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
@@ -56,6 +56,6 @@ def takes(options: Mapping[str, Option]) -> Callable[[Callable[..., None]], Call
     return give
 
 
-def _option(name: str, kind: Any, words: str) -> Any:
+def _option(name: str, kind: Any, help: str) -> Any:
     # A switch has one name: without it typer adds a --no- twin.
-    return typer.Option(f"--{name}", help=words) if kind is bool else typer.Option(help=words)
+    return typer.Option(f"--{name}", help=help) if kind is bool else typer.Option(help=help)

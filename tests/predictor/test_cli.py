@@ -66,8 +66,8 @@ def test_gpt_oss_is_answered_in_four_bits_unless_another_precision_is_given(
     gpu: str, run: Run, bundle: Path
 ) -> None:
     line = f"predict --model gpt-oss-120b --gpu {gpu} --tp 1 --concurrency 8 --bundle {bundle} --json"
-    (code, out, _), (_, said, _) = run(line), run(f"{line} --weight-precision mxfp4")
-    assumed, given = json.loads(out), json.loads(said)
+    (code, out, _), (_, explicit, _) = run(line), run(f"{line} --weight-precision mxfp4")
+    assumed, given = json.loads(out), json.loads(explicit)
     assert (code, assumed["weight_precision"], assumed["feasible"]) == (0, "fp4", True)
     assert assumed["tpot_ms"] == given["tpot_ms"]
 
