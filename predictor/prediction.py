@@ -40,10 +40,10 @@ class Prediction:
     Rates [tok/s] are of the whole deployment, times [ms] per request; `_lo` and `_hi` bound the 90 %
     interval. `baseline` and `floor` hold the five answers of the calibrated physics and of the ideal
     roofline. `support` is "in", "near" or "far" from what was measured. `terms` splits TPOT and `ttft_terms`
-    TTFT [ms] by TERMS: each sums to its answer. `percentiles` holds the times [ms] that so many % of the
-    requests do not exceed: ttft_p90_ms, tpot_p90_ms (of requests' means) and itl_p90_ms (of single gaps
-    between two tokens), from the queues of `features.percentiles`; it is empty where the request is
-    infeasible. `reason` says why it is, or which defaults were assumed; `request` holds all values in use.
+    TTFT [ms] by TERMS: each sums to its answer. `percentiles[percent]` holds the times [ms] that so many % of the
+    requests do not exceed: ttft_ms, tpot_ms (of requests' means) and itl_ms (of single gaps between two
+    tokens), from the queues of `features.percentiles`; it is empty where the request is infeasible. `reason`
+    says why it is, or which defaults were assumed; `request` holds all values in use.
     """
 
     output_tok_s: float
@@ -68,7 +68,7 @@ class Prediction:
     reason: str
     terms: Mapping[str, float]
     ttft_terms: Mapping[str, float]
-    percentiles: Mapping[str, float]
+    percentiles: Mapping[float, Mapping[str, float]]
     request: Mapping[str, Any]
 
     @property
@@ -91,7 +91,11 @@ class Prediction:
                 **{f"floor_{name}": value for name, value in self.floor.items()},
                 **{f"tpot_{name}_ms": value for name, value in self.terms.items()},
                 **{f"ttft_{name}_ms": value for name, value in self.ttft_terms.items()},
-                **self.percentiles,
+                **{
+                    f"{name.removesuffix('_ms')}_p{percent:g}_ms": value
+                    for percent, times in self.percentiles.items()
+                    for name, value in times.items()
+                },
                 **{name: getattr(self, name) for name in ("bottleneck", "bottleneck_share")},
                 **{name: getattr(self, name) for name in ("support", "feasible", "reason")},
             }
@@ -128,7 +132,6 @@ def prediction_of(r: Requests, answers: Answers, reason: str, percents: Sequence
     }
     for prefix, name in (("", "tpot_ms"), ("ttft_", "ttft_ms")):
         terms[prefix]["learned_correction"] = numbers[name] - numbers[f"baseline_{name}"]
-    ratios = {"ttft": ttft_ratio, "tpot": tpot_ratio, "itl": itl_ratio}
     return Prediction(
         **{name: numbers[name] for name in BOUNDED},
         baseline={name: numbers[f"baseline_{name}"] for name in ANSWERS},
@@ -139,10 +142,12 @@ def prediction_of(r: Requests, answers: Answers, reason: str, percents: Sequence
         terms=terms[""],
         ttft_terms=terms["ttft_"],
         percentiles={
-            f"{time}_p{percent:g}_ms": numbers["ttft_ms" if time == "ttft" else "tpot_ms"]
-            * float(ratio(r, base, percent)[0])
+            percent: {
+                "ttft_ms": numbers["ttft_ms"] * float(ttft_ratio(r, base, percent)[0]),
+                "tpot_ms": numbers["tpot_ms"] * float(tpot_ratio(r, base, percent)[0]),
+                "itl_ms": numbers["tpot_ms"] * float(itl_ratio(r, base, percent)[0]),
+            }
             for percent in percents
-            for time, ratio in ratios.items()
             if feasible
         },
         request=_understood(r, answers),

@@ -16,6 +16,7 @@ from ..features.request import Requests
 from ..features.tiers import uses_host
 from ..features.work import decode_layout, kv_bytes_stored, kv_share
 from ..training.model.model import Answers
+from ..training.model.support import NEW_SOURCE
 
 # Tensor-parallel degrees tried when a model does not fit.
 _DEGREES = (2, 4, 8, 16, 32, 64)
@@ -34,7 +35,7 @@ def reasons(r: Requests, answers: Answers, coefficients: Coefficients) -> NDArra
         if len(rows):
             out[rows] = [f"{a}; {b}" if b else a for a, b in zip(notes(rows), out[rows], strict=True)]
 
-    unmeasured = r.valid & np.char.startswith(answers.stratum, "gpu") & ~uses_host(r)
+    unmeasured = r.valid & np.isin(answers.stratum, ("gpu", "gpu" + NEW_SOURCE)) & ~uses_host(r)
     put_first(unmeasured, lambda rows: _borrowed_coefficients(r.take(rows), coefficients))
     put_first(base.feasible & (r.tp > r.dp * r.model.n_kv_heads), lambda rows: _kv_copies(r.take(rows)))
     put_first(base.feasible & uses_host(r), lambda rows: _host_memory(r.take(rows), base, rows))

@@ -60,10 +60,10 @@ def _prediction(p: Prediction) -> Iterable[RenderableType]:
         yield Text(f"infeasible: {p.reason}", style="red")
         return
     yield from _answers_and_terms(p)
-    for percent in dict.fromkeys(name.split("_")[1][1:] for name in p.percentiles):
-        ttft, tpot, itl = (number(p.percentiles[f"{k}_p{percent}_ms"]) for k in ("ttft", "tpot", "itl"))
+    for percent, times in p.percentiles.items():
+        ttft, tpot, itl = (number(times[name]) for name in ("ttft_ms", "tpot_ms", "itl_ms"))
         yield Text(
-            f"{percent} % of requests: first token within {ttft} ms, {tpot} ms per token; "
+            f"{percent:g} % of requests: first token within {ttft} ms, {tpot} ms per token; "
             f"of single gaps: {itl} ms"
         )
     share = f"({p.bottleneck_share:.0%} of the baseline's time per token)"
