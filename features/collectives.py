@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.errors import UnknownName, nearest_names
+from .facts import Arrays
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
@@ -45,7 +46,7 @@ _BOX_OF_CARDS: Final = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fabric:
+class Fabric(Arrays):
     """What the messages of n deployments travel over; every field has shape (n,) or broadcasts with it.
 
     code: row of the coefficient table, from `fabric_index` [-]; link_bandwidth: one way, per GPU [B/s];

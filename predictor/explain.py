@@ -20,7 +20,8 @@ import numpy as np
 
 from ..data.columns import ANSWERS, FIGURES
 from ..data.files import for_json
-from ..features.baseline import Coefficients, baseline, floor_and_baseline
+from ..features.baseline import baseline, floor_and_baseline
+from ..features.coefficients import Coefficients
 from ..features.facts import Facts
 from ..features.frame import feature_matrix
 from ..features.measured import MeasuredFabric

@@ -13,9 +13,9 @@ from ..data.errors import BadRequest
 from ..data.files import for_json
 from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
 from ..features.facts import FloatArray
+from ..features.memory import uses_host
 from ..features.percentiles import itl_ratio, tpot_ratio, ttft_ratio
 from ..features.request import Requests
-from ..features.tiers import uses_host
 from ..training.model.model import Answers
 
 BOUNDED = tuple(f"{name}{bound}" for name in ANSWERS for bound in BOUNDS)
@@ -40,8 +40,8 @@ class Prediction:
     Rates [tok/s] are of the whole deployment, times [ms] per request; `_lo` and `_hi` bound the 90 %
     interval. `baseline` and `floor` hold the five answers of the calibrated physics and of the ideal
     roofline. `support` is "in", "near" or "far" from what was measured. `terms` splits TPOT and `ttft_terms`
-    TTFT [ms] by TERMS: each sums to its answer. `percentiles[percent]` holds the times [ms] that so many % of the
-    requests do not exceed: ttft_ms, tpot_ms (of requests' means) and itl_ms (of single gaps between two
+    TTFT [ms] by TERMS: each sums to its answer. `percentiles[percent]` holds the times [ms] that so many % of
+    the requests do not exceed: ttft_ms, tpot_ms (of requests' means) and itl_ms (of single gaps between two
     tokens), from the queues of `features.percentiles`; it is empty where the request is infeasible. `reason`
     says why it is, or which defaults were assumed; `request` holds all values in use.
     """

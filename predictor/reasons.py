@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import catalogue
-from ..features.baseline import Coefficients, Estimate
+from ..features.baseline import Estimate
+from ..features.coefficients import Coefficients
 from ..features.facts import ARCHITECTURES
-from ..features.memory import memory_fit
+from ..features.memory import memory_fit, uses_host
 from ..features.request import Requests
-from ..features.tiers import uses_host
 from ..features.work import decode_layout, kv_bytes_stored, kv_share
 from ..training.model.model import Answers
 from ..training.model.support import NEW_SOURCE
@@ -38,7 +38,7 @@ def reasons(r: Requests, answers: Answers, coefficients: Coefficients) -> NDArra
     unmeasured = r.valid & np.isin(answers.stratum, ("gpu", "gpu" + NEW_SOURCE)) & ~uses_host(r)
     put_first(unmeasured, lambda rows: _borrowed_coefficients(r.take(rows), coefficients))
     put_first(base.feasible & (r.tp > r.dp * r.model.n_kv_heads), lambda rows: _kv_copies(r.take(rows)))
-    put_first(base.feasible & uses_host(r), lambda rows: _host_memory(r.take(rows), base, rows))
+    put_first(base.feasible & uses_host(r), lambda rows: _host_memory(r.take(rows), base.take(rows)))
     put_first(r.valid & ~base.feasible, lambda rows: _out_of_memory(r.take(rows)))
     put_first(
         base.feasible & ~base.stable,
@@ -81,13 +81,10 @@ def _kv_copies(r: Requests) -> list[str]:
     ]  # fmt: skip
 
 
-def _host_memory(r: Requests, base: Estimate, rows: NDArray[np.intp]) -> list[str]:
-    """Return what lies in host memory, what its link adds, and which tier limits: HBM, host memory or link.
-
-    rows: the positions of the requests `r` in the estimate.
-    """
+def _host_memory(r: Requests, base: Estimate) -> list[str]:
+    """Return what lies in host memory, what its link adds, and which of HBM, host memory and link limits."""
     fit = memory_fit(r)
-    host, first, weights, kv = (base.terms[k][rows] * 1e3 for k in ("host", "ttft_host", "weights", "kv"))
+    host, first, weights, kv = (base.terms[k] * 1e3 for k in ("host", "ttft_host", "weights", "kv"))
     size = np.where(fit.host_limits, "host memory, by its size", "HBM, by its bandwidth or size")
     figures = zip(
         fit.needed_host_bytes / 1e9, fit.available_host_bytes / 1e9, r.host_bandwidth / 1e9, host, first,

@@ -19,7 +19,7 @@ from rich.text import Text
 from ..data import catalogue
 from ..data.columns import ANSWERS, BOUNDS, COLUMNS, FIGURES
 from ..data.errors import BadRequest
-from ..features.baseline import Coefficients
+from ..features.coefficients import Coefficients
 from .explain import Comparison, Explanation
 from .neighbours import Neighbour
 from .prediction import TERMS, Prediction
