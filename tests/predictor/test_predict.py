@@ -19,11 +19,17 @@ from roofcast.predictor.prediction import TERMS
 from .conftest import QUESTION
 
 COLD = """
-import sys
+import json, sys
 from roofcast.predictor import Predictor
-Predictor.load({bundle!r}).predict(**{question!r})
-print(sorted({{name.split(".")[0] for name in sys.modules}}))
+prediction = Predictor.load({bundle!r}).predict(**{question!r})
+{then}
+print(json.dumps([name.split(".")[0] for name in sys.modules]))
 """
+SHOWN = "from roofcast.predictor.show import show; show(prediction)"
+# What one request needs none of; rich draws.
+HEAVY = {
+    "pandas", "pyarrow", "scipy", "sklearn", "lightgbm", "mlflow", "optuna", "matplotlib", "pandera",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -198,23 +204,13 @@ def test_a_registered_model_is_fetched_from_the_registry(
     assert asked == ["models:/roofcast@champion"]
 
 
-def test_predicting_one_request_loads_no_data_frame_and_no_learning_library(bundle: Path) -> None:
-    code = COLD.format(bundle=str(bundle), question=QUESTION)
+@pytest.mark.parametrize(("then", "heavy"), [("", HEAVY | {"rich"}), (SHOWN, HEAVY)])
+def test_one_request_loads_no_data_frame_and_no_learning_library(
+    then: str, heavy: set[str], bundle: Path
+) -> None:
+    code = COLD.format(bundle=str(bundle), question=QUESTION, then=then)
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
-    loaded = set(json.loads(done.stdout.replace("'", '"')))
-    heavy = {
-        "pandas",
-        "pyarrow",
-        "scipy",
-        "sklearn",
-        "lightgbm",
-        "mlflow",
-        "optuna",
-        "matplotlib",
-        "pandera",
-        "rich",
-    }
-    assert not loaded & heavy
+    assert not set(json.loads(done.stdout.splitlines()[-1])) & heavy
 
 
 def test_a_prediction_reads_as_one_line(prediction: Prediction) -> None:
