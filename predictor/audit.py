@@ -84,16 +84,13 @@ class _Claims:
     """What rows claim, and the floors that stand against it; arrays of shape (n,).
 
     figures: in their answer's unit (ms, tok/s of the whole), NaN where none is claimed, 0 for no number.
-    request_s, first_s, decode_s: what they say of the requests per second and of the seconds to the first
-    token and from there to the last, NaN where they do not. token, first, whole: the floors of a token, of
-    the first one and of the whole; best: the least times [ms] and highest rates [tok/s] by answer.
+    streams: the requests in flight that they need over those stated. token, first, whole: the floors of a
+    token, of the first one and of the whole; best: the least times [ms] and highest rates [tok/s] by answer.
     """
 
     requests: Requests
     figures: Mapping[str, FloatArray]
-    request_s: FloatArray
-    first_s: FloatArray
-    decode_s: FloatArray
+    streams: FloatArray
     token: Estimate
     first: Estimate
     whole: Estimate
@@ -170,7 +167,7 @@ def impossible(rows: pd.DataFrame) -> pd.Series[str]:
     claims = _claims(rows)
     reasons = np.full(len(rows), "", dtype=object)
     for figure in claims.figures:
-        for i in map(int, np.flatnonzero(_broken(claims, figure, rows))):
+        for i in map(int, np.flatnonzero(_under_floor(claims, figure, rows))):
             reasons[i] = reasons[i] or f"{figure} {_floor_reason(claims, figure, i)}"
     return pd.Series(reasons, index=rows.index)
 
@@ -189,7 +186,8 @@ def _claims(rows: pd.DataFrame) -> _Claims:
             request_s = np.where(np.isnan(request_s), figures[figure] / tokens, request_s)
     tpot_ms = figures.get("tpot_ms", figures.get("tok_s_per_user", nowhere))
     decode_s, first_s = tpot_ms * (r.osl - 1.0) / 1e3, figures.get("ttft_ms", nowhere) / 1e3
-    token, first, whole = _floors(r, _decoding(r, request_s, first_s, decode_s))
+    tempo = request_s, first_s, decode_s
+    token, first, whole = _floors(r, _decoding(r, *tempo))
     static = r.is_mode("static-batch")
     # Prompts one after another end, on average, (N + 1) / 2N through the time that all of them take.
     together = (whole.batch + 1.0) / (2.0 * whole.batch) * (whole.ttft_s - whole.terms["ttft_queue"])
@@ -201,8 +199,8 @@ def _claims(rows: pd.DataFrame) -> _Claims:
         "total_tok_s": whole.total_tok_s,
     }
     return _Claims(
-        requests=r, figures=figures, request_s=request_s, first_s=first_s, decode_s=decode_s, token=token,
-        first=first, whole=whole, best=best,
+        requests=r, figures=figures, streams=_streams(r, *tempo), token=token, first=first, whole=whole,
+        best=best,
     )  # fmt: skip
 
 
@@ -244,7 +242,7 @@ def _floors(r: Requests, decoding: FloatArray) -> tuple[Estimate, Estimate, Esti
     )
 
 
-def _broken(claims: _Claims, figure: str, rows: pd.DataFrame) -> NDArray[np.bool_]:
+def _under_floor(claims: _Claims, figure: str, rows: pd.DataFrame) -> NDArray[np.bool_]:
     """Return where a figure is impossible: under the floor by more than its allowance."""
     r, answer = claims.requests, ANSWER_OF[figure]
     many = (r.model.is_moe > 0) & ((claims.token if answer == "tpot_ms" else claims.whole).batch > 1.0)
@@ -256,33 +254,27 @@ def _broken(claims: _Claims, figure: str, rows: pd.DataFrame) -> NDArray[np.bool
     return np.asarray((claims.ratio(figure) < allowance) & ~(r.disagg & unstated))
 
 
-def _streams(claims: _Claims) -> FloatArray:
+def _streams(r: Requests, request_s: FloatArray, first_s: FloatArray, decode_s: FloatArray) -> FloatArray:
     """Return requests in flight by Little's law over those stated, NaN where the claims do not say.
 
     A first token that is not claimed counts as no time: then only a figure above 1 says something.
     """
-    r = claims.requests
     with np.errstate(all="ignore"):
-        ratio = claims.request_s * (np.nan_to_num(claims.first_s) + claims.decode_s) / r.concurrency
-    known = r.is_mode("closed-loop", "static-batch") & (~np.isnan(claims.first_s) | (ratio > 1.0))
+        ratio = request_s * (np.nan_to_num(first_s) + decode_s) / r.concurrency
+    known = r.is_mode("closed-loop", "static-batch") & (~np.isnan(first_s) | (ratio > 1.0))
     return np.where(known, ratio, np.nan)
 
 
 def _findings(predictor: Predictor, rows: pd.DataFrame, first_row: int) -> list[Finding]:
     claims = _claims(rows)
-    r, streams, answers = claims.requests, _streams(claims), predictor.predict_frame(rows)
+    r, streams, answers = claims.requests, claims.streams, predictor.predict_frame(rows)
     feasible, notes = answers["feasible"].to_numpy(), answers["reason"].to_numpy(dtype=object)
     oversized = r.valid & (claims.whole.bytes_needed > r.gpu.memory_bytes)
     found = []
     for figure, claimed in claims.figures.items():
-        answer, ratio, broken = ANSWER_OF[figure], claims.ratio(figure), _broken(claims, figure, rows)
+        answer, ratio, under = ANSWER_OF[figure], claims.ratio(figure), _under_floor(claims, figure, rows)
         names = (f"baseline_{answer}", answer, f"{answer}_lo", f"{answer}_hi")
-        columns = [
-            claimed,
-            claims.best[answer],
-            *(answers[name].to_numpy(dtype=np.float64) for name in names),
-        ]
-        levels = np.array(columns)
+        levels = np.vstack([claimed, claims.best[answer], answers[list(names)].to_numpy(np.float64).T])
         with np.errstate(all="ignore"):
             shown = np.array([_convert(figure, r, level, back=True) for level in levels])
         for i in map(int, np.flatnonzero(~np.isnan(claimed))):
@@ -291,10 +283,10 @@ def _findings(predictor: Predictor, rows: pd.DataFrame, first_row: int) -> list[
             elif not feasible[i]:
                 verdict, reason = "impossible" if oversized[i] else "unknown", notes[i]
             else:
-                if broken[i]:
+                if under[i]:
                     verdict, reason = "impossible", _floor_reason(claims, figure, i)
                 else:
-                    verdict, reason = _likely(answer, levels[:, i], float(ratio[i]), float(streams[i]))
+                    verdict, reason = _verdict(answer, levels[:, i], float(ratio[i]), float(streams[i]))
                 reason += f" ({notes[i]})" if notes[i] else ""
             value, bound, base, predicted, *ends = map(float, shown[:, i])
             found.append(
@@ -307,7 +299,7 @@ def _findings(predictor: Predictor, rows: pd.DataFrame, first_row: int) -> list[
     return sorted(found, key=lambda finding: finding.row)
 
 
-def _likely(answer: str, levels: FloatArray, ratio: float, streams: float) -> tuple[str, str]:
+def _verdict(answer: str, levels: FloatArray, ratio: float, streams: float) -> tuple[str, str]:
     """Return verdict and reason of a claim that the floor allows.
 
     levels: claim, floor, baseline, prediction and the ends of its interval, in the answer's unit.

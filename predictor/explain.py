@@ -227,7 +227,7 @@ def _sentences(
     return [*sentences, *([f"Note: {p.reason}."] if p.reason else [])]
 
 
-def another(request: Mapping[str, Any], changes: Mapping[str, Any], first: Prediction) -> dict[str, Any]:
+def with_changes(request: Mapping[str, Any], changes: Mapping[str, Any], first: Prediction) -> dict[str, Any]:
     """Return a request with changes, for `compare`: another GPU replaces the platform, keeping its number of
     GPUs; another platform replaces the GPU and the number that was given.
     """

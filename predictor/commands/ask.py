@@ -27,7 +27,7 @@ def predict(
 ) -> None:
     """Predict one configuration, or with --frame every row of a CSV file."""
     if frame is not None:
-        _nothing_else(request, "--frame")
+        _refuse_options(request, "--frame")
         _predict_file(frame, out, fabric, bundle, as_json)
         return
     if out is not None:
@@ -39,7 +39,7 @@ def predict(
         show(prediction)
 
 
-def _nothing_else(request: dict[str, Any], source: str) -> None:
+def _refuse_options(request: dict[str, Any], source: str) -> None:
     if request:
         fail(f"{source} takes the requests from the file: drop --{next(iter(request)).replace('_', '-')}")
 
@@ -80,13 +80,13 @@ def explain(
     explanation = predictor.explain(fabric=fabric, **request)
     comparison = None
     if against is not None:
-        from ..explain import another, compare
+        from ..explain import compare, with_changes
 
-        changes = _pairs(against)
+        changes = _changes(against)
         # What was measured on this machine says nothing of another one.
         there = None if {"gpu", "platform"} & set(changes) else fabric
         first = explanation.prediction
-        comparison = compare(first, predictor.predict(fabric=there, **another(request, changes, first)))
+        comparison = compare(first, predictor.predict(fabric=there, **with_changes(request, changes, first)))
     if plot is not None:
         from ..show import draw
 
@@ -99,7 +99,7 @@ def explain(
         show(comparison)
 
 
-def _pairs(text: str) -> dict[str, str]:
+def _changes(text: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in text.split(",")]
     for name, equals, value in pairs:
         if not (name.strip() and equals and value.strip()):
@@ -127,7 +127,7 @@ def audit(
 
             show_findings(findings)
         return
-    _nothing_else(claim, "a file")
+    _refuse_options(claim, "a file")
     counts: Counter[str] = Counter()
     before = "["
     for findings in audit_file(load(bundle), file):

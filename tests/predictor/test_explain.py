@@ -16,7 +16,7 @@ from roofcast.data.store import STORE_VARIABLE, BenchmarkStore
 from roofcast.features.measured import MeasuredFabric
 from roofcast.features.request import normalise
 from roofcast.predictor import Prediction, Predictor
-from roofcast.predictor.explain import Explanation, another, compare, group_of
+from roofcast.predictor.explain import Explanation, compare, group_of, with_changes
 from roofcast.predictor.neighbours import distances, nearest
 from roofcast.predictor.prediction import TERMS
 from roofcast.training.model.model import Model
@@ -160,9 +160,9 @@ def test_a_comparison_with_what_does_not_fit_says_so(predictor: Predictor, predi
 def test_another_gpu_replaces_the_platform_and_keeps_the_number_of_gpus(predictor: Predictor) -> None:
     request = {"model": "llama-3.1-70b", "platform": "hgx-b200", "concurrency": 8}
     first = predictor.predict(**request)
-    there = another(request, {"gpu": "h200-sxm"}, first)
+    there = with_changes(request, {"gpu": "h200-sxm"}, first)
     assert there == {"model": "llama-3.1-70b", "gpu": "h200-sxm", "num_gpus": 8, "concurrency": 8}
-    assert another(there, {"platform": "hgx-b200"}, first) == request
+    assert with_changes(there, {"platform": "hgx-b200"}, first) == request
 
 
 def test_an_infeasible_request_has_nothing_to_explain(predictor: Predictor) -> None:
