@@ -184,7 +184,8 @@ def _claims(rows: pd.DataFrame) -> _Claims:
         if ANSWER_OF[figure] in _RATES:
             tokens = r.osl if ANSWER_OF[figure] == "output_tok_s" else r.isl + r.osl
             request_s = np.where(np.isnan(request_s), figures[figure] / tokens, request_s)
-    tpot_ms = figures.get("tpot_ms", figures.get("tok_s_per_user", nowhere))
+    tpot_ms, per_user = (figures.get(name, nowhere) for name in ("tpot_ms", "tok_s_per_user"))
+    tpot_ms = np.where(np.isnan(tpot_ms), per_user, tpot_ms)
     decode_s, first_s = tpot_ms * (r.osl - 1.0) / 1e3, figures.get("ttft_ms", nowhere) / 1e3
     tempo = request_s, first_s, decode_s
     token, first, whole = _floors(r, _decoding(r, *tempo))

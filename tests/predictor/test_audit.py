@@ -175,6 +175,14 @@ def test_fewer_sequences_decode_where_the_claim_says_that_requests_wait(predicto
     assert waiting.bound < alone.bound
 
 
+def test_a_row_is_judged_as_if_it_stood_alone(predictor: Predictor) -> None:
+    waiting = {"model": "qwen2.5-72b", "gpu": "h200-sxm", "tp": 8, "concurrency": 1024, "osl": 200}
+    rows = [{**waiting, "tok_s_per_user": 80.0, "ttft_ms": 60_000.0}, {**waiting, "tpot_ms": 12.0}]
+    alone = [finding for row in rows for finding in audit(predictor, **row)]
+    together = audit_frame(predictor, pd.DataFrame(rows))
+    assert sorted(map(str, together)) == sorted(map(str, alone))
+
+
 def test_a_time_without_a_load_is_that_of_one_request(predictor: Predictor) -> None:
     bare = one(predictor, model="llama-3.1-8b", gpu="h100-sxm", tpot_ms=8.0)
     alone = one(predictor, model="llama-3.1-8b", gpu="h100-sxm", tpot_ms=8.0, concurrency=1)
