@@ -33,7 +33,7 @@ ROWS_FILE = "rows.parquet"
 SETTINGS_FILE = "settings.json"
 SERVING_REQUIREMENTS = ("mlflow", "numpy", "pandas", "lightgbm")
 SERVING_PACKAGES = ("data", "features", "predictor")
-_NOT_SERVED = ("__pycache__", "*.parquet", "*.md", "bundle", "importer", "commands")
+_NOT_SERVED = ("__pycache__", "*.parquet", "*.md", "bundle", "build", "commands")
 _TEXT_COLUMNS = (
     "model", "gpu", "platform", "engine", "engine_version", "date", "weight_precision", "kv_precision",
     "spec_decode", "mode",
