@@ -26,7 +26,7 @@ for command in (
     advise.sweep,
     ask.explain,
     ask.audit,
-    ask.coefficients,
+    look.coefficients,
     learn.train,
     learn.evaluate,
     learn.ablate,
