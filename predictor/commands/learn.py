@@ -1,4 +1,4 @@
-"""What the maintainer runs: `train`, `evaluate`, `ablate`, `tune`, `retrain`, `rollback`, `suggest`, `ui`."""
+"""What the maintainer runs: `train`, `evaluate`, `tune`, `retrain`, `rollback`, `suggest`, `ui`."""
 
 from __future__ import annotations
 
@@ -43,33 +43,6 @@ def evaluate(
 
     with progress_bar(as_json) as progress:
         figures = run(store=store, out=out, protocols=tuple(protocol or PROTOCOLS), progress=progress)
-    report(figures, as_json)
-
-
-def ablate(
-    store: Store = None,
-    out: Annotated[Path, typer.Option(help="Folder for ablations.md.")] = Path("docs"),
-    protocol: Annotated[
-        Many, typer.Option(help="Protocol to judge by; may repeat. Without: configuration, family and model.")
-    ] = None,
-    least: Annotated[
-        float,
-        typer.Option(min=0.0, max=1.0, help="Share of the rows that a source must hold to be left out."),
-    ] = 0.01,
-    cache: Annotated[
-        File, typer.Option(help="Folder to keep finished fits in, so that a stopped run goes on.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Measure what each part of the model is worth by leaving it out, and write the page of it."""
-    from ...training.ablate import PROTOCOLS
-    from ...training.ablate import ablate as run
-
-    with progress_bar(as_json) as progress:
-        figures = run(
-            store=store, out=out, protocols=tuple(protocol or PROTOCOLS), least=least, cache=cache,
-            progress=progress,
-        )  # fmt: skip
     report(figures, as_json)
 
 
