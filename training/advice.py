@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from ..data import catalogue
 from ..data.prices import price
 from ..features.facts import FloatArray
-from ..predictor.advisor.odds import probability
-from .crossfit import ALPHA
+from .model.intervals import probability
 from .model.support import two_digits
 from .splits import shape_labels
+from .trust import ALPHA
 
 # Limits [ms] as services state them; only those that divide a workload's configurations ask anything.
 LIMITS = {"tpot_ms": (10.0, 15.0, 20.0, 30.0, 50.0, 100.0), "ttft_ms": (200.0, 500.0, 1000.0, 2000.0, 5000.0)}

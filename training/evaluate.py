@@ -11,11 +11,12 @@ from typing import Any
 
 from ..data.progress import Progress, silent
 from ..data.store import BenchmarkStore
-from . import crossfit, plots
+from . import report
 from .advice import advice_tables
-from .learner import Settings, sample_of
-from .report import accuracy, write_report
+from .crossfit import cross_fit
+from .fit import Settings, sample_of
 from .splits import PROTOCOLS
+from .trust import all_scores
 
 
 def evaluate(
@@ -32,25 +33,20 @@ def evaluate(
     Returns the report's figures. Takes about 9 minutes on 2 cores.
     """
     start = time.perf_counter()
+    settings = settings or Settings()
     table, fingerprint = BenchmarkStore(store).snapshot()
     sample = sample_of(table)
-    records = crossfit.cross_fit(
-        sample, protocols, settings or Settings(), n_folds=n_folds, references=True, progress=progress
-    )
-    scores = crossfit.all_scores(records)
+    records = cross_fit(sample, protocols, settings, n_folds=n_folds, references=True, progress=progress)
+    scores = all_scores(records)
     meta = {
-        "fingerprint": fingerprint,
-        "table_rows": len(table),
-        "rows_that_physics_refuses": len(table) - len(sample.table),
-        "roofcast": version("roofcast"),
-        "lightgbm": version("lightgbm"),
-        "python": platform.python_version(),
+        "fingerprint": fingerprint, "table_rows": len(table),
+        "rows_that_physics_refuses": len(table) - len(sample.table), "roofcast": version("roofcast"),
+        "lightgbm": version("lightgbm"), "python": platform.python_version(),
         "minutes": round((time.perf_counter() - start) / 60.0, 1),
-    }
-    studies = {p.stem: p.read_text("utf-8") for p in sorted((out / "studies").glob("*.md"))}
-    report = accuracy(scores, meta, advice_tables(scores, sample.table))
-    write_report(report, out, studies)
-    plots.predicted_against_measured(scores, out / "predicted_against_measured.png", "configuration")
-    plots.residuals(scores, out / "residuals.png", "family")
-    plots.error_by_support(scores, out / "support.png")
-    return report
+    }  # fmt: skip
+    figures = report.accuracy(scores, meta, advice_tables(scores, sample.table))
+    report.write_report(figures, out)
+    report.draw_predictions(scores, out / "predicted_against_measured.png")
+    report.draw_residuals(scores, out / "residuals.png", "family")
+    report.draw_support(scores, out / "support.png")
+    return figures

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data import catalogue, errors
+from .metrics import METRICS
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -52,6 +53,17 @@ PURE_ML_PARAMETERS: dict[str, Any] = {
     "verbosity": -1,
 }
 PURE_ML_ROUNDS = 300
+
+
+def references_of(table: pd.DataFrame, train: Rows, test: Rows, seed: int) -> dict[str, Floats]:
+    """Both references for the tested rows, by "neighbour_<metric>" and "pure_ml_<metric>", (len(test),)."""
+    raw, weight = raw_columns(table), table["weight"].to_numpy(dtype=np.float64)
+    out = {}
+    for metric in METRICS:
+        measured = table[metric].to_numpy(dtype=np.float64)
+        out[f"neighbour_{metric}"] = neighbour(raw, measured, train, test)
+        out[f"pure_ml_{metric}"] = pure_ml(raw, measured, train, test, weight=weight, seed=seed)
+    return out
 
 
 def raw_columns(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,10 +13,11 @@ from ...features.baseline import Estimate, baseline
 from ...features.facts import FloatArray, IntArray
 from ...features.percentiles import tpot_ratio, ttft_ratio
 from ...features.request import Requests, normalise
+from ...training.model.intervals import probability
 from ...training.model.model import Answers, Model, answer
 from ..prediction import BOUNDS
 from ..predictor import in_chunks
-from .odds import log_percentile, probability, spread
+from .odds import log_percentile, spread
 from .workload import Workload
 
 if TYPE_CHECKING:

@@ -5,12 +5,42 @@ from __future__ import annotations
 import os
 import shlex
 from dataclasses import asdict
+from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import shared
 from .shared import Bundle, File, Json, Many, Number, Store, Text, print_json, progress_bar, report, show
+
+if TYPE_CHECKING:
+    from ...training.tracking import Serving
+
+_TEXT_COLUMNS = (
+    "model", "gpu", "platform", "engine", "engine_version", "date", "weight_precision", "kv_precision",
+    "spec_decode", "mode",
+)  # fmt: skip
+_EXAMPLE: dict[str, list[Any]] = {
+    "model": ["qwen2.5-72b", "llama-3.3-70b"], "platform": ["hgx-b200", "hgx-h200"], "tp": [8, 4],
+    "weight_precision": ["fp4", "fp8"], "engine": ["trtllm", "vllm"], "isl": [2048, 1000], "osl": [512, 1000],
+    "concurrency": [32, 64],
+}  # fmt: skip
+
+
+def serving() -> Serving:
+    """Return how a registered model answers: the Predictor behind MLflow's interface, with all it imports."""
+    from ...training.tracking import Serving
+    from ..predictor import ANSWER_COLUMNS, KNOWN_COLUMNS
+
+    kinds = {"support": "string", "reason": "string", "feasible": "boolean"}
+    return Serving(
+        code=Path(__file__).parents[1] / "pyfunc_model.py",
+        packages=("roofcast.data", "roofcast.features", "roofcast.training.model", "roofcast.predictor"),
+        required=("model",), optional=[name for name in KNOWN_COLUMNS if name != "model"],
+        texts=_TEXT_COLUMNS, answered={name: kinds.get(name, "double") for name in ANSWER_COLUMNS},
+        example=_EXAMPLE,
+    )  # fmt: skip
 
 
 def train(
@@ -23,7 +53,7 @@ def train(
     from ...training.train import train as run
 
     with progress_bar(as_json) as progress:
-        result = run(store=store, out=out, track=track, progress=progress)
+        result = run(store=store, out=out, serving=serving() if track else None, progress=progress)
     figures = {"bundle": str(result.bundle), "run_id": result.run_id, "seconds": round(result.seconds, 1)}
     report({**figures, "metrics": result.metrics}, as_json)
 
@@ -74,8 +104,14 @@ def retrain(
     from ...training.retrain import MARGIN
     from ...training.retrain import retrain as run
 
-    with progress_bar(as_json) as progress:
-        result = run(store=store, margin=MARGIN if margin is None else margin, force=force, progress=progress)
+    limit = MARGIN if margin is None else margin
+    with (
+        progress_bar(as_json) as progress,
+        as_file(files("roofcast.predictor").joinpath("bundle")) as shipped,
+    ):
+        result = run(
+            serving=serving(), shipped=shipped, store=store, margin=limit, force=force, progress=progress
+        )
     report(asdict(result), as_json)
 
 
@@ -102,7 +138,7 @@ def suggest(
     """Suggest what to measure next: the setups that would narrow the intervals most."""
     from ...training.suggest import suggest as run
 
-    rows = run(platform=platform, budget=budget, models=model or (), bundle=bundle, store=store)
+    rows = run(shared.load(bundle).model, platform=platform, budget=budget, models=model or (), store=store)
     records = [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
     if as_json or not records:
         print_json(records) if as_json else typer.echo("no setup of this platform would narrow an interval")

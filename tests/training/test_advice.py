@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from roofcast.training.advice import LIMITS, METHODS, advice_tables, usd_per_gpu_hour
-from roofcast.training.report import accuracy
-from roofcast.training.report_markdown import render
+from roofcast.training.report import accuracy, render
 
 COLUMNS = ("blend", "blend_lo", "blend_hi", "baseline", "neighbour", "floor")
 
@@ -81,5 +80,5 @@ def test_the_report_has_a_line_per_method(
 ) -> None:
     text = render(accuracy(scores, {}, advice=advice_tables(*measured)))
     section = text.split("## As advice")[1].split("\n## ")[0]
-    assert section.count("| family | TPOT |") == len(METHODS)
-    assert "| roofcast |" in section
+    assert section.count("| family") == len(METHODS)
+    assert "| roofcast" in section

@@ -75,7 +75,7 @@ def test_the_model_that_is_asked_most_comes_first(model: Model) -> None:
 
 
 def test_the_budget_is_kept_and_no_setup_comes_twice() -> None:
-    rows = suggest(platform="mi355x-8x", budget=6)
+    rows = suggest(Predictor.load().model, platform="mi355x-8x", budget=6)
     assert len(rows) == 6
     assert not rows[["model", "engine", "weight_precision", "tp", "isl", "osl"]].duplicated().any()
     assert set(rows["engine"]) <= {"vllm", "sglang"}
@@ -98,7 +98,7 @@ def test_weights_are_the_published_ones_or_narrower_ones_the_chip_multiplies() -
 )
 def test_what_cannot_be_suggested_is_one_clear_line(asked: dict[str, object], message: str) -> None:
     with pytest.raises(errors.RoofcastError, match=message):
-        suggest(**{"platform": "hgx-b200", "budget": 1, **asked})
+        suggest(Predictor.load().model, **{"platform": "hgx-b200", "budget": 1, **asked})
 
 
 def test_the_command_prints_json_rows(capsys: pytest.CaptureFixture[str]) -> None:

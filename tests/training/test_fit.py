@@ -12,7 +12,7 @@ from roofcast.features.baseline import Coefficients, baseline
 from roofcast.features.frame import feature_matrix
 from roofcast.features.request import normalise
 from roofcast.training.calibrate import calibrate, predicted
-from roofcast.training.learner import Sample, Settings, fit, measured_seconds, sample_of, targets
+from roofcast.training.fit import Sample, Settings, fit, measured_seconds, sample_of, targets
 from roofcast.training.model.model import corrections
 from roofcast.training.model.support import set_up_keys
 
