@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import catalogue
-from .facts import ARCHITECTURES, PRECISIONS, FloatArray, IntArray
+from ..data.vocabulary import ENGINES, PRECISIONS
+from .facts import ARCHITECTURES, FloatArray, IntArray
 from .measured import MeasuredFabric
 from .memory import memory_fit
-from .request import ENGINES, Requests
+from .request import Requests
 from .roofline import DRAFTED_TOKENS, Rates, fabric_of, ideal_rates
 from .serving import Behaviour, Steady, steady_state
 

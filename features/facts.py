@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..data import catalogue
 from ..data.specs import GpuSpec, ModelSpec, PlatformSpec
+from ..data.vocabulary import PRECISIONS
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -24,15 +25,10 @@ ARCHITECTURES = ("ampere", "hopper", "blackwell", "cdna3", "cdna4", "other")
 ARCHITECTURE_OF = {"blackwell-ultra": "blackwell", "rubin": "blackwell", "ada": "ampere"}
 # Chips for which engines ship kernels that widen 8- and 4-bit floats on the fly (Marlin and its kin, Quark).
 _WIDENING = ("turing", "ampere", "ada", "hopper", "blackwell", "blackwell-ultra", "rubin", "cdna3", "cdna4")
-PRECISIONS = ("bf16", "fp8", "fp4", "int8", "int4", "fp32")
-# Stored bytes per weight, group scales included: NVFP4 one FP8 scale per 16, INT4 one FP16 scale per 128.
-BYTES_PER_WEIGHT = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5625, "int8": 1.0, "int4": 0.53, "fp32": 4.0}
 # Host memory of a GPU whose platform does not say: a box of 2 TB for eight GPUs.
 HOST_BYTES = 256e9
 _LEAST_PCIE = 8e9  # of a GPU whose data sheet names none: PCIe 3.0 with 8 lanes
-BYTES_PER_MXFP4 = 0.53125
 NIC_BANDWIDTH = 50e9  # B/s per GPU one way (400 Gb/s), where the platform does not say
-BYTES_PER_KV = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5625, "int8": 1.0, "int4": 0.5625, "fp32": 4.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +139,7 @@ def _model_row(spec: ModelSpec) -> dict[str, float]:
 
 
 def _native_code(spec: ModelSpec) -> int:
-    native = {"mxfp4": "fp4", "nvfp4": "fp4", "fp16": "bf16"}.get(
-        spec.native_weight_precision, spec.native_weight_precision
-    )
-    return PRECISIONS.index(native) if native in PRECISIONS else 0
+    return PRECISIONS.index(PRECISIONS.find(spec.native_weight_precision) or PRECISIONS[0])
 
 
 def _gpu_row(spec: GpuSpec) -> dict[str, float]:

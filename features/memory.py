@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.vocabulary import ENGINES
 from .facts import FloatArray
-from .request import ENGINES, Requests
+from .request import Requests
 from .tiers import HOST_USABLE_SHARE, cold_expert_bytes, cold_kv_bytes
 from .work import Layout, decode_layout, kv_bytes_stored, kv_share, prefill_layout, stored_weight_bytes
 

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import catalogue
+from ..data.vocabulary import PRECISIONS
 from .collectives import Fabric, all_gather_s, all_reduce_s, all_to_all_s, fabric_index, tables
-from .facts import PRECISIONS, FloatArray
+from .facts import FloatArray
 from .request import Requests
 from .tiers import streamed_bytes, streamed_expert_bytes
 from .work import Layout, Work, peak_flops, prefill_work, step_work

@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from ..data.errors import BadRequest, BadRows, UnknownName, nearest_names
 from ..data.files import for_json
 from ..data.importer.checks import LITTLE, TOLERANCE
+from ..data.vocabulary import MODES, PRECISIONS
 from ..features.baseline import Estimate, floor
-from ..features.facts import PRECISIONS, FloatArray
-from ..features.request import MODES, Requests, normalise
+from ..features.facts import FloatArray
+from ..features.request import Requests, normalise
 from ..features.roofline import ideal_rates
 from .predictor import KNOWN_COLUMNS
 

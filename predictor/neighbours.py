@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from ..data.store import BenchmarkStore
-from ..features.facts import BYTES_PER_WEIGHT, PRECISIONS, FloatArray
+from ..data.vocabulary import PRECISIONS
+from ..features.facts import FloatArray
 from ..features.request import Requests, normalise
 from ..training.model.support import support_keys
 from .prediction import MOVED
 
 # What another value costs, in units of a factor e in the tokens per prompt; a doubled length is 0.7.
 _OTHER_CHIP, _OTHER_ARCHITECTURE, _OTHER_MODEL, _OTHER_ENGINE, _OTHER_KIND = 0.3, 0.5, 0.3, 0.5, 1.0
-_BYTES = np.array([BYTES_PER_WEIGHT[p] for p in PRECISIONS])
+_BYTES = np.array([term.weight_bytes for term in PRECISIONS.terms])
 # The table's columns that each part of the distance speaks of.
 _COLUMNS = {
     "gpu": ("gpu",), "model": ("model",), "engine": ("engine",), "precision": ("weight_precision",),

@@ -5,7 +5,6 @@ Both ways run the same code over arrays: `predict` is a frame of one row that ra
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import catalogue
+from ..data.columns import POOL_COLUMNS, REQUEST_COLUMNS
 from ..data.errors import BadRequest, UnknownName, nearest_names
 from ..features.facts import IntArray
 from ..features.measured import MeasuredFabric
-from ..features.request import POOL_COLUMNS, REQUEST_COLUMNS, Requests, normalise
+from ..features.notes import Note
+from ..features.request import Requests, normalise
 from ..training.model.bundle import load_bundle
 from ..training.model.model import Answers, Model, answer
 from .prediction import ANSWERS, BOUNDS, Origin, Prediction
@@ -40,7 +41,6 @@ CHUNK_ROWS = 8192
 WORKERS = 2
 _SORT_COLUMNS = ("gpu", "platform", "model", "engine", "tp", "weight_precision", "concurrency", "isl", "osl")
 _REGISTRY = "models:/"
-_FAULT = re.compile(r"^(?P<field>\w+) = .* is not allowed: (?P<allowed>.*)$")
 
 
 class Predictor:
@@ -81,7 +81,7 @@ class Predictor:
                 raise UnknownName("request column", name, nearest_names(name, KNOWN_COLUMNS))
         r = normalise({name: [request.get(name)] for name in ("model", *request)})
         if not r.valid[0]:
-            raise _error(request, str(r.reason[0]))
+            raise _error(request, r.notes.of(0)[0])
         if r.model.n_layers[0] % r.pp[0]:
             # Engines do run uneven stages, and frames of measured rows hold some; nobody should plan one.
             even = [str(n) for n in range(1, 65) if r.model.n_layers[0] % n == 0]
@@ -138,10 +138,10 @@ def _measured(fabric: MeasuredFabric | str | Path | None) -> MeasuredFabric | No
     return MeasuredFabric.load(fabric) if isinstance(fabric, str | Path) else fabric
 
 
-def in_chunks(frame: pd.DataFrame, work: Callable[[IntArray], None]) -> None:
+def in_chunks(frame: pd.DataFrame, work: Callable[[IntArray], None], size: int = CHUNK_ROWS) -> None:
     """Call `work` with the positions of the rows of each chunk, like rows together, on WORKERS threads."""
     order = _alike(frame)
-    chunks = [order[start : start + CHUNK_ROWS] for start in range(0, len(order), CHUNK_ROWS)]
+    chunks = [order[start : start + size] for start in range(0, len(order), size)]
     if len(chunks) < WORKERS:
         for chunk in chunks:
             work(chunk)
@@ -193,18 +193,8 @@ def _prediction(r: Requests, answers: Answers, model: Model, fabric: MeasuredFab
     )
 
 
-def _error(request: Mapping[str, Any], reason: str) -> UnknownName | BadRequest:
-    """Return the error that a bad request raises: an unknown name's own, else the first fault in `reason`."""
-    for name, find in (("model", catalogue.model), ("gpu", catalogue.gpu), ("platform", catalogue.platform)):
-        given = request.get(name)
-        if isinstance(given, str) and given.strip():
-            try:
-                find(given)
-            except UnknownName as error:
-                return error
-    faults = reason.split("; ")
-    named = next(filter(None, map(_FAULT.match, faults)), None)
-    if named:
-        return BadRequest(named["field"], request.get(named["field"]), named["allowed"])
-    field = next((word for word in reason.split() if word in KNOWN_COLUMNS), "request")
-    return BadRequest(field, request.get(field), reason)
+def _error(request: Mapping[str, Any], fault: Note) -> Exception:
+    """Return the error that a bad request raises: of its first fault."""
+    if isinstance(fault.value, UnknownName):
+        return fault.value
+    return BadRequest(fault.column, request.get(fault.column), fault.allowed)

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from roofcast.data.columns import REQUEST_COLUMNS
 from roofcast.data.errors import BadRequest, BadRows, UnknownName
 from roofcast.data.store import BenchmarkStore
-from roofcast.features.request import REQUEST_COLUMNS
 from roofcast.predictor import Predictor, cli
 from roofcast.predictor import audit as module
 from roofcast.predictor.audit import FIGURES, MARGIN, audit, audit_file, audit_frame, impossible

@@ -65,6 +65,17 @@ def test_predict_prints_json_and_nothing_else(run: Run, bundle: Path, predictor:
     assert json.loads(out) == predictor.predict(**QUESTION).to_dict()
 
 
+@pytest.mark.parametrize("gpu", ["h100-sxm", "h200-sxm", "mi300x"])
+def test_gpt_oss_is_answered_in_four_bits_unless_another_precision_is_given(
+    gpu: str, run: Run, bundle: Path
+) -> None:
+    line = f"predict --model gpt-oss-120b --gpu {gpu} --tp 1 --concurrency 8 --bundle {bundle} --json"
+    (code, out, _), (_, said, _) = run(line), run(f"{line} --weight-precision mxfp4")
+    assumed, given = json.loads(out), json.loads(said)
+    assert (code, assumed["weight_precision"], assumed["feasible"]) == (0, "fp4", True)
+    assert assumed["tpot_ms"] == given["tpot_ms"]
+
+
 def test_a_deployment_that_does_not_fit_is_an_answer(run: Run, bundle: Path) -> None:
     code, out, _ = run(
         f"predict --model qwen2.5-72b --gpu h100-sxm --tp 1 --weight-precision bf16 --bundle {bundle}"

@@ -6,7 +6,8 @@ take one and a half. The few calls needed here belong to LightGBM's C API
 
 A booster remembers which of its trees the last call asked for, whichever thread called: two threads that walk
 different trees of one booster answer with each other's. So all trees at once are asked of one booster, for
-which that memory never changes, and parts of them of a booster that nobody else holds meanwhile.
+which that memory never changes, and parts of them of a booster that nobody else holds meanwhile. What the
+library prepares for single rows has buffers of its own, and is likewise held by one thread at a time.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ class Trees:
         leaves = _leaves(text, name)
         self.text = text
         self._whole, self.rounds = self._load()
+        # Whole handles that no thread holds: one is made where none is left, and put here after use.
         self._spare: SimpleQueue[ctypes.c_void_p] = SimpleQueue()
-        self._fast: ctypes.c_void_p | None = None
+        self._prepared: SimpleQueue[ctypes.c_void_p] = SimpleQueue()
         self._step = max(1, _LEAVES_AT_ONCE * self.rounds // leaves)
 
     def _load(self) -> tuple[ctypes.c_void_p, int]:
@@ -55,8 +57,12 @@ class Trees:
         handle, rounds = ctypes.c_void_p(), ctypes.c_int()
         encoded = ctypes.c_char_p(self.text.encode())
         _call("LGBM_BoosterLoadModelFromString", encoded, ctypes.byref(rounds), ctypes.byref(handle))
-        weakref.finalize(self, _library().LGBM_BoosterFree, handle)
+        self._free_later("LGBM_BoosterFree", handle)
         return handle, rounds.value
+
+    def _free_later(self, free: str, handle: ctypes.c_void_p) -> None:
+        """Free a handle with this object; not at the process's end, when threads may still walk the trees."""
+        weakref.finalize(self, getattr(_library(), free), handle).atexit = False
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -97,20 +103,30 @@ class Trees:
 
     def _one(self, matrix: Floats) -> Floats:
         """Score one row by the library's prepared path: no options to read, no predictor to build."""
-        if self._fast is None:
-            self._fast = ctypes.c_void_p()
-            _call(
-                "LGBM_BoosterPredictForMatSingleRowFastInit", self._whole, ctypes.c_int(_RAW),
-                ctypes.c_int(0), ctypes.c_int(self.rounds), ctypes.c_int(_FLOAT64),
-                ctypes.c_int32(matrix.shape[1]), _OPTIONS, ctypes.byref(self._fast),
-            )  # fmt: skip
-            weakref.finalize(self, _library().LGBM_FastConfigFree, self._fast)
+        try:
+            prepared = self._prepared.get_nowait()
+        except Empty:
+            prepared = self._prepare(matrix.shape[1])
         out, written = np.zeros(1), ctypes.c_int64()
-        _call(
-            "LGBM_BoosterPredictForMatSingleRowFast", self._fast, matrix.ctypes.data_as(ctypes.c_void_p),
-            ctypes.byref(written), out.ctypes.data_as(ctypes.c_void_p),
-        )  # fmt: skip
+        try:
+            _call(
+                "LGBM_BoosterPredictForMatSingleRowFast", prepared, matrix.ctypes.data_as(ctypes.c_void_p),
+                ctypes.byref(written), out.ctypes.data_as(ctypes.c_void_p),
+            )  # fmt: skip
+        finally:
+            self._prepared.put(prepared)
         return out
+
+    def _prepare(self, features: int) -> ctypes.c_void_p:
+        """Return what the library makes ready for single rows of the whole booster."""
+        prepared = ctypes.c_void_p()
+        _call(
+            "LGBM_BoosterPredictForMatSingleRowFastInit", self._whole, ctypes.c_int(_RAW),
+            ctypes.c_int(0), ctypes.c_int(self.rounds), ctypes.c_int(_FLOAT64),
+            ctypes.c_int32(features), _OPTIONS, ctypes.byref(prepared),
+        )  # fmt: skip
+        self._free_later("LGBM_FastConfigFree", prepared)
+        return prepared
 
     def _scores(
         self,
@@ -175,4 +191,5 @@ def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(str(found)) if found else importlib.import_module("lightgbm.libpath")._LIB
     library.LGBM_GetLastError.restype = ctypes.c_char_p
     library.LGBM_BoosterFree.argtypes = [ctypes.c_void_p]
+    library.LGBM_FastConfigFree.argtypes = [ctypes.c_void_p]
     return library

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from roofcast.features.columns import Columns
+from roofcast.features.cells import Columns
 from roofcast.features.request import normalise
 
 ODD: list[object] = [8, 8.0, "8", " 8 ", "", None, np.nan, pd.NA, "x", "1_0", "inf", -1, True, np.float32(2)]
