@@ -133,13 +133,13 @@ def cross_fit(
     alone = replace(settings, threads=1)
     done = run(joblib.delayed(_fold)(sample, *rows, alone, references, champion) for _, _, *rows in tasks)
     parts: dict[str, list[list[dict[str, Any]]]] = {p: [] for p in protocols}
-    for number, ((protocol, k, _, _), answers) in enumerate(zip(tasks, done, strict=True)):
-        parts[protocol].append(answers)
+    for number, ((protocol, k, _, _), answered) in enumerate(zip(tasks, done, strict=True)):
+        parts[protocol].append(answered)
         progress(f"{protocol}: fold {k + 1} of {len(folds[protocol])}", (number + 1) / len(tasks))
 
     def records(protocol: str, procedure: int) -> Records:
         tested = [test for _, test in folds[protocol]]
-        mine = [answers[procedure] for answers in parts[protocol]]
+        mine = [answered[procedure] for answered in parts[protocol]]
         return Records(
             protocol=protocol, sample=sample, rows=np.concatenate(tested),
             fold=np.concatenate([np.full(len(test), k) for k, test in enumerate(tested)]),
@@ -161,15 +161,15 @@ def _fold(
     learnt, held = sample.take(train), sample.take(test)
     fitted = fit(learnt, settings, asked=held.requests)
     compared = references_of(sample.table, train, test, settings.seed) if references else {}
-    out = [_answers(fitted, learnt, held) | {"references": compared}]
+    out = [answers(fitted, learnt, held) | {"references": compared}]
     if champion is not None:
         known = sample.take(train[champion.rows[train]])
         other = fit(known, replace(champion.settings, threads=1), fitted.coefficients, held.requests)
-        out.append(_answers(other, known, held) | {"references": {}})
+        out.append(answers(other, known, held) | {"references": {}})
     return out
 
 
-def _answers(fitted: Fitted, learnt: Sample, held: Sample) -> dict[str, Any]:
+def answers(fitted: Fitted, learnt: Sample, held: Sample) -> dict[str, Any]:
     """Return what a model fitted on `learnt` says of the rows of `held`, by field of Records."""
     base = baseline(held.requests, fitted.coefficients)
     matrix, _ = feature_matrix(held.requests, held.floor, base)

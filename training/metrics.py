@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from ..data.columns import COLUMNS, FIGURES
 from .model.model import CORRECTED
 
-METRICS = ("tpot_ms", "ttft_ms", "output_tok_s")
+METRICS = FIGURES
 NAMES = {"tpot_ms": "TPOT", "ttft_ms": "TTFT", "output_tok_s": "output throughput"}
-UNITS = {"tpot_ms": "ms", "ttft_ms": "ms", "output_tok_s": "tok/s"}
+UNITS = {name: COLUMNS[name].unit for name in METRICS}
 # The time that each metric is learned as: throughput is end-to-end time, by Little's law.
 LEARNED_AS = dict(zip(METRICS, CORRECTED, strict=True))
 PREDICTIONS = ("blend", "baseline", "floor", "neighbour", "pure_ml")

@@ -23,6 +23,7 @@ from typing import Any
 import pandas as pd
 
 from ..data import errors
+from ..data.columns import ASKED, COLUMNS
 from ..features.frame import FRAME_VERSION
 
 EXPERIMENT = "roofcast"
@@ -50,20 +51,17 @@ _NOT_SERVED = ("__pycache__", "*.parquet", "*.md", "bundle", "importer", "comman
 class Serving:
     """How a registered model answers where roofcast is not installed.
 
-    code: MLflow's model from code; packages: what it imports, dotted; required, optional: the columns that it
-    takes, with `texts` among them; answered: what it answers, with MLflow's type of each; example: a request.
+    code: MLflow's model from code; packages: what it imports, dotted; answered: the columns that it answers,
+    with MLflow's type of each; example: a request. It takes the columns that can be asked.
     """
 
     code: Path
     packages: Sequence[str]
-    required: Sequence[str]
-    optional: Sequence[str]
-    texts: Sequence[str]
     answered: Mapping[str, str]
     example: Mapping[str, Sequence[Any]]
 
     def signature(self) -> Any:
-        """Return the columns as MLflow declares them.
+        """Return the columns as MLflow declares them, all but the model optional.
 
         Numbers are declared as any type: MLflow's `double` refuses whole numbers in a frame, and its
         `boolean` turns a missing value into true.
@@ -71,13 +69,8 @@ class Serving:
         from mlflow.models import ModelSignature
         from mlflow.types import schema
 
-        anything: Any = schema.AnyType
-        asked = [
-            schema.ColSpec(
-                "string" if name in self.texts else anything(), name, required=name in self.required
-            )
-            for name in (*self.required, *self.optional)
-        ]
+        kinds: dict[bool, Any] = {True: "string", False: schema.AnyType()}
+        asked = [schema.ColSpec(kinds[COLUMNS[n].is_text], n, required=n == "model") for n in ASKED]
         answered = [schema.ColSpec(kind, name) for name, kind in self.answered.items()]
         return ModelSignature(schema.Schema([*asked]), schema.Schema([*answered]))
 

@@ -37,8 +37,8 @@ from ..features.facts import FloatArray
 from ..features.frame import FRAME_VERSION, feature_matrix
 from . import crossfit, splits
 from .calibrate import calibrate
-from .fit import DEFAULT_PARAMETERS, Sample, Settings, fit, sample_of, targets
-from .model.model import CORRECTED, corrections
+from .fit import DEFAULT_PARAMETERS, Sample, Settings, fit, sample_of
+from .model.model import CORRECTED
 from .tracking import mlflow_module, training_run
 
 STUDY = "roofcast"
@@ -119,13 +119,10 @@ def prepare(
 
 def gaps(sample: Sample, fold: Fold, settings: Settings) -> dict[str, FloatArray]:
     """Return |log(measured / predicted)| of the tested rows by name in CORRECTED, NaN where not measured."""
-    held = sample.take(fold.test)
-    fitted = fit(sample.take(fold.train), settings, fold.coefficients, asked=held.requests)
-    base = baseline(held.requests, fold.coefficients)
-    matrix, _ = feature_matrix(held.requests, held.floor, base)
-    wanted = targets(held, base)
-    raw, _ = corrections(fitted.boosters, fitted.siblings, held.requests, base, matrix)
-    return {name: np.abs(wanted[name] - raw[name]) for name in CORRECTED}
+    learnt, held = sample.take(fold.train), sample.take(fold.test)
+    found = crossfit.answers(fit(learnt, settings, fold.coefficients, held.requests), learnt, held)
+    measured, base, raw = found["measured_s"], found["base_s"], found["raw"]
+    return {name: np.abs(np.log(measured[name] / base[name]) - raw[name]) for name in CORRECTED}
 
 
 def objective(trial: optuna.Trial, sample: Sample, folds: Sequence[Fold]) -> float:

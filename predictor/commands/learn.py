@@ -17,10 +17,6 @@ from .shared import Bundle, File, Json, Many, Number, Store, Text, print_json, p
 if TYPE_CHECKING:
     from ...training.tracking import Serving
 
-_TEXT_COLUMNS = (
-    "model", "gpu", "platform", "engine", "engine_version", "date", "weight_precision", "kv_precision",
-    "spec_decode", "mode",
-)  # fmt: skip
 _EXAMPLE: dict[str, list[Any]] = {
     "model": ["qwen2.5-72b", "llama-3.3-70b"], "platform": ["hgx-b200", "hgx-h200"], "tp": [8, 4],
     "weight_precision": ["fp4", "fp8"], "engine": ["trtllm", "vllm"], "isl": [2048, 1000], "osl": [512, 1000],
@@ -31,16 +27,15 @@ _EXAMPLE: dict[str, list[Any]] = {
 def serving() -> Serving:
     """Return how a registered model answers: the Predictor behind MLflow's interface, with all it imports."""
     from ...training.tracking import Serving
-    from ..predictor import ANSWER_COLUMNS, KNOWN_COLUMNS
+    from ..predictor import ANSWER_COLUMNS
 
     kinds = {"support": "string", "reason": "string", "feasible": "boolean"}
     return Serving(
         code=Path(__file__).parents[1] / "pyfunc_model.py",
         packages=("roofcast.data", "roofcast.features", "roofcast.training.model", "roofcast.predictor"),
-        required=("model",), optional=[name for name in KNOWN_COLUMNS if name != "model"],
-        texts=_TEXT_COLUMNS, answered={name: kinds.get(name, "double") for name in ANSWER_COLUMNS},
+        answered={name: kinds.get(name, "double") for name in ANSWER_COLUMNS},
         example=_EXAMPLE,
-    )  # fmt: skip
+    )
 
 
 def train(
@@ -68,7 +63,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Rerun the grouped protocols and write the accuracy report."""
-    from ...training.evaluate import evaluate as run
+    from ...training.report import evaluate as run
     from ...training.splits import PROTOCOLS
 
     with progress_bar(as_json) as progress:

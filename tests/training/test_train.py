@@ -11,8 +11,8 @@ from roofcast.data.store import BenchmarkStore
 from roofcast.predictor import Predictor
 from roofcast.predictor.commands.learn import serving
 from roofcast.training import crossfit, trust
-from roofcast.training.evaluate import evaluate
 from roofcast.training.fit import Settings, sample_of
+from roofcast.training.report import evaluate
 from roofcast.training.train import TrainResult, train
 
 QUICK = Settings(trees={"tpot": 15, "ttft": 15, "e2e": 15}, threads=1, calibration_steps=2)
