@@ -153,8 +153,8 @@ def _facts(names: pd.Series[Any], specs: Mapping[str, Any], fields: tuple[str, .
 
 def _peak_flops(table: pd.DataFrame) -> Floats:
     codes, pairs = pd.MultiIndex.from_frame(table[["gpu", "weight_precision"]].astype(str)).factorize()
-    values = np.full(len(pairs), np.nan)
+    values: Floats = np.full(len(pairs), np.nan)
     for place, (gpu, precision) in enumerate(pairs):
         with suppress(errors.UnknownName, errors.BadRequest):
             values[place] = catalogue.gpu(gpu).peak_flops(precision)
-    return values[codes]
+    return np.asarray(values[codes])

@@ -69,8 +69,11 @@ class Serving:
         from mlflow.models import ModelSignature
         from mlflow.types import schema
 
-        kinds: dict[bool, Any] = {True: "string", False: schema.AnyType()}
-        asked = [schema.ColSpec(kinds[COLUMNS[n].is_text], n, required=n == "model") for n in ASKED]
+        anything: Any = schema.AnyType
+        asked = [
+            schema.ColSpec("string" if COLUMNS[name].is_text else anything(), name, required=name == "model")
+            for name in ASKED
+        ]
         answered = [schema.ColSpec(kind, name) for name, kind in self.answered.items()]
         return ModelSignature(schema.Schema([*asked]), schema.Schema([*answered]))
 
