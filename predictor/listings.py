@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from ..data import catalogue
-from ..features.baseline import Coefficients
+from ..features.coefficients import Coefficients
 
 Spec = TypeVar("Spec", catalogue.GpuSpec, catalogue.PlatformSpec, catalogue.ModelSpec)
 Row = dict[str, Any]
