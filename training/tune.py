@@ -10,9 +10,10 @@ parameters and the shipped ones are judged on the rows set aside, whose groups n
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -27,7 +28,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
 
 from ..data.errors import BadRequest, BadStore
 from ..data.progress import Progress, silent, within
@@ -51,7 +52,6 @@ SET_ASIDE = 5  # one family in so many
 FOLDS = 2
 # Replayed over a study of nineteen whole trials: a quarter of the folds saved, none of the best four cut off.
 _WORSE, _FEWEST_FOLDS = 0.1, 4
-_LOGGED = ("shipped_value", "best_value", "best", "importance", "complete", "pruned")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +83,10 @@ class Fold:
     coefficients: Coefficients
 
 
-def settings_of(parameters: Mapping[str, Any]) -> Settings:
-    """Return the settings of a trial; the number of trees is a budget of prediction time and stays."""
-    return Settings(parameters={**DEFAULT_PARAMETERS, **parameters})
-
-
-def suggested(trial: optuna.Trial) -> dict[str, float]:
-    """Return the values to try next, by name in SEARCHED."""
-    return {
+def settings_of(trial: BaseTrial) -> Settings:
+    """Return the settings of one trial; the number of trees is a budget of prediction time and stays."""
+    parameters: dict[str, Any] = {
+        **DEFAULT_PARAMETERS,
         "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.15, log=True),
         "num_leaves": trial.suggest_int("num_leaves", 31, 127, log=True),
         "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 5, 60, log=True),
@@ -98,6 +94,7 @@ def suggested(trial: optuna.Trial) -> dict[str, float]:
         "bagging_fraction": trial.suggest_float("bagging_fraction", 0.5, 1.0),
         "lambda_l2": trial.suggest_float("lambda_l2", 0.1, 20.0, log=True),
     }
+    return Settings(parameters=parameters)
 
 
 def prepare(
@@ -128,7 +125,7 @@ def gaps(sample: Sample, fold: Fold, settings: Settings) -> dict[str, FloatArray
 
 def objective(trial: optuna.Trial, sample: Sample, folds: Sequence[Fold]) -> float:
     """Return the trial's value; raise TrialPruned as soon as it falls behind the best on the same folds."""
-    settings, errors = settings_of(suggested(trial)), []
+    settings, errors = settings_of(trial), []
     for step, fold in enumerate(folds):
         errors.append(float(np.mean([np.nanmedian(gap) for gap in gaps(sample, fold, settings).values()])))
         # The fold's own error, not the mean so far: that grows as the harder protocols come in.
@@ -164,12 +161,6 @@ def open_study(storage: str | Path, identity: dict[str, Any]) -> optuna.Study:
     return study
 
 
-def physics_digest(sample: Sample) -> str:
-    """Return a short digest of the features at the prior coefficients: it changes where the physics does."""
-    matrix, _ = feature_matrix(sample.requests, sample.floor, baseline(sample.requests, Coefficients()))
-    return hashlib.sha256(np.round(matrix, 5).tobytes()).hexdigest()[:12]
-
-
 def search(
     sample: Sample,
     *,
@@ -178,7 +169,7 @@ def search(
     identity: dict[str, Any] | None = None,
     protocols: Sequence[str] = splits.PROTOCOLS,
     n_folds: int = FOLDS,
-    callbacks: Sequence[Callable[[optuna.Study, optuna.trial.FrozenTrial], None]] = (),
+    callbacks: Sequence[Callable[[optuna.Study, FrozenTrial], None]] = (),
     progress: Progress = silent,
 ) -> optuna.Study:
     """Run `trials` more trials of the study in `storage` on the rows of `sample`, and return the study.
@@ -187,14 +178,15 @@ def search(
     """
     if trials < 1:
         raise BadRequest("trials", trials, "1 or more")
-    described = {"protocols": "+".join(protocols), "folds": n_folds, "physics": physics_digest(sample)}
+    matrix, _ = feature_matrix(sample.requests, sample.floor, baseline(sample.requests, Coefficients()))
+    # Of the features at the prior coefficients: it changes where the physics does.
+    physics = hashlib.sha256(np.round(matrix, 5).tobytes()).hexdigest()[:12]
+    described = {"protocols": "+".join(protocols), "folds": n_folds, "physics": physics}
     study = open_study(storage, {**described, **(identity or {})})
-    done = 0
+    done = itertools.count(1)
 
-    def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        nonlocal done
-        done += 1
-        progress(f"trial {trial.number}: {trial.state.name.lower()}", 0.1 + 0.9 * done / trials)
+    def tell(study: optuna.Study, trial: FrozenTrial) -> None:
+        progress(f"trial {trial.number}: {trial.state.name.lower()}", 0.1 + 0.9 * next(done) / trials)
 
     folds = prepare(sample, protocols, n_folds, within(progress, 0.0, 0.1))
     study.optimize(
@@ -228,7 +220,7 @@ def confirm(
         tested = np.intersect1d(fold.test, aside)
         if not len(tested):
             continue
-        judged = Fold(protocol=fold.protocol, train=fold.train, test=tested, coefficients=fold.coefficients)
+        judged = replace(fold, test=tested)
         shipped, found = (gaps(sample, judged, settings) for settings in (Settings(), best))
         for name in CORRECTED:
             columns = {"family": family[tested], "shipped": shipped[name], "best": found[name]}
@@ -272,15 +264,14 @@ def tune(
         )  # fmt: skip
         result = _result(study)
         if result.best_value < result.shipped_value:
-            best = settings_of(study.best_params)
+            best = settings_of(FixedTrial(study.best_params))
             rest = within(progress, 0.85, 1.0)
             compared = confirm(sample, aside, best, protocols=protocols, n_folds=n_folds, progress=rest)
             rows = [{str(k): v for k, v in row.items()} for row in compared.to_dict("records")]
             result = replace(result, confirmation=rows)
         result = replace(result, run_id=run.run_id if run else None, seconds=time.perf_counter() - start)
         if run:
-            run.log_figures("tuning", {k: v for k, v in asdict(result).items() if k in _LOGGED})
-            mlflow_module().log_dict({"rows": result.confirmation}, "confirmation.json")
+            run.log_figures("tuning", asdict(result))
             with TemporaryDirectory() as temporary:
                 write_report(study, Path(temporary))
                 mlflow_module().log_artifacts(temporary, "tuning")
@@ -303,7 +294,7 @@ def _result(study: optuna.Study) -> TuneResult:
     )  # fmt: skip
 
 
-def _log_trial(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+def _log_trial(study: optuna.Study, trial: FrozenTrial) -> None:
     """Record a trial as a child of the active run, each fold's error with it.
 
     Optuna's own callback for MLflow (optuna-integration) leaves out the folds' errors: of a pruned trial all.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from roofcast.data.store import BenchmarkStore
 from roofcast.features.facts import FloatArray
 from roofcast.predictor import Predictor
-from roofcast.training.learner import Sample, Settings, fit, sample_of
+from roofcast.training.fit import Sample, Settings, fit, sample_of
 from roofcast.training.metrics import METRICS
 from roofcast.training.model.model import Model, answer
 from roofcast.training.model.support import NEW_SOURCE, support_keys, support_of

@@ -176,9 +176,11 @@ def test_a_bundle_that_is_not_there_is_one_clear_line(migrated: Path, uri: str) 
         tracking.download_bundle(uri, folder=migrated)
 
 
-def test_asking_an_absent_store_creates_nothing(tmp_path: Path) -> None:
+def test_asking_an_absent_store_is_one_clear_line_and_creates_nothing(tmp_path: Path) -> None:
     with pytest.raises(errors.BadBundle, match="no MLflow store"):
         tracking.download_bundle("models:/roofcast@champion", folder=tmp_path / "absent")
+    with pytest.raises(errors.BadStore, match="no MLflow store"):
+        tracking.ui_command(tmp_path / "absent")
     assert not (tmp_path / "absent").exists()
 
 
@@ -198,8 +200,3 @@ def test_the_page_is_served_from_the_stores_own_database(logged: tuple[Path, str
     ]  # fmt: skip
     with pytest.raises(errors.BadRequest, match="port = 70000"):
         tracking.ui_command(logged[0], port=70000)
-
-
-def test_a_page_without_a_store_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(errors.BadStore, match="no MLflow store"):
-        tracking.ui_command(tmp_path)

@@ -83,7 +83,7 @@ def test_no_family_is_both_searched_and_set_aside(sample: Sample) -> None:
 
 def test_the_shipped_parameters_differ_from_themselves_by_nothing(sample: Sample) -> None:
     _, aside = tune.set_aside(sample)
-    shipped = tune.settings_of(tune.SHIPPED)
+    shipped = tune.settings_of(optuna.trial.FixedTrial(tune.SHIPPED))
     compared = tune.confirm(sample, aside, shipped, **ONE)
     assert list(compared["protocol"]) == ["configuration"]
     assert compared["difference"].abs().max() == 0
@@ -125,5 +125,5 @@ def test_no_trials_is_refused(sample: Sample, tmp_path: Path) -> None:
 
 def test_a_trial_changes_only_what_is_searched() -> None:
     trial = optuna.trial.FixedTrial({**tune.SHIPPED, "num_leaves": 40})
-    settings = tune.settings_of(tune.suggested(trial))
+    settings = tune.settings_of(trial)
     assert settings.parameters == {**DEFAULT_PARAMETERS, "num_leaves": 40}

@@ -1,6 +1,6 @@
 """Prediction intervals at serving time: log-residual quantiles by support level, and their look-up.
 
-The table is fitted by `training.conformal` on rows held out with their group; here it is only read (numpy,
+The table is fitted by `training.trust` on rows held out with their group; here it is only read (numpy,
 nothing else).
 """
 
