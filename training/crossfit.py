@@ -63,9 +63,9 @@ class Records:
         """The measured rows."""
         return self.sample.table.iloc[self.rows].reset_index(drop=True)
 
-    def take(self, places: NDArray[np.intp]) -> Records:
+    def take(self, positions: NDArray[np.intp]) -> Records:
         """Return the records of a subset."""
-        return replace(self, **{name: _take(getattr(self, name), places) for name in _BY_ROW})
+        return replace(self, **{name: _take(getattr(self, name), positions) for name in _BY_ROW})
 
 
 _BY_ROW = (
@@ -88,10 +88,10 @@ def joined(records: Sequence[Records]) -> Records:
     return replace(records[0], **parts)
 
 
-def _take(values: Any, places: NDArray[np.intp]) -> Any:
+def _take(values: Any, positions: NDArray[np.intp]) -> Any:
     if isinstance(values, Mapping):
-        return {name: part[places] for name, part in values.items()}
-    return values[places]
+        return {name: part[positions] for name, part in values.items()}
+    return values[positions]
 
 
 def _concatenate(parts: Sequence[Any]) -> Any:

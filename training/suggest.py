@@ -41,12 +41,12 @@ _SETUP, _FAMILY, _PARTS, _MODEL, _GPU = range(len(KNOWN))
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One setup to measure: its position among the questions, and what that is worth.
+    """One setup to measure: its row among the questions, and what that is worth.
 
     moved: questions that come nearer; narrowed: by how much the mean log interval of all questions narrows.
     """
 
-    place: int
+    row: int
     moved: int
     narrowed: float
 
@@ -57,13 +57,13 @@ def widths(model: Model, r: Requests) -> FloatArray:
     matrix, _ = feature_matrix(r, low, base)
     raw, near = corrections(model.boosters, model.siblings, r, base, matrix)
     out = np.zeros((len(r), len(KNOWN)))
-    for place, name in enumerate(KNOWN):
+    for column, name in enumerate(KNOWN):
         stratum = np.full(len(r), name)
         spread = spreads(model.spreads, matrix, raw, near, stratum)
         keys = interval_keys(r, stratum)
         for time in CORRECTED:
             lower, upper = model.intervals[time].interval(np.zeros(len(r)), keys, spread[time])
-            out[:, place] += (upper - lower) / len(CORRECTED)
+            out[:, column] += (upper - lower) / len(CORRECTED)
     # Knowing more is never counted as a loss, however few rows a nearer stratum was calibrated on.
     narrower: FloatArray = np.minimum.accumulate(out[:, ::-1], axis=1)[:, ::-1]
     return narrower
@@ -97,7 +97,7 @@ def choose(model: Model, r: Requests, budget: int, weight: FloatArray | None = N
         for stratum, ring in rings:
             now = np.where(ring == ring[best], np.minimum(now, stratum), now)
         moved = int((now < before).sum())
-        chosen.append(Choice(place=best, moved=moved, narrowed=float(gain[best] / asked.sum())))
+        chosen.append(Choice(row=best, moved=moved, narrowed=float(gain[best] / asked.sum())))
     return chosen
 
 
@@ -170,7 +170,7 @@ def suggest(
     demand = BenchmarkStore(store).load()["model"].value_counts()
     rows = asked["model"].map(demand).fillna(0.0).to_numpy(dtype=np.float64)
     chosen = choose(model, r, budget, np.sqrt(np.maximum(rows, 1.0)))
-    taken = [one.place for one in chosen]
+    taken = [one.row for one in chosen]
     return asked.loc[taken, SETUP_COLUMNS].reset_index(drop=True).assign(
         concurrency=", ".join(map(str, LOADS)), support=model.support.stratum(r)[taken],
         moved=[one.moved for one in chosen], narrowed=[one.narrowed for one in chosen],

@@ -185,12 +185,12 @@ def search(
     study = open_study(storage, {**described, **(identity or {})})
     done = itertools.count(1)
 
-    def tell(study: optuna.Study, trial: FrozenTrial) -> None:
+    def report_trial(study: optuna.Study, trial: FrozenTrial) -> None:
         progress(f"trial {trial.number}: {trial.state.name.lower()}", 0.1 + 0.9 * next(done) / trials)
 
     folds = prepare(sample, protocols, n_folds, within(progress, 0.0, 0.1))
     study.optimize(
-        partial(objective, sample=sample, folds=folds), n_trials=trials, callbacks=[*callbacks, tell]
+        partial(objective, sample=sample, folds=folds), n_trials=trials, callbacks=[*callbacks, report_trial]
     )
     return study
 

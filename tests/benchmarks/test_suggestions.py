@@ -71,7 +71,7 @@ def _compare(shipped: Model, sample: Sample, gpu: str) -> list[dict[str, Any]]:
     rows = []
     rng = np.random.default_rng(0)
     for budget in BUDGETS:
-        chosen = setup[[one.place for one in choose(start, asked.requests, budget)]]
+        chosen = setup[[one.row for one in choose(start, asked.requests, budget)]]
         ours_taken, ours, our_width = measured(chosen)
         for _ in range(DRAWS):
             taken, drawn, width_then = measured(rng.choice(np.unique(setup), budget, replace=False))

@@ -40,9 +40,9 @@ def measured() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_a_prophet_succeeds_and_regrets_nothing(measured: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     scores, table = measured
-    told = scores.assign(**dict.fromkeys(COLUMNS, scores["measured"]))
-    told["blend_lo"], told["blend_hi"] = told["measured"] * 0.999, told["measured"] * 1.001
-    figures = advice_tables(told, table)
+    prophet = scores.assign(**dict.fromkeys(COLUMNS, scores["measured"]))
+    prophet["blend_lo"], prophet["blend_hi"] = prophet["measured"] * 0.999, prophet["measured"] * 1.001
+    figures = advice_tables(prophet, table)
     assert (figures["success"] == 1.0).all()
     assert figures["regret"].to_numpy() == pytest.approx(0.0, abs=1e-9)
 

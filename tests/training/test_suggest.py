@@ -50,8 +50,8 @@ def test_each_choice_is_worth_what_it_narrows_and_no_more_than_the_one_before(mo
     # Within a twentieth gains are a tie, and the setup most like the others goes first.
     assert all(later <= earlier / 0.95 for earlier, later in itertools.pairwise(gains))
     width = widths(model, r)
-    places = [one.place for one in chosen]
-    known = replace(model, support=support_of(normalise(pd.concat([MEASURED, asked.iloc[places]]))))
+    rows_chosen = [one.row for one in chosen]
+    known = replace(model, support=support_of(normalise(pd.concat([MEASURED, asked.iloc[rows_chosen]]))))
     gpu_seen = MEASURED.assign(gpu="b200-sxm", model="gpt-oss-120b").iloc[:1]
     before = replace(model, support=support_of(normalise(pd.concat([MEASURED, gpu_seen]))))
 
@@ -71,7 +71,7 @@ def test_the_model_that_is_asked_most_comes_first(model: Model) -> None:
     asked = questions("hgx-b200", ["llama-3.3-70b", "deepseek-r1"])
     often = np.where(asked["model"] == "deepseek-r1", 100.0, 1.0)
     (first,) = choose(model, normalise(asked), 1, often)
-    assert asked["model"][first.place] == "deepseek-r1"
+    assert asked["model"][first.row] == "deepseek-r1"
 
 
 def test_the_budget_is_kept_and_no_setup_comes_twice() -> None:
