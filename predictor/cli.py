@@ -29,7 +29,6 @@ for command in (
     look.coefficients,
     learn.train,
     learn.evaluate,
-    learn.ablate,
     learn.tune,
     learn.retrain,
     learn.rollback,

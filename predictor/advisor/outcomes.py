@@ -15,10 +15,11 @@ from ...features.facts import FloatArray, IntArray
 from ...features.percentiles import tpot_ratio, ttft_ratio
 from ...features.request import Requests, normalise
 from ...features.serving import sent_at_a_rate
+from ...training.model.intervals import probability
 from ...training.model.model import Answers, Model, answer
 from ..predictor import CHUNK_ROWS, in_chunks
 from .mixing import at_equal_load, in_one_queue
-from .odds import log_percentile, probability, spread
+from .odds import log_percentile, spread
 from .workload import Workload
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import pytest
 from roofcast.predictor import Predictor
 from roofcast.predictor.advisor import Advisor, Recommendation, Workload
 from roofcast.predictor.advisor.words import load_words
-from roofcast.training.report_markdown import markdown_table
+
+from ..markdown import markdown_table
 
 LADDER = ("b200", "hgx-b200", "gb200-superchip", "gb200-nvl72")
 CHAT: dict[str, Any] = {"model": "qwen2.5-72b", "isl": 2048, "osl": 512}
