@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ...data import catalogue
-from .expected import MODELLED, Expectation, Part, bus_gb_s, of_platform, part_of, predicted_us, table
-from .reading import Evidence, is_cut
-from .verdict import DEGRADED, FULL_RUN, HEALTHY, LOGGED_RUN, UNKNOWN, Check, CheckMaker
+from .findings import Finding
+from .machine import MODELLED, Gpu, Machine, bus_gb_s, gpus_of, machine_of, predicted_us, table
+from .reading import Line, is_cut
 
 _TITLE = re.compile(r"\bnThread\s+\d+\s+nGpus\s+(\d+)\s+minBytes\s+\d+\s+maxBytes\s+(\d+)")
 _STARTING = re.compile(r"Collective test starting:\s*(\w+)_perf")
@@ -21,6 +22,7 @@ _DATA = re.compile(r"^\s*(\d{1,18})\s+(\d{1,18})\s+([a-z]\w*)\s+(.+)$")
 _FAILED = re.compile(r"Out of bounds values\s*:\s*\d+\s+FAILED", re.IGNORECASE)
 _FOOTER = re.compile(r"Out of bounds values\s*:|Avg bus bandwidth\s*:|Collective test concluded")
 _CRASH = re.compile(r"Test (NCCL|CUDA) failure|: Test failure|NCCL failure .*\.cu:\d+")
+_NUMBER = re.compile(r"-?\d{1,18}(?:\.\d{1,9})?(?:e[+-]?\d{1,2})?")
 _MOST_TABLES = 64
 _MOST_ROWS = 4096
 _MOST_RANKS = 100_000
@@ -29,7 +31,7 @@ _MIB = 1048576
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """One message size: bytes, best of out-of-place and in-place [us], bus bandwidth [GB/s], wrong values.
+    """One message size: bytes, best of out-of-place and in-place [us], bandwidths, count of wrong values.
 
     reduction, root: what its columns say, "" where there are none.
     """
@@ -41,7 +43,7 @@ class Timing:
     wrong: int
     reduction: str
     root: str
-    evidence: Evidence
+    line: Line
 
 
 Compared = list[tuple[Timing, float]]
@@ -51,17 +53,17 @@ Compared = list[tuple[Timing, float]]
 class Table:
     """One run: what its header and device list say, its rows, how it ended."""
 
-    first: Evidence
+    first: Line
     collective: str = ""
     gpus_per_process: int = 0
     max_bytes: int = 0
     ranks: int = 0
     processes: set[tuple[str, str]] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
-    header: Evidence | None = None
+    header: Line | None = None
     rows: list[Timing] = field(default_factory=list)
-    failed: Evidence | None = None
-    crash: Evidence | None = None
+    failed: Line | None = None
+    crash: Line | None = None
     ended: bool = False
     cut: bool = False
     rccl: bool = False
@@ -74,9 +76,7 @@ class Table:
         rooted = bool(self.rows) and self.rows[-1].root not in ("", "-1")
         if self.rows and self.rows[-1].reduction == "none":
             return "broadcast" if rooted else "all_gather"
-        if rooted:
-            return "reduce"
-        return "all_reduce" if self._ratio() >= 1.0 else "reduce_scatter"
+        return "reduce" if rooted else "all_reduce" if self._ratio() >= 1.0 else "reduce_scatter"
 
     @property
     def size(self) -> int:
@@ -111,7 +111,7 @@ class TestsReader:
     tool = "nccl-tests"
     found: list[Table] = field(default_factory=list)
 
-    def feed(self, line: Evidence) -> None:
+    def feed(self, line: Line) -> None:
         """Take one line."""
         text = line.text
         if (data := _DATA.match(text)) and (row := _timing(data, line)):
@@ -133,7 +133,7 @@ class TestsReader:
         elif self.found:
             self._end_of_table(text, line)
 
-    def _end_of_table(self, text: str, line: Evidence) -> None:
+    def _end_of_table(self, text: str, line: Line) -> None:
         run = self.found[-1]
         if _CRASH.search(text):
             run.crash = run.crash or line
@@ -143,13 +143,13 @@ class TestsReader:
             run.cut = True
         run.ended = run.ended or bool(_FOOTER.search(text))
 
-    def _table(self, line: Evidence) -> Table:
+    def _table(self, line: Line) -> Table:
         """Return the run in work; a new one once the last has rows."""
         if not self.found or (self.found[-1].rows and len(self.found) < _MOST_TABLES):
             self.found.append(Table(first=line))
         return self.found[-1]
 
-    def _rank(self, rank: int, text: str, line: Evidence) -> None:
+    def _rank(self, rank: int, text: str, line: Line) -> None:
         run = self._table(line)
         run.ranks = min(max(run.ranks, rank + 1), _MOST_RANKS)
         if (device := _DEVICE.search(text)) and len(run.processes) < _MOST_RANKS:
@@ -158,37 +158,39 @@ class TestsReader:
             if name := re.sub(r"\(node \d+\)", "", device[3]).strip():
                 run.names.add(name)
 
-    def judge(self, expected: Expectation) -> list[Check]:
-        """Judge each table."""
-        return [judge_tests(run, expected) for run in self.found]
+    def judge(self, machine: Machine) -> Iterator[Finding]:
+        """Judge each table: right results, a rate and a latency that fit the machine."""
+        return (_judge(run, machine) for run in self.found)
 
 
-def _timing(data: re.Match[str], line: Evidence) -> Timing | None:
+def _timing(data: re.Match[str], line: Line) -> Timing | None:
     """Return one row: after its reduction and root, (time, algbw, busbw, [wrong]) once or twice.
 
     Where the columns begin is told by algbw = bytes / time, which holds in every layout.
     """
     size, words = int(data[1]), data[4].split()
-    reduction, numbers = ("", words) if _is_number(words[0]) else (words[0], words[1:])
+    reduction, numbers = ("", words) if _NUMBER.fullmatch(words[0]) else (words[0], words[1:])
     for start in range(min(2, len(numbers))):
         rest = numbers[start:]
         step = 4 if len(rest) in (4, 8) else 3
         groups = [rest[at : at + step] for at in range(0, len(rest), step)]
-        if len(rest) not in (3, 4, 6, 8) or not all(_is_number(w) for g in groups for w in g[:3]):
+        if len(rest) not in (3, 4, 6, 8) or not all(_NUMBER.fullmatch(w) for g in groups for w in g[:3]):
             continue
-        good = [g for g in groups if _agrees(size, *map(float, g[:3]))]
-        if good:
+        if good := [g for g in groups if _agrees(size, *map(float, g[:3]))]:
             time, algorithm, bus = map(float, min(good, key=lambda g: float(g[0]))[:3])
-            wrong = max((int(float(g[3])) for g in groups if step == 4 and _is_number(g[3])), default=0)
             return Timing(
-                bytes=size, time_us=time, algorithm_gb_s=algorithm, bus_gb_s=bus, wrong=wrong,
-                reduction=reduction, root=numbers[0] if start else "", evidence=line,
-            )  # fmt: skip
+                bytes=size,
+                time_us=time,
+                algorithm_gb_s=algorithm,
+                bus_gb_s=bus,
+                wrong=max(
+                    (int(float(g[3])) for g in groups if step == 4 and _NUMBER.fullmatch(g[3])), default=0
+                ),
+                reduction=reduction,
+                root=numbers[0] if start else "",
+                line=line,
+            )
     return None
-
-
-def _is_number(word: str) -> bool:
-    return bool(re.fullmatch(r"-?\d{1,18}(?:\.\d{1,9})?(?:e[+-]?\d{1,2})?", word))
 
 
 def _agrees(size: int, time_us: float, algorithm: float, bus: float) -> bool:
@@ -198,120 +200,92 @@ def _agrees(size: int, time_us: float, algorithm: float, bus: float) -> bool:
     return abs(size / time_us * 1e-3 - algorithm) <= 0.006 + 0.02 * algorithm
 
 
-def judge_tests(run: Table, expected: Expectation) -> Check:
-    """Judge one table: right results, a rate and a latency that fit the machine."""
-    wanted = "rows with right results"
-    check = CheckMaker("collective", expected.known, wanted=wanted, next_command=LOGGED_RUN)
-    wrong = [row.evidence for row in run.rows if row.wrong]
-    if run.crash or run.failed or wrong:
-        lines = [line for line in (run.crash, run.failed, *wrong[:3]) if line]
-        found = "the run failed" if run.crash else f"wrong results at {len(wrong)} message size(s)"
-        return check(DEGRADED, found, "a fabric that corrupts or drops data", *lines)
-    if not run.rows and run.header:
-        why = "the run hung or was stopped before its first message"
-        return check(DEGRADED, "a header and no row", why, run.header)
+def _judge(run: Table, machine: Machine) -> Finding:
+    first, wrong = (run.first,), tuple(row.line for row in run.rows if row.wrong)
+    if run.crash:
+        return Finding("collective.failed", evidence=(run.crash,))
+    if run.failed or wrong:
+        lines = (*((run.failed,) if run.failed else ()), *wrong)
+        return Finding("collective.wrong-results", value=len(wrong), expected=0, evidence=lines)
     if not run.rows:
-        return check(UNKNOWN, "no table", "nothing was measured", run.first, missing="the table's rows")
+        lines = (run.header,) if run.header else first
+        return Finding("collective.hung" if run.header else "collective.no-table", evidence=lines)
     if run.size == 1 or (run.size == 0 and run.gpus_per_process == 1):
-        why, missing = "one rank moves nothing: its rates mean nothing", "a run over all GPUs"
-        return check(UNKNOWN, "one rank", why, run.first, wanted="two or more ranks", missing=missing)
+        return Finding("collective.one-rank", value=1, expected=2, evidence=first)
     if run.size < 2 or run.operation not in MODELLED:
-        missing = "the device list" if run.size < 2 else "an all_reduce_perf run"
-        return check(UNKNOWN, run.operation, "not a table to judge by", run.first, missing=missing)
+        code = "collective.no-ranks" if run.size < 2 else "collective.not-modelled"
+        return Finding(code, run.operation, evidence=first)
     if not run.sent:
-        missing = "messages above 0 bytes"
-        return check(UNKNOWN, "no message", "nothing was sent", run.first, wanted="rows", missing=missing)
-    named = {part.link: part for name in sorted(run.names) if (part := part_of(name))}
-    part = next(iter(named.values()), expected.part) if len(named) < 2 else None
-    return _judge_rate(check, run, part)
-
-
-def _judge_rate(check: CheckMaker, run: Table, part: Part | None) -> Check:
-    """Judge a table by what is known of its GPUs: their fabric's rate, PCIe's, or that of any platform."""
-    limits = table()["collective"]
-    best = max(run.sent, key=lambda row: row.bus_gb_s)
-    bridged = part and part.bridge_links and part.spec and best.bus_gb_s > part.pcie_gb_s
-    if part and part.card and not bridged:
-        least = limits["card_healthy_share"] * part.pcie_gb_s
-        status = HEALTHY if best.bus_gb_s >= least or best.bytes < _MIB else DEGRADED
-        found, wanted = f"{best.bus_gb_s:g} GB/s", f"{least:g} GB/s or more over PCIe"
-        return check(status, found, "by design without NVLink", best.evidence, wanted=wanted)
-    if part is None or part.spec is None:
-        return _judge_unnamed(check, run, best)
+        return Finding("collective.no-message", evidence=first)
+    named = gpus_of(run.names)
+    links = {gpu.link for gpu in named.values()}
+    gpu = machine.gpu if not named else next(iter(named.values())) if len(links) == 1 else None
+    limits, best = table()["collective"], max(run.sent, key=lambda row: row.bus_gb_s)
+    bridged = gpu and gpu.bridge_links and gpu.spec and best.bus_gb_s > gpu.pcie_gb_s
+    if gpu and gpu.card and not bridged:
+        least = limits["card_healthy_share"] * gpu.pcie_gb_s
+        slow = best.bus_gb_s < least and best.bytes >= _MIB
+        code = "collective.card-slow" if slow else "collective.card"
+        return Finding(code, "", best.bus_gb_s, least, (best.line,))
+    if gpu is None or gpu.spec is None:
+        return _judge_unnamed(run, best)
     large_messages = max(row.bytes for row in run.sent) > limits["dip_bytes"]
-    judge = _judge_fabric if large_messages else _judge_latency
-    return judge(check, run, part)
+    return _judge_rate(run, gpu, best) if large_messages else _judge_latency(run, gpu)
 
 
-def _judge_fabric(check: CheckMaker, run: Table, part: Part) -> Check:
+def _judge_rate(run: Table, gpu: Gpu, best: Timing) -> Finding:
     """Judge a table of large messages by the collective model's prediction for this GPU."""
-    limits = table()["collective"]
-    best = max(run.sent, key=lambda row: row.bus_gb_s)
-    last = max(run.sent, key=lambda row: (row.bytes, row.bus_gb_s))
-    compared = compare(run, part)
+    last, compared, dip = max(run.sent, key=lambda row: row.bytes), compare(run, gpu), _dip(run)
     share, predicted = _best_share(run, compared)
-    slow = latency_factor(compared)
-    dip = _dip(run)
-    spans = run.size / part.domain
+    spans = run.size / gpu.domain
     healthy, degraded = _limits(spans, last.bytes, run.operation)
-    check = replace(check, wanted=f"{predicted:.0f} GB/s, {healthy:g} of it or more")
-    found = f"{best.bus_gb_s:g} GB/s at {best.bytes} B over {run.size} GPUs, {share:.2f} of the prediction"
-    if share < degraded or (dip and spans <= 1.0):
-        falls = dip and share >= degraded
-        why = "the rate falls as messages grow" if falls else "far under the class of this fabric"
-        return check(DEGRADED, found, why, best.evidence, *([dip.evidence] if dip else []))
-    if share < healthy or dip or slow > limits["latency_degraded_factor"]:
-        late = f"small messages take {slow:.0f} times the prediction"
-        why = late if share >= healthy else "slower than the class"
-        network = "the network: cards per GPU and their rate"
-        missing = network if spans > 1.0 else "a second run, and its NCCL log"
-        return check(UNKNOWN, found, why, best.evidence, missing=missing)
-    if not run.ended and not run.cut and last.bytes * 2 <= run.max_bytes:
-        found, missing = f"{found}, then nothing", f"the rows up to {run.max_bytes} B"
-        return check(UNKNOWN, found, "hung, stopped or cut", last.evidence, missing=missing)
-    return check(HEALTHY, found, "the rate of this fabric", best.evidence)
+    code = "collective.rate"
+    if share < degraded:
+        code = "collective.slow"
+    elif dip and spans <= 1.0:
+        code = "collective.falls"
+    elif share < healthy or dip:
+        code = "collective.below-class" if spans <= 1.0 else "collective.network-below-class"
+    elif latency_factor(compared) > table()["collective"]["latency_degraded_factor"]:
+        code = "collective.late"
+    elif not run.ended and not run.cut and last.bytes * 2 <= run.max_bytes:
+        code = "collective.stopped"
+    lines = (best.line, *((dip.line,) if dip else ()))
+    return Finding(code, _on(run, best), best.bus_gb_s, predicted, lines)
 
 
-def _judge_latency(check: CheckMaker, run: Table, part: Part) -> Check:
+def _judge_latency(run: Table, gpu: Gpu) -> Finding:
     """Judge a table of small messages by its latency alone."""
-    healthy = table()["collective"]["latency_healthy_factor"]
-    compared = compare(run, part)
+    limits, compared = table()["collective"], compare(run, gpu)
     first, predicted = compared[0]
     factor = max(latency_factor(compared), 1.0 / max(_best_share(run, compared)[0], 1e-9))
-    found = f"{first.time_us:g} us at {first.bytes} B over {run.size} GPUs, {factor:.1f} times the prediction"
-    wanted = f"{predicted:.0f} us, up to {healthy:g} times as much"
-    check = replace(check, wanted=wanted, next_command=FULL_RUN)
-    why = "the latency of small messages; they say little of the rate"
-    if factor <= healthy:
-        return check(HEALTHY, found, why, first.evidence)
-    status = DEGRADED if factor > table()["collective"]["latency_degraded_factor"] else UNKNOWN
-    return check(status, found, why, first.evidence, missing="larger messages")
+    code = "collective.latency-high" if factor > limits["latency_healthy_factor"] else "collective.latency"
+    if factor > limits["latency_degraded_factor"]:
+        code = "collective.latency-far"
+    return Finding(code, _on(run, first), first.time_us, predicted, (first.line,))
 
 
-def _judge_unnamed(check: CheckMaker, run: Table, best: Timing) -> Check:
-    """Judge a table without GPU names: healthy only where the rate is that of some NVLink platform."""
+def _judge_unnamed(run: Table, best: Timing) -> Finding:
+    """Judge a table without GPU names: healthy only where the rate is a catalogued NVLink platform's."""
     healthy, _ = _limits(1.0, best.bytes, run.operation)
-    fits = []
-    for platform in catalogue.platforms().values():
-        part = of_platform(platform.name).part
+    settled = best.bytes >= table()["collective"]["settled_bytes"] and not _dip(run)
+    for platform in catalogue.platforms().values() if settled else ():
         is_amd = catalogue.gpus()[platform.gpu].vendor == "amd"
-        if part and platform.scale_up_domain > 1 and is_amd == run.rccl:
-            time = predicted_us(part, run.operation, best.bytes, run.size, platform.nic_bandwidth)
-            share = best.bus_gb_s / bus_gb_s(run.operation, best.bytes, run.size, time)
-            if healthy <= share <= 1.0 / healthy:
-                fits.append((abs(np.log(share)), platform.name))
-    found = f"{best.bus_gb_s:g} GB/s at {best.bytes} B over {run.size} GPUs"
-    settled = best.bytes >= table()["collective"]["settled_bytes"]
-    if fits and settled and not _dip(run):
-        why, wanted = f"the class of {min(fits)[1]}", "the rate of an NVLink platform"
-        return check(HEALTHY, found, why, best.evidence, wanted=wanted)
-    missing, wanted = "the GPU's name: the device list or --platform", "the rate of a known platform"
-    return check(UNKNOWN, found, "fits none", best.evidence, wanted=wanted, missing=missing)
+        if (gpu := machine_of(platform.name).gpu) and platform.scale_up_domain > 1 and is_amd == run.rccl:
+            time = predicted_us(gpu, run.operation, best.bytes, run.size, platform.nic_bandwidth)
+            predicted = bus_gb_s(run.operation, best.bytes, run.size, time)
+            if healthy <= best.bus_gb_s / predicted <= 1.0 / healthy:
+                return Finding("collective.rate", _on(run, best), best.bus_gb_s, predicted, (best.line,))
+    return Finding("collective.unnamed", _on(run, best), best.bus_gb_s, evidence=(best.line,))
 
 
-def compare(run: Table, part: Part) -> Compared:
+def _on(run: Table, row: Timing) -> str:
+    return f"{row.bytes} B over {run.size} GPUs"
+
+
+def compare(run: Table, gpu: Gpu) -> Compared:
     """Return the rows of all messages above 0 bytes, each with its predicted time [us]."""
-    return [(row, predicted_us(part, run.operation, row.bytes, run.size)) for row in run.sent]
+    return [(row, predicted_us(gpu, run.operation, row.bytes, run.size)) for row in run.sent]
 
 
 def latency_factor(compared: Compared) -> float:
@@ -346,8 +320,7 @@ def _limits(spans: float, largest: int, operation: str) -> tuple[float, float]:
 
 def _dip(run: Table) -> Timing | None:
     """Return the first large message whose rate falls under a share of the best smaller one's."""
-    limits = table()["collective"]
-    best = 0.0
+    limits, best = table()["collective"], 0.0
     for row in sorted(run.sent, key=lambda row: row.bytes):
         if row.bytes >= limits["dip_bytes"]:
             if row.bus_gb_s < limits["dip_share"] * best:

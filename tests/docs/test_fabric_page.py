@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from roofcast.predictor import Predictor
-from roofcast.predictor.fabric import check_paths
-from roofcast.predictor.fabric.check import Capture, read_paths
-from roofcast.predictor.fabric.expected import bus_gb_s, part_of, predicted_us
+from roofcast.predictor.fabric import check, report_json
+from roofcast.predictor.fabric.capture import Capture, read_paths
 from roofcast.predictor.fabric.fitting import measure
+from roofcast.predictor.fabric.machine import bus_gb_s, gpu_of, predicted_us
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "fabric.md"
 STATUSES = ("healthy", "degraded", "unknown")
@@ -43,7 +43,7 @@ def confusion(folder: Path) -> str:
     """Count verdicts by the index's verdict."""
     with (folder / "INDEX.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    counts = Counter((row["verdict"], check_paths([folder / row["file"]]).status) for row in rows)
+    counts = Counter((row["verdict"], check([folder / row["file"]]).status) for row in rows)
     table = [
         [wanted, *(str(counts[wanted, status]) for status in STATUSES),
          f"{100 * counts[wanted, wanted] / sum(counts[wanted, s] for s in STATUSES):.0f} %"]
@@ -58,7 +58,7 @@ def collectives(folder: Path) -> str:
     for path in sorted(folder.glob("nccltests__*.txt")):
         (capture,) = read_paths([path])
         for run in capture.tests.found if isinstance(capture, Capture) else ():
-            part = next((p for name in sorted(run.names) if (p := part_of(name)) and p.spec), None)
+            part = next((p for name in sorted(run.names) if (p := gpu_of(name)) and p.spec), None)
             if not part or not part.spec or not run.rows or run.size < 2:
                 continue
             row = max(run.rows, key=lambda row: row.bus_gb_s)
@@ -67,7 +67,7 @@ def collectives(folder: Path) -> str:
             cells = [part.spec.name, str(run.size), run.operation, f"{row.bytes >> 20:,} MiB"]
             share = row.bus_gb_s / wanted
             table.append(
-                [*cells, f"{row.bus_gb_s:.0f}", f"{wanted:.0f}", f"{share:.2f}", check_paths([path]).status]
+                [*cells, f"{row.bus_gb_s:.0f}", f"{wanted:.0f}", f"{share:.2f}", check([path]).status]
             )
     head = ["GPU", "ranks", "operation", "message", "measured [GB/s]", "predicted [GB/s]", "ratio", "verdict"]
     return _lines(head, *sorted(table, key=lambda cells: (cells[0], int(cells[1]), cells[4])))
@@ -75,7 +75,7 @@ def collectives(folder: Path) -> str:
 
 def example(folder: Path) -> str:
     """Predict with and without the fabric of a machine that lost its NVLink."""
-    fabric, _ = measure(read_paths([folder / OFF_NVLINK]))
+    fabric, _ = measure([c for c in read_paths([folder / OFF_NVLINK]) if isinstance(c, Capture)])
     predictor = Predictor.load()
     table = []
     for tp in (1, 8):
@@ -121,7 +121,7 @@ def test_the_page_names_every_check_and_every_field_of_the_json(tmp_path: Path) 
     )
     assert all(f"`{check}`" in text for check in (*checks, "driver"))
     (tmp_path / "links").write_text("GPU 0: NVIDIA B200 (UUID: GPU-1)\n Link 0: <inactive>\n")
-    found = check_paths([tmp_path]).to_dict()
+    found = report_json(check([tmp_path]))
     assert all(f"`{name}`" in text or f"`{name}[]`" in text for name in found)
     assert all(f"`{name}`" in text or f"`{name}[]`" in text for name in found["checks"][0])
     assert all(f"`{name}`" in text for name in found["files"][0])

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from roofcast.predictor.fabric import Verdict, check_paths
+from roofcast.predictor.fabric import Report, check, report_json
 
 Matrix = Sequence[Sequence[int | str]]
-Judge = Callable[..., Verdict]
+Judge = Callable[..., Report]
 GIB = 1 << 30
 CUBE = (
     (0, 1, 1, 2, 2, 0, 0, 0), (1, 0, 2, 1, 0, 2, 0, 0), (1, 2, 0, 2, 0, 0, 1, 0), (2, 1, 2, 0, 0, 0, 0, 1),
@@ -20,10 +20,10 @@ CUBE = (
 
 @pytest.fixture
 def judge(tmp_path: Path) -> Judge:
-    def of_text(text: str | bytes, platform: str | None = None) -> Verdict:
+    def of_text(text: str | bytes, platform: str | None = None) -> Report:
         path = tmp_path / "capture"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return check_paths([path], platform)
+        return check([path], platform)
 
     return of_text
 
@@ -293,14 +293,11 @@ CASES = [
 @pytest.mark.parametrize(("wanted", "text"), CASES)
 def test_a_capture_gets_its_verdict(wanted: str, text: str, judge: Judge) -> None:
     verdict = judge(text)
-    assert verdict.status == wanted, verdict.to_dict()
-    for check in verdict.checks:
-        assert check.found
-        assert check.expected
-        assert check.why
-        assert check.evidence
-        assert (check.status == "healthy") or check.next_command
-        assert (check.status != "unknown") or check.missing or check.why
+    assert verdict.status == wanted, report_json(verdict)
+    for row in report_json(verdict)["checks"]:
+        assert all(row[name] for name in ("found", "expected", "why", "evidence"))
+        assert row["status"] == "healthy" or row["next_command"]
+        assert row["status"] != "unknown" or row["missing"]
 
 
 @pytest.mark.parametrize(
@@ -329,14 +326,14 @@ def test_a_name_in_the_same_capture_settles_a_matrix(judge: Judge) -> None:
 
 def test_the_wrong_platform_is_said_to_be_wrong(judge: Judge) -> None:
     checks = judge(status(A100, 8, 12, 25.0), "hgx-b200").checks
-    assert [c.found for c in checks if c.check == "platform"] == [f"the captures name {A100}"]
+    assert [f.subject for c in checks for f in c.findings if f.code == "platform.other"] == [A100]
 
 
 def test_evidence_quotes_file_line_and_text(judge: Judge) -> None:
-    (check,) = judge(status(H100, 8, 18, 26.562, {3: [7]})).checks
-    (line,) = check.evidence
+    (found,) = judge(status(H100, 8, 18, 26.562, {3: [7]})).checks
+    (line,) = found.deciding[0].evidence
     assert Path(line.file).name == "capture"
-    assert (line.line, line.text.strip()) == (3 * 19 + 9, "Link 7: <inactive>")
+    assert (line.number, line.text.strip()) == (3 * 19 + 9, "Link 7: <inactive>")
 
 
 def test_several_captures_in_one_file_are_each_judged(judge: Judge) -> None:

@@ -13,9 +13,9 @@ import pytest
 from roofcast.data.errors import BadRequest
 from roofcast.features.measured import MeasuredFabric
 from roofcast.predictor import Predictor
-from roofcast.predictor.fabric.check import read_paths
-from roofcast.predictor.fabric.expected import part_of, predicted_us
-from roofcast.predictor.fabric.fitting import fit_bands, measure, write_measured
+from roofcast.predictor.fabric.capture import Capture, read_paths
+from roofcast.predictor.fabric.fitting import measure, write_measured
+from roofcast.predictor.fabric.machine import gpu_of, predicted_us
 
 H100 = "NVIDIA H100 80GB HBM3"
 ASKED: dict[str, Any] = {
@@ -36,11 +36,11 @@ def table(times: dict[int, float]) -> str:
 
 def measured_of(path: Path, text: str) -> tuple[MeasuredFabric, dict[str, Any]]:
     path.write_text(text)
-    return measure(read_paths([path]))
+    return measure([item for item in read_paths([path]) if isinstance(item, Capture)])
 
 
 def healthy(size: int) -> float:
-    part = part_of(H100)
+    part = gpu_of(H100)
     assert part is not None
     return predicted_us(part, "all_reduce", size, 8)
 
@@ -62,13 +62,11 @@ def test_a_healthy_table_measures_as_the_model_predicts(tmp_path: Path) -> None:
 
 
 def test_alpha_and_bandwidth_of_a_line_are_found_again(tmp_path: Path) -> None:
-    path = tmp_path / "t"
-    path.write_text(table({size: 20.0 + size * 1.75e-3 / 300.0 for size in SIZES}))
-    (capture,) = read_paths([path])
-    bands = {band.band: band for band in fit_bands(capture.tests.found[0])}  # type: ignore[union-attr]
-    assert bands["small"].alpha_us == pytest.approx(20.0, rel=0.02)
-    assert bands["large"].bandwidth_gb_s == pytest.approx(300.0, rel=0.02)
-    assert max(band.error_percent for band in bands.values()) < 1.0
+    _, fit = measured_of(tmp_path / "t", table({size: 20.0 + size * 1.75e-3 / 300.0 for size in SIZES}))
+    bands = {band["band"]: band for band in fit["bands"]}
+    assert bands["small"]["alpha_us"] == pytest.approx(20.0, rel=0.02)
+    assert bands["large"]["bandwidth_gb_s"] == pytest.approx(300.0, rel=0.02)
+    assert max(band["error_percent"] for band in bands.values()) < 1.0
 
 
 def test_slow_links_and_late_starts_are_told_apart(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roofcast.predictor.fabric import check_paths, reading
-from roofcast.predictor.fabric.check import Capture
+from roofcast.predictor.fabric import check, reading
+from roofcast.predictor.fabric.capture import Capture
+from roofcast.predictor.fabric.check import judge
+from roofcast.predictor.fabric.machine import machine_of
 from roofcast.predictor.fabric.reading import CHUNK_BYTES, NotText, stream_lines
 
 GPU = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)\n"
@@ -53,17 +55,17 @@ def capture(tmp_path: Path) -> Callable[[bytes], Path]:
 @pytest.mark.parametrize("prefix", PREFIXES.values(), ids=PREFIXES)
 @pytest.mark.parametrize("text", [HEALTHY, DEGRADED], ids=["healthy", "degraded"])
 def test_a_launchers_prefix_changes_nothing(prefix: str, text: str, capture: Callable[[bytes], Path]) -> None:
-    plain = check_paths([capture(text.encode())]).status
+    plain = check([capture(text.encode())]).status
     prefixed = "".join(prefix + line for line in text.splitlines(keepends=True))
-    assert check_paths([capture(prefixed.encode())]).status == plain
+    assert check([capture(prefixed.encode())]).status == plain
 
 
 @pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
 def test_how_a_capture_was_stored_changes_nothing(
     write: Callable[[str], bytes], capture: Callable[[bytes], Path]
 ) -> None:
-    assert check_paths([capture(write(HEALTHY))]).status == "healthy"
-    assert check_paths([capture(write(DEGRADED))]).status == "degraded"
+    assert check([capture(write(HEALTHY))]).status == "healthy"
+    assert check([capture(write(DEGRADED))]).status == "degraded"
 
 
 @pytest.mark.parametrize(
@@ -73,8 +75,8 @@ def test_how_a_capture_was_stored_changes_nothing(
         (b" \n\n", "empty"),
         (bytes(range(256)) * 40, "binary"),
         (gzip.compress(HEALTHY.encode() * 50, mtime=0), "binary"),
-        (b"hello\n", "no tool's output"),
-        (None, "cannot be read"),
+        (b"hello\n", "unrecognised"),
+        (None, "unreadable"),
     ],
     ids=["empty", "blank", "binary", "packed", "prose", "missing"],
 )
@@ -82,19 +84,19 @@ def test_what_is_no_capture_ends_in_a_clear_line(
     data: bytes | None, note: str, capture: Callable[[bytes], Path], tmp_path: Path
 ) -> None:
     path = tmp_path / "missing" if data is None else capture(data)
-    verdict = check_paths([path])
+    verdict = check([path])
     assert verdict.status == "unknown"
     assert verdict.exit_code == 2
     (report,) = verdict.files
-    assert note in report.note
-    assert report.note in verdict.reason
+    assert report.note is not None
+    assert report.note.code == f"file.{note}"
 
 
 @pytest.mark.parametrize("cut", range(0, len(DEGRADED), 23))
 def test_a_capture_cut_anywhere_is_never_called_degraded_for_what_is_missing(
     cut: int, capture: Callable[[bytes], Path]
 ) -> None:
-    assert check_paths([capture(HEALTHY[:cut].encode())]).status in ("healthy", "unknown")
+    assert check([capture(HEALTHY[:cut].encode())]).status in ("healthy", "unknown")
 
 
 def test_a_long_log_is_streamed_in_bounded_memory() -> None:
@@ -119,7 +121,7 @@ def test_a_long_log_is_streamed_in_bounded_memory() -> None:
 def test_a_line_end_between_two_chunks_is_one_line_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "CHUNK_BYTES", 4)
     found = list(reading.stream_lines(io.BytesIO(b"one\r\ntwo\r\nthree"), "f"))
-    assert [(line.line, line.text) for line in found] == [(1, "one"), (2, "two"), (3, "three")]
+    assert [(line.number, line.text) for line in found] == [(1, "one"), (2, "two"), (3, "three")]
 
 
 def test_a_line_without_an_end_is_streamed_too() -> None:
@@ -132,22 +134,22 @@ def test_a_folder_of_mixed_machines_says_so_and_judges_each_by_its_own(tmp_path:
     (tmp_path / "a" / "one.txt").write_text(HEALTHY)
     (tmp_path / "two.txt").write_text(HEALTHY.replace("H100 80GB HBM3", "B200").replace("26.562", "53.125"))
     (tmp_path / "readme.md").write_text("captures\n")
-    verdict = check_paths([tmp_path])
+    verdict = check([tmp_path])
     assert verdict.status == "healthy"
-    assert "more than one kind of GPU: b200-sxm, h100-sxm" in verdict.notes[0]
+    assert verdict.gpus == ("b200-sxm", "h100-sxm")
     assert {Path(report.file).name for report in verdict.files} == {"one.txt", "two.txt", "readme.md"}
 
 
 def test_an_empty_capture_in_a_folder_leaves_the_verdict_open(tmp_path: Path) -> None:
     (tmp_path / "links.txt").write_text(HEALTHY)
     (tmp_path / "topo.txt").write_text("")
-    assert check_paths([tmp_path]).status == "unknown"
+    assert check([tmp_path]).status == "unknown"
 
 
 def test_a_files_name_has_no_say(tmp_path: Path) -> None:
     path = tmp_path / "nvlink__hgx-h100__healthy.txt"
     path.write_text(DEGRADED)
-    assert check_paths([path]).status == "degraded"
+    assert check([path]).status == "degraded"
 
 
 def _read(data: bytes) -> None:
@@ -155,10 +157,8 @@ def _read(data: bytes) -> None:
         found = Capture(file="x").read(stream_lines(io.BytesIO(data), "x"))
     except NotText:
         return
-    from roofcast.predictor.fabric.check import judge
-
     judge([found])
-    judge([found], "hgx-b200")
+    judge([found], machine_of("hgx-b200"))
 
 
 @given(st.binary(max_size=2000))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -30,12 +31,12 @@ def table() -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """A kind of GPU as the fabric sees it.
+class Gpu:
+    """A GPU as the fabric sees it.
 
-    links: NVLinks per GPU (0: none without a bridge); shown_gb_s: what the driver prints per link; card: sits
-    in a PCIe slot; bridge_links: NVLinks of a full bridge; host_gpus: GPUs that one host sees (0: any);
-    pcie_gb_s: one way; spec: the catalogue's entry, if any.
+    links: NVLinks (0: none without a bridge); shown_gb_s: what the driver prints per link; card: sits in a
+    PCIe slot; bridge_links: NVLinks of a full bridge; host_gpus: GPUs that one host sees (0: any); pcie_gb_s:
+    one way; spec: the catalogue's entry, if any.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Part:
 
     @property
     def registers(self) -> bool:
-        """Whether the GPU registers with a fabric manager and can reduce in the switch: Hopper and later."""
+        """Whether it registers with a fabric manager and can reduce in the switch (NVLS): from Hopper on."""
         return not self.card and bool(self.spec) and self.link.startswith(("nvlink4", "nvlink5", "nvlink6"))
 
     @property
@@ -63,46 +64,30 @@ class Part:
         """GPUs that NVLink joins; a network joins more of them."""
         return max(self.spec.link_domain, 1) if self.spec else 1
 
-    @property
-    def rack(self) -> bool:
-        """Whether its NVLink domain spans several hosts."""
-        return self.host_gpus > 0 and self.domain > 8
-
 
 @dataclass(frozen=True, kw_only=True)
-class Expectation:
-    """What is known of the machine: its kind of GPU, the platform asked for, and who said so.
+class Machine:
+    """What is known of the machine: its GPU, the platform asked for.
 
     alone: a matrix shows that it has one GPU, whose links lead nowhere.
     """
 
-    part: Part | None = None
+    gpu: Gpu | None = None
     platform: PlatformSpec | None = None
-    source: str = ""
     alone: bool = False
 
-    @property
-    def known(self) -> str:
-        """In words: the GPU and where that is known from."""
-        return f"{self.part.name} ({self.source})" if self.part else "GPU model not stated"
 
-    def part_of(self, name: str) -> Part | None:
-        """Return the kind of GPU behind a name that a capture states, else the machine's."""
-        return part_of(name) or self.part
-
-
-def _part(entry: dict[str, Any], name: str) -> Part:
+def _gpu(entry: dict[str, Any], name: str) -> Gpu:
     spec = catalogue.gpus()[entry["gpu"]] if "gpu" in entry else None
     link = spec.link if spec else entry["link"]
     card = entry.get("form") == "card" or link.startswith("pcie")
     rates = table()["links"].get(link[:7], {"nominal_gb_s": 25.0, "shown_gb_s": 0.0})
-    has_links = link.startswith("nvlink") and not card
     links = entry.get("links") or (round(spec.link_bandwidth / 1e9 / rates["nominal_gb_s"]) if spec else 0)
-    return Part(
+    return Gpu(
         name=name,
         spec=spec,
         link=link,
-        links=links if has_links else 0,
+        links=links if link.startswith("nvlink") and not card else 0,
         shown_gb_s=entry.get("bridge_shown_gb_s", rates["shown_gb_s"]),
         card=card,
         bridge_links=entry.get("bridge_links", 0),
@@ -112,35 +97,34 @@ def _part(entry: dict[str, Any], name: str) -> Part:
 
 
 @cache
-def part_of(name: str) -> Part | None:
-    """Return the kind of GPU behind a product name, None for one that is not known.
+def gpu_of(name: str) -> Gpu | None:
+    """Return the GPU behind a product name, None for one that is not known.
 
-    >>> part_of("NVIDIA H100 80GB HBM3").links, part_of("NVIDIA H100 PCIe").links
+    >>> gpu_of("NVIDIA H100 80GB HBM3").links, gpu_of("NVIDIA H100 PCIe").links
     (18, 0)
     """
-    for entry in table()["parts"]:
-        if re.search(entry["match"], name, re.IGNORECASE):
-            return _part(entry, name)
-    return None
+    entries = (e for e in table()["parts"] if re.search(e["match"], name, re.IGNORECASE))
+    return next((_gpu(entry, name) for entry in entries), None)
 
 
-def of_platform(name: str) -> Expectation:
-    """Return what a platform of the catalogue should show; raises UnknownName with the nearest names."""
-    platform = catalogue.platform(name)
-    entry = next((e for e in table()["parts"] if e.get("gpu") == platform.gpu), {"gpu": platform.gpu})
-    return Expectation(
-        part=_part(entry, platform.gpu), platform=platform, source=f"--platform {platform.name}"
-    )
+def gpus_of(names: Iterable[str]) -> dict[str, Gpu]:
+    """Return the known GPUs behind product names, by kind."""
+    return {gpu.kind: gpu for name in sorted(names) if (gpu := gpu_of(name))}
 
 
-def design_counts() -> tuple[set[int], set[int], set[int]]:
-    """Return the NVLink counts per GPU of NVSwitch boards, direct meshes and pairs."""
-    switched = {part.links for e in table()["parts"] if (part := _part(e, "")).links and part.host_gpus >= 4}
-    designs = table()["designs"]
-    return switched, set(designs["mesh_links"]) | switched, set(designs["pair_links"]) | switched
+def machine_of(platform: str) -> Machine:
+    """Return what a platform of the catalogue is; raises UnknownName with the nearest names."""
+    spec = catalogue.platform(platform)
+    entry = next((e for e in table()["parts"] if e.get("gpu") == spec.gpu), {"gpu": spec.gpu})
+    return Machine(gpu=_gpu(entry, spec.gpu), platform=spec)
 
 
-def predicted_us(part: Part, operation: str, size: int, ranks: int, nic_bandwidth: float = 0.0) -> float:
+def link_counts() -> set[int]:
+    """Return the NVLinks per GPU of every NVSwitch board."""
+    return {gpu.links for e in table()["parts"] if (gpu := _gpu(e, "")).links and gpu.host_gpus >= 4}
+
+
+def predicted_us(gpu: Gpu, operation: str, size: int, ranks: int, nic_bandwidth: float = 0.0) -> float:
     """Return the microseconds that the collective model gives NCCL on a healthy machine; 0 if it cannot.
 
     size: bytes as nccl-tests counts them (the whole result of an all-gather); nic_bandwidth: one way per GPU
@@ -148,13 +132,13 @@ def predicted_us(part: Part, operation: str, size: int, ranks: int, nic_bandwidt
     """
     from ...features import collectives as model
 
-    if part.spec is None or operation not in MODELLED or ranks < 2:
+    if gpu.spec is None or operation not in MODELLED or ranks < 2:
         return 0.0
-    built = (p.nic_bandwidth for p in catalogue.platforms().values() if p.gpu == part.spec.name)
+    built = (p.nic_bandwidth for p in catalogue.platforms().values() if p.gpu == gpu.spec.name)
     fabric = model.fabric_arrays(
-        link=[part.spec.link],
-        link_bandwidth=part.spec.link_bandwidth,
-        domain=part.spec.link_domain,
+        link=[gpu.spec.link],
+        link_bandwidth=gpu.spec.link_bandwidth,
+        domain=gpu.spec.link_domain,
         nic_bandwidth=nic_bandwidth or next(filter(None, built), 50e9),
         library="nccl",
     )

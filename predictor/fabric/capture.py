@@ -1,0 +1,183 @@
+"""All that one file holds: every line goes through every reader once, and files, folders and tools are read.
+
+A file may hold several captures, and each is recognised by what it says, never by its file's name.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from .findings import DEGRADED, UNKNOWN, FileReport, Finding
+from .machine import Machine, table
+from .nccl_log import LogReader
+from .nccl_tests import TestsReader
+from .numa import NumaReader
+from .nvlink import FabricReader, LinksReader
+from .reading import Line, NotText, stream_lines
+from .topology import TopologyReader
+
+COMMANDS: Final = (
+    ("nvidia-smi", "topo", "-m"),
+    ("nvidia-smi", "nvlink", "--status"),
+    ("nvidia-smi", "nvlink", "-e"),
+    ("nvidia-smi", "-q"),
+    ("numactl", "--hardware"),
+)
+_MOST_BYTES = 64 << 20
+_MOST_FILES = 10_000
+_MOST_FAULTS = 64
+
+
+class FaultReader:
+    """Collects the lines that tell of a fault by themselves, whatever printed them."""
+
+    tool = "driver"
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, Line]] = []
+        self._reasons = {entry["text"]: entry["why"] for entry in table()["faults"]}
+        self._telling = re.compile("|".join(map(re.escape, self._reasons)))
+
+    def feed(self, line: Line) -> None:
+        """Take one line."""
+        if (fault := self._telling.search(line.text.lower())) and len(self.found) < _MOST_FAULTS:
+            self.found.append((self._reasons[fault[0]], line))
+
+    def judge(self, machine: Machine) -> Iterator[Finding]:
+        """Report the faults; what is expected of the machine has no say."""
+        return (Finding("driver.fault", why, evidence=(line,)) for why, line in self.found)
+
+
+@dataclass(kw_only=True)
+class Capture:
+    """All that one file holds, as the readers found it."""
+
+    file: str
+    topology: TopologyReader = field(default_factory=TopologyReader)
+    links: LinksReader = field(default_factory=LinksReader)
+    fabric: FabricReader = field(default_factory=FabricReader)
+    log: LogReader = field(default_factory=LogReader)
+    tests: TestsReader = field(default_factory=TestsReader)
+    numa: NumaReader = field(default_factory=NumaReader)
+    faults: FaultReader = field(default_factory=FaultReader)
+
+    def __post_init__(self) -> None:
+        self.readers = (
+            self.topology, self.links, self.fabric, self.log, self.tests, self.numa, self.faults
+        )  # fmt: skip
+
+    def read(self, lines: Iterable[Line]) -> Capture:
+        """Take every line; returns itself."""
+        for line in lines:
+            for reader in self.readers:
+                reader.feed(line)
+        self.topology.end()
+        return self
+
+    @property
+    def names(self) -> set[str]:
+        """Product names of GPUs that the file states."""
+        listed = {block.name for block in self.links.found if block.name}
+        return listed.union(self.fabric.names, *(run.names for run in self.tests.found))
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """The tools whose output the file holds."""
+        return tuple(reader.tool for reader in self.readers if reader.found)
+
+    def judge(self, machine: Machine) -> Iterator[Finding]:
+        """Yield the findings of all captures in the file."""
+        # The few NCCL lines beside a table tell of faults; what they leave out is no question.
+        beside = self.tests.found and not (self.log.edges or self.log.estimates)
+        for reader in self.readers:
+            found = reader.judge(machine)
+            yield from (f for f in found if not (reader is self.log and beside and f.status != DEGRADED))
+
+
+def read_paths(paths: Sequence[str | Path]) -> list[Capture | FileReport]:
+    """Read files and folders (walked in order, without hidden files); what is no capture becomes a report."""
+    read = []
+    for given in map(Path, paths):
+        files = islice(_walk(given), _MOST_FILES) if given.is_dir() else [given]
+        read += [_read(path, stray=given.is_dir()) for path in files]
+    return read
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    for folder, subfolders, names in os.walk(top):
+        subfolders.sort()
+        yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
+
+
+def _read(path: Path, *, stray: bool) -> Capture | FileReport:
+    """Read one file; a report where it is no capture. A stray file of a folder has no say in the verdict."""
+    note, status = Finding("file.unrecognised"), "" if stray else UNKNOWN
+    try:
+        with path.open("rb") as stream:
+            capture = Capture(file=str(path)).read(stream_lines(stream, str(path)))
+        if capture.tools:
+            return capture
+    except NotText as error:
+        note = Finding(f"file.{error.code}")
+        status = UNKNOWN if error.code == "empty" else status
+    except OSError as error:
+        note, status = Finding("file.unreadable", error.strerror or str(error)), UNKNOWN
+    return FileReport(file=str(path), status=status, note=note)
+
+
+def run_tools(time_limit_s: float = 60.0) -> list[Capture | FileReport]:
+    """Run the tools that are installed, reading only, and read what they print.
+
+    time_limit_s: seconds for each tool; one that takes longer is killed and reported. all_reduce_perf runs
+    with NCCL_DEBUG=INFO over all GPUs where it is installed. A tool that is not installed has no say.
+    """
+    found = [_run(command, time_limit_s) for command in COMMANDS]
+    gpus = max((len(c.links.found) for c in found if isinstance(c, Capture)), default=0)
+    if gpus > 1:
+        command = ("all_reduce_perf", "-b", "16K", "-e", "1G", "-f", "2", "-g", str(gpus))
+        found.append(_run(command, time_limit_s))
+    return found
+
+
+def _run(command: tuple[str, ...], time_limit_s: float) -> Capture | FileReport:
+    """Run one command; its output as a capture, else why there is none."""
+    name = " ".join(command)
+    if not shutil.which(command[0]):
+        return FileReport(file=name, status="", note=Finding("file.not-installed", command[0]))
+    environment = {**os.environ, "LC_ALL": "C", "NCCL_DEBUG": "INFO"}
+    with tempfile.TemporaryFile() as output:
+        # Its own session, so that a tool's children end with it.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            process.wait(time_limit_s)
+        except BaseException as error:  # a stop from the keyboard does not reach another session
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            return FileReport(file=name, status=UNKNOWN, note=Finding("file.timeout", value=time_limit_s))
+        output.seek(0)
+        printed = output.read(_MOST_BYTES)
+    try:
+        capture = Capture(file=name).read(stream_lines(io.BytesIO(printed), name))
+    except NotText:
+        return FileReport(file=name, status=UNKNOWN, note=Finding("file.silent", value=process.returncode))
+    if capture.tools:
+        return capture
+    first = printed.decode("utf-8", "replace").strip().partition("\n")[0]
+    status = UNKNOWN if process.returncode else ""
+    return FileReport(file=name, status=status, note=Finding("file.says", first[:160]))
