@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .check import check
-from .findings import Check, Finding, Report
+from .findings import Finding, Report
 from .messages import reason, report_json, show
 
-__all__ = ["Check", "Finding", "Report", "check", "reason", "report_json", "show"]
+__all__ = ["Finding", "Report", "check", "reason", "report_json", "show"]

@@ -12,13 +12,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
-from .findings import DEGRADED, UNKNOWN, FileReport, Finding
+from .findings import DEGRADED, FileReport, Finding
 from .machine import Machine, table
 from .nccl_log import LogReader
 from .nccl_tests import TestsReader
@@ -45,61 +44,40 @@ class FaultReader:
     tool = "driver"
 
     def __init__(self) -> None:
-        self.found: list[tuple[str, Line]] = []
-        self._reasons = {entry["text"]: entry["why"] for entry in table()["faults"]}
-        self._telling = re.compile("|".join(map(re.escape, self._reasons)))
+        self.found: list[Finding] = []
+        self._why = {entry["text"]: entry["why"] for entry in table()["faults"]}
+        self._telling = re.compile("|".join(map(re.escape, self._why)))
 
     def feed(self, line: Line) -> None:
         """Take one line."""
         if (fault := self._telling.search(line.text.lower())) and len(self.found) < _MOST_FAULTS:
-            self.found.append((self._reasons[fault[0]], line))
+            self.found.append(Finding("driver.fault", self._why[fault[0]], evidence=(line,)))
 
     def judge(self, machine: Machine) -> Iterator[Finding]:
-        """Report the faults; what is expected of the machine has no say."""
-        return (Finding("driver.fault", why, evidence=(line,)) for why, line in self.found)
+        """Report the faults; what is known of the machine has no say."""
+        yield from self.found
 
 
-@dataclass(kw_only=True)
 class Capture:
-    """All that one file holds, as the readers found it."""
+    """All that one file holds, as the readers found it; the names of GPUs it states, the tools it is from."""
 
-    file: str
-    topology: TopologyReader = field(default_factory=TopologyReader)
-    links: LinksReader = field(default_factory=LinksReader)
-    fabric: FabricReader = field(default_factory=FabricReader)
-    log: LogReader = field(default_factory=LogReader)
-    tests: TestsReader = field(default_factory=TestsReader)
-    numa: NumaReader = field(default_factory=NumaReader)
-    faults: FaultReader = field(default_factory=FaultReader)
-
-    def __post_init__(self) -> None:
-        self.readers = (
-            self.topology, self.links, self.fabric, self.log, self.tests, self.numa, self.faults
-        )  # fmt: skip
-
-    def read(self, lines: Iterable[Line]) -> Capture:
-        """Take every line; returns itself."""
-        for line in lines:
+    def __init__(self, file: str, stream: IO[bytes]) -> None:
+        self.file = file
+        self.topology, self.links, self.fabric = TopologyReader(), LinksReader(), FabricReader()
+        self.log, self.tests, self.numa, faults = LogReader(), TestsReader(), NumaReader(), FaultReader()
+        self.readers = (self.topology, self.links, self.fabric, self.log, self.tests, self.numa, faults)
+        for line in stream_lines(stream, file):
             for reader in self.readers:
                 reader.feed(line)
         self.topology.end()
-        return self
-
-    @property
-    def names(self) -> set[str]:
-        """Product names of GPUs that the file states."""
-        listed = {block.name for block in self.links.found if block.name}
-        return listed.union(self.fabric.names, *(run.names for run in self.tests.found))
-
-    @property
-    def tools(self) -> tuple[str, ...]:
-        """The tools whose output the file holds."""
-        return tuple(reader.tool for reader in self.readers if reader.found)
+        listed = {block.name for block in self.links.found} - {""}
+        self.names = listed.union(self.fabric.names, *(run.names for run in self.tests.found))
+        self.tools = tuple(reader.tool for reader in self.readers if reader.found)
 
     def judge(self, machine: Machine) -> Iterator[Finding]:
         """Yield the findings of all captures in the file."""
         # The few NCCL lines beside a table tell of faults; what they leave out is no question.
-        beside = self.tests.found and not (self.log.edges or self.log.estimates)
+        beside = self.tests.found and not self.log.edges
         for reader in self.readers:
             found = reader.judge(machine)
             yield from (f for f in found if not (reader is self.log and beside and f.status != DEGRADED))
@@ -121,19 +99,18 @@ def _walk(top: Path) -> Iterator[Path]:
 
 
 def _read(path: Path, *, stray: bool) -> Capture | FileReport:
-    """Read one file; a report where it is no capture. A stray file of a folder has no say in the verdict."""
-    note, status = Finding("file.unrecognised"), "" if stray else UNKNOWN
+    """Read one file; a report where it is no capture, without a say where it was only met in a folder."""
+    why, subject = "unrecognised", ""
     try:
         with path.open("rb") as stream:
-            capture = Capture(file=str(path)).read(stream_lines(stream, str(path)))
+            capture = Capture(str(path), stream)
         if capture.tools:
             return capture
     except NotText as error:
-        note = Finding(f"file.{error.code}")
-        status = UNKNOWN if error.code == "empty" else status
+        why = error.code
     except OSError as error:
-        note, status = Finding("file.unreadable", error.strerror or str(error)), UNKNOWN
-    return FileReport(file=str(path), status=status, note=note)
+        why, subject = "unreadable", error.strerror or str(error)
+    return _no_capture(str(path), why, subject, stray=stray and why in ("unrecognised", "binary"))
 
 
 def run_tools(time_limit_s: float = 60.0) -> list[Capture | FileReport]:
@@ -154,7 +131,7 @@ def _run(command: tuple[str, ...], time_limit_s: float) -> Capture | FileReport:
     """Run one command; its output as a capture, else why there is none."""
     name = " ".join(command)
     if not shutil.which(command[0]):
-        return FileReport(file=name, status="", note=Finding("file.not-installed", command[0]))
+        return _no_capture(name, "not-installed", command[0], stray=True)
     environment = {**os.environ, "LC_ALL": "C", "NCCL_DEBUG": "INFO"}
     with tempfile.TemporaryFile() as output:
         # Its own session, so that a tool's children end with it.
@@ -169,15 +146,18 @@ def _run(command: tuple[str, ...], time_limit_s: float) -> Capture | FileReport:
             process.wait()
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
-            return FileReport(file=name, status=UNKNOWN, note=Finding("file.timeout", value=time_limit_s))
+            return _no_capture(name, "timeout", f"{time_limit_s:g}")
         output.seek(0)
         printed = output.read(_MOST_BYTES)
     try:
-        capture = Capture(file=name).read(stream_lines(io.BytesIO(printed), name))
+        capture = Capture(name, io.BytesIO(printed))
     except NotText:
-        return FileReport(file=name, status=UNKNOWN, note=Finding("file.silent", value=process.returncode))
+        return _no_capture(name, "silent", f"{process.returncode}")
     if capture.tools:
         return capture
     first = printed.decode("utf-8", "replace").strip().partition("\n")[0]
-    status = UNKNOWN if process.returncode else ""
-    return FileReport(file=name, status=status, note=Finding("file.says", first[:160]))
+    return _no_capture(name, "says", first[:160], stray=not process.returncode)
+
+
+def _no_capture(name: str, why: str, subject: str, *, stray: bool = False) -> FileReport:
+    return FileReport(file=name, findings=(Finding(f"file.{why}", subject),), stray=stray)

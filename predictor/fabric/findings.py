@@ -16,15 +16,14 @@ from .reading import Line
 HEALTHY: Final = "healthy"
 DEGRADED: Final = "degraded"
 UNKNOWN: Final = "unknown"
-_EXIT_CODES = {HEALTHY: 0, DEGRADED: 1, UNKNOWN: 2}
+EXIT_CODES: Final = {HEALTHY: 0, DEGRADED: 1, UNKNOWN: 2}
 _TEXT = resources.files("roofcast.data").joinpath("fabric_findings.toml").read_text("utf-8")
-# What each finding means for the machine, with its words; and the words of each check.
-CHECKS: Final[dict[str, dict[str, str]]] = tomllib.loads(_TEXT).pop("check")
+_CHECKS = tomllib.loads(_TEXT)
+# What each finding means for the machine, and its words, by "check.name".
 FINDINGS: Final[dict[str, dict[str, str]]] = {
-    f"{check}.{name}": {"check": check, **CHECKS[check], **entry}
-    for check, entries in tomllib.loads(_TEXT).items()
-    if check != "check"
-    for name, entry in entries.items()
+    f"{check}.{name}": {"check": check, **_CHECKS["check"][check], **entry}
+    for check in _CHECKS["check"]
+    for name, entry in _CHECKS[check].items()
 }
 
 
@@ -39,43 +38,28 @@ class Finding:
     evidence: tuple[Line, ...] = ()
 
     @property
-    def check(self) -> str:
-        """Which check it belongs to."""
-        return FINDINGS[self.code]["check"]
-
-    @property
     def status(self) -> str:
         """What it makes of the machine."""
         return FINDINGS[self.code]["status"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
-    """The findings of one kind in one file; gpu: what they were judged by, "" where it is not known."""
+class FileReport:
+    """The findings of one file; tools: recognised in it; gpu: by which it was judged, "" if not known.
 
-    check: str
+    stray: not named but met in a folder, and no capture: it has no say.
+    """
+
+    file: str
     findings: tuple[Finding, ...]
+    tools: tuple[str, ...] = ()
     gpu: str = ""
+    stray: bool = False
 
     @property
     def status(self) -> str:
-        """The worst status of the findings."""
-        return together(finding.status for finding in self.findings)
-
-    @property
-    def deciding(self) -> tuple[Finding, ...]:
-        """The findings of that status."""
-        return tuple(finding for finding in self.findings if finding.status == self.status)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileReport:
-    """What one file was: its status ("": no say), the tools recognised in it, what is to be said of it."""
-
-    file: str
-    status: str
-    captures: tuple[str, ...] = ()
-    note: Finding | None = None
+        """Healthy, degraded or unknown; "" for a file without a say."""
+        return "" if self.stray else together(finding.status for finding in self.findings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,19 +68,17 @@ class Report:
 
     platform: str
     gpus: tuple[str, ...]
-    checks: tuple[Check, ...]
     files: tuple[FileReport, ...]
 
     @property
     def status(self) -> str:
         """Healthy, degraded or unknown."""
-        unread = (file.status for file in self.files if file.status and not file.captures)
-        return together([*(check.status for check in self.checks), *unread])
+        return together(file.status for file in self.files)
 
     @property
     def exit_code(self) -> int:
         """0 healthy, 1 degraded, 2 unknown."""
-        return _EXIT_CODES[self.status]
+        return EXIT_CODES[self.status]
 
 
 def together(statuses: Iterable[str]) -> str:

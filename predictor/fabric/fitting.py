@@ -1,7 +1,7 @@
-"""Fits what was measured: an nccl-tests table against the model's healthy platform.
+"""What was measured against the model's healthy platform, as a `MeasuredFabric`.
 
-The scales of a `MeasuredFabric` are medians of measured over predicted: latency over small messages,
-bandwidth over the largest. Without a table, the links that are left give the bandwidth.
+Its scales are medians of measured over predicted: latency over small messages, bandwidth over the largest.
+Without an nccl-tests table, the links that are left give the bandwidth.
 """
 
 from __future__ import annotations
@@ -18,28 +18,26 @@ from ...data.files import replace_text
 from ...features.measured import MeasuredFabric
 from ..prediction import for_json
 from .capture import Capture
-from .machine import MODELLED, Gpu, bus_factor, bus_gb_s, gpus_of, machine_of, table
+from .machine import MODELLED, Gpu, gpus_of, machine_of, table
 from .nccl_tests import Table, compare, large, latency_factor
 
-_BANDS = {"small": (0, 1 << 16), "middle": (1 << 16, 1 << 24), "large": (1 << 24, 1 << 62)}
 Fit = tuple[MeasuredFabric, dict[str, Any]]
 
 
 def measure(captures: Sequence[Capture], platform: str | None = None) -> Fit:
-    """Return the measured fabric of what was read, and the fit as plain values.
+    """Return the measured fabric of what was read, and what it was fitted to as plain values.
 
     The largest all-reduce table counts, else any table, else the links that are left.
     Raises BadRequest where nothing was measured or the GPU is not known to the catalogue.
     """
     asked = machine_of(platform).gpu if platform else None
     runs = [
-        (run, gpu)
+        ((run.operation == "all_reduce", run.size, len(run.rows)), run, gpu)
         for run in (run for capture in captures for run in capture.tests.found)
         if (gpu := _gpu(run.names, asked)) and run.size > 1 and run.operation in MODELLED and run.sent
     ]
     if runs:
-        weight = [(run.operation == "all_reduce", run.size, len(run.rows)) for run, _ in runs]
-        return _from_table(*runs[weight.index(max(weight))])
+        return _from_table(*max(runs, key=lambda item: item[0])[1:])
     for capture in captures:
         gpu = _gpu(capture.names, asked)
         if gpu and gpu.links and (found := _from_links(capture, gpu)):
@@ -53,31 +51,6 @@ def _gpu(names: set[str], asked: Gpu | None) -> Gpu | None:
     return next((gpu for gpu in (*gpus_of(names).values(), asked) if gpu and gpu.spec), None)
 
 
-def _bands(run: Table) -> list[dict[str, Any]]:
-    """Fit time = alpha + bytes x bus factor / bandwidth to each band of sizes, by least relative error."""
-    from scipy.optimize import nnls
-
-    bands = []
-    for name, (low, high) in _BANDS.items():
-        rows = [(row.bytes, row.time_us) for row in run.sent if low <= row.bytes < high]
-        if len({size for size, _ in rows}) < 2:
-            continue
-        size, time = np.array(rows, dtype=float).T
-        (alpha, per_byte), _ = nnls(np.stack([1.0 / time, size / time], axis=1), np.ones(len(time)))
-        rate = bus_factor(run.operation, run.size) / per_byte * 1e-3 if per_byte > 0.0 else float("inf")
-        error = 100.0 * float(np.median(np.abs((alpha + per_byte * size) / time - 1.0)))
-        bands.append(
-            {
-                "band": name,
-                "alpha_us": alpha,
-                "bandwidth_gb_s": rate,
-                "rows": len(rows),
-                "error_percent": error,
-            }
-        )
-    return bands
-
-
 def _from_table(run: Table, gpu: Gpu) -> Fit:
     compared, notes = compare(run, gpu), []
     alpha = latency_factor(compared)
@@ -86,39 +59,28 @@ def _from_table(run: Table, gpu: Gpu) -> Fit:
         alpha = 1.0
         one = "one process drove all GPUs, which doubles the launch: the latency stays as predicted"
         notes.append(one if run.one_process else "no small messages: the latency stays as predicted")
-    if max(row.bytes for row in run.sent) <= table()["collective"]["dip_bytes"]:
+    if run.sent[-1].bytes <= table()["collective"]["dip_bytes"]:
         bandwidth = 1.0
         notes.append("no large messages: the bandwidth stays as predicted")
     sizes = [
-        {
-            "bytes": row.bytes,
-            "measured_us": row.time_us,
-            "predicted_us": round(time, 2),
-            "measured_gb_s": row.bus_gb_s,
-            "predicted_gb_s": round(bus_gb_s(run.operation, row.bytes, run.size, time), 2),
-        }
+        {"bytes": row.bytes, "measured_us": row.time_us, "predicted_us": round(time, 2),
+         "measured_gb_s": row.bus_gb_s, "predicted_gb_s": round(row.bus_gb_s * row.time_us / time, 2)}
         for row, time in compared
-    ]
-    fit = {
-        "operation": run.operation,
-        "ranks": run.size,
-        "bands": _bands(run),
-        "sizes": sizes,
-        "notes": notes,
-    }
+    ]  # fmt: skip
     source = f"{run.operation} over {run.size} GPUs, {Path(run.first.file).name} line {run.first.number}"
-    return MeasuredFabric(alpha_scale=alpha, bandwidth_scale=bandwidth, gpu=gpu.kind, source=source), fit
+    fabric = MeasuredFabric(alpha_scale=alpha, bandwidth_scale=bandwidth, gpu=gpu.kind, source=source)
+    return fabric, {"operation": run.operation, "ranks": run.size, "sizes": sizes, "notes": notes}
 
 
 def _from_links(capture: Capture, gpu: Gpu) -> Fit | None:
     """Return the bandwidth that the worst GPU has left: active links, the matrix's fewest NV#, or PCIe."""
-    least = [(b.active, b.line) for b in capture.links.found if b.rates and not b.cut]
-    least += [(0, b.all_inactive) for b in capture.links.found if b.all_inactive]
+    least = [(len(b.active), b.line) for b in capture.links.found if b.listed and not b.cut]
+    least += [(0, b.silent) for b in capture.links.found if b.silent]
     for matrix in capture.topology.found:
         switched = max(matrix.links.values(), default=0) == gpu.links
         # A board without switches: a GPU's links to its peers add up to all it has.
-        for pair, (_, line) in matrix.pairs.items():
-            least.append((matrix.links[pair] if switched else min(matrix.totals[i] for i in pair), line))
+        left = matrix.links if switched else {p: min(matrix.totals[i] for i in p) for p in matrix.links}
+        least += [(left[pair], line) for pair, (_, line) in matrix.pairs.items()]
     if not least or gpu.spec is None:
         return None
     links, line = min(least, key=lambda item: item[0])

@@ -15,10 +15,7 @@ from ...data.specs import GpuSpec, PlatformSpec
 
 # Operations that are judged, by the one whose rate the model knows: a chain from one root runs like the ring.
 MODELLED: Final = {
-    "all_reduce": "all_reduce",
-    "all_gather": "all_gather",
-    "reduce_scatter": "reduce_scatter",
-    "all_to_all": "all_to_all",
+    **{name: name for name in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")},
     "broadcast": "all_gather",
     "reduce": "reduce_scatter",
 }
@@ -143,15 +140,5 @@ def predicted_us(gpu: Gpu, operation: str, size: int, ranks: int, nic_bandwidth:
         library="nccl",
     )
     time: float = getattr(model, f"{MODELLED[operation]}_s")(float(size), float(ranks), fabric)[0]
-    return time * 1e6 * bus_factor(operation, ranks) / bus_factor(MODELLED[operation], ranks)
-
-
-def bus_factor(operation: str, ranks: int) -> float:
-    """Return bus over algorithm bandwidth: (n - 1) / n, twice for an all-reduce, 1 from or to one root."""
-    share = (ranks - 1) / ranks
-    return {"all_reduce": 2.0 * share, "broadcast": 1.0, "reduce": 1.0}.get(operation, share)
-
-
-def bus_gb_s(operation: str, size: int, ranks: int, time_us: float) -> float:
-    """Return the bus bandwidth [GB/s]: bytes / time x `bus_factor`."""
-    return bus_factor(operation, ranks) * size / time_us * 1e-3 if time_us else 0.0
+    # From or to one root, nccl-tests counts the whole message where the model counts (n - 1) / n of it.
+    return time * 1e6 * (ranks / (ranks - 1) if operation in ("broadcast", "reduce") else 1.0)

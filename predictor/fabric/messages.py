@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .findings import FINDINGS, Check, Finding, Report
+from .findings import FINDINGS, FileReport, Finding, Report, together
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,52 +22,61 @@ def _words(finding: Finding, part: str) -> str:
     return FINDINGS[finding.code].get(part, "").format(**values).strip()
 
 
+def _note(file: FileReport) -> str:
+    """Return what is to be said of a file that could not be judged."""
+    return next((_words(f, "found") for f in file.findings if FINDINGS[f.code]["check"] == "file"), "")
+
+
+def _checks(report: Report) -> list[dict[str, Any]]:
+    """Return the findings by file and check as plain values."""
+    checks = []
+    for file in report.files:
+        for name in dict.fromkeys(FINDINGS[finding.code]["check"] for finding in file.findings):
+            if name != "file":
+                own = [finding for finding in file.findings if FINDINGS[finding.code]["check"] == name]
+                checks.append(_check(name, own, file.gpu or "GPU model not stated"))
+    return checks
+
+
+def _check(name: str, findings: list[Finding], gpu: str) -> dict[str, Any]:
+    """Return one check: of the findings that decide its status the first few, of their lines too."""
+    status = together(finding.status for finding in findings)
+    deciding = [finding for finding in findings if finding.status == status]
+    lines = dict.fromkeys(line for finding in deciding for line in finding.evidence)
+    return {
+        "check": name,
+        "status": status,
+        "found": "; ".join(dict.fromkeys(_words(finding, "found") for finding in deciding[:_NAMED_FACTS])),
+        "expected": f"{_words(deciding[0], 'expected')}: {gpu}",
+        "why": _words(deciding[0], "why"),
+        "missing": _words(deciding[0], "missing"),
+        "next_command": "" if status == "healthy" else _words(deciding[0], "next"),
+        "evidence": [
+            {"file": line.file, "line": line.number, "text": line.text.strip()[:_QUOTED_CHARS]}
+            for line in list(lines)[:_SHOWN_LINES]
+        ],
+    }
+
+
 def reason(report: Report) -> str:
     """Return one sentence: the first check that decided the status."""
-    deciding = [_check(check)["found"] for check in report.checks if check.status == report.status]
-    notes = [_words(file.note, "found") for file in report.files if file.note]
-    return str([*deciding, *notes, "nothing was checked"][0])
+    deciding = [check["found"] for check in _checks(report) if check["status"] == report.status]
+    return str([*deciding, *filter(None, map(_note, report.files)), "nothing was checked"][0])
 
 
 def report_json(report: Report) -> dict[str, Any]:
     """Return the report as plain values; docs/fabric.md has the schema."""
-    files = [
-        {
-            "file": file.file,
-            "status": file.status,
-            "captures": list(file.captures),
-            "note": _words(file.note, "found") if file.note else "",
-        }
-        for file in report.files
-    ]
     return {
         "schema": SCHEMA,
         "status": report.status,
         "reason": reason(report),
         "platform": report.platform or ", ".join(report.gpus),
-        "checks": [_check(check) for check in report.checks],
-        "files": files,
-        "notes": _notes(report),
-    }
-
-
-def _check(check: Check) -> dict[str, Any]:
-    """Return one check as plain values; of the findings that decide it the first few, of their lines too."""
-    deciding, first = check.deciding, check.deciding[0]
-    lines = dict.fromkeys(line for finding in deciding for line in finding.evidence)
-    found = dict.fromkeys(_words(finding, "found") for finding in deciding[:_NAMED_FACTS])
-    return {
-        "check": check.check,
-        "status": check.status,
-        "found": "; ".join(found),
-        "expected": f"{_words(first, 'expected')}: {check.gpu or 'GPU model not stated'}",
-        "why": _words(first, "why"),
-        "missing": _words(first, "missing"),
-        "next_command": "" if check.status == "healthy" else _words(first, "next"),
-        "evidence": [
-            {"file": line.file, "line": line.number, "text": line.text.strip()[:_QUOTED_CHARS]}
-            for line in list(lines)[:_SHOWN_LINES]
+        "checks": _checks(report),
+        "files": [
+            {"file": file.file, "status": file.status, "captures": list(file.tools), "note": _note(file)}
+            for file in report.files
         ],
+        "notes": _notes(report),
     }
 
 
@@ -82,9 +91,8 @@ def show(report: Report) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    checks = [_check(check) for check in report.checks]
+    checks, lines = _checks(report), list[str]()
     table = Table("check", "status", "found", box=None, pad_edge=False)
-    lines: list[str] = []
     for row in checks:
         table.add_row(row["check"], Text(row["status"], _COLOURS[row["status"]]), Text(row["found"]))
         if row["status"] != "healthy":
@@ -96,6 +104,6 @@ def show(report: Report) -> RenderableType:
             lines += [
                 f"  {name}: {told[name]}" for name in ("expected", "why", "missing", "next") if told[name]
             ]
-    lines += [f"{file.file}: {_words(file.note, 'found')}" for file in report.files if file.note]
+    lines += [f"{file.file}: {_note(file)}" for file in report.files if _note(file)]
     lines += [*_notes(report), "", f"{report.status}: {reason(report)}"]
     return Group(*([table] if checks else []), Text("\n".join(lines)))

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ...data import catalogue
 from .findings import Finding
-from .machine import Machine, table
+from .machine import Machine
 from .reading import Line
 
 _EDGE = re.compile(
@@ -26,17 +25,15 @@ _RING = re.compile(r"Channel \d+/\d+ : +(\d+(?: +\d+)+)\s*$")
 _HEAD = re.compile(r"NVLS Head +\d+: +(\d+(?: +\d+)*)\s*$")
 _NVLS_OFF = re.compile(r"NVLS multicast support is not available|\b0 nvls channels")
 _NVLS_ON = re.compile(r"NVLS multicast support is available|\b[1-9]\d* nvls channels")
-_SET = re.compile(r"(NCCL_\w+) set by (?:environment|system) to (\S+)")
+_P2P_OFF = re.compile(r"(NCCL_P2P_DISABLE set by \w+ to 1|NCCL_P2P_LEVEL set by \w+ to LOC)\b")
 _MULTI_NODE = re.compile(r"fabric UUID (\S+) cliqueId (\S+) state (\d+)(?: healthMask (0x[0-9a-fA-F]+))?")
 _INTRA = re.compile(r"Pattern 4, .*type (\w+)/")
-_ESTIMATE = re.compile(r"(\d+\.\d+)/\s*(\d+\.\d+)")
-_HEADS = re.compile(r"\b(CollNetDirect|CollNetChain|NVLSTree|NVLS|Ring|Tree|PAT)\b")
+_NETWORK = re.compile(r"Using network (\S.{0,39})")
 _MOST = 512
 _FAILURES = re.compile("fail|error|timeout|timed out|refused|closed|hardware issue|abort|unhandled")
 # A library or plugin that is not there is no fault: NCCL goes on without it.
 _HARMLESS = re.compile("plugin|libibverbs|libcuda|cuda library")
-_OFF = {"NCCL_P2P_DISABLE": "1", "NCCL_P2P_LEVEL": "LOC"}
-_FABRIC_STATES = {1: "not started", 2: "in progress"}
+_FABRIC_STATES = {"1": "not started", "2": "in progress"}
 _DIRECT = re.compile(r"GDR|FasTrak|TCPX|Libfabric|OFI|gIB", re.IGNORECASE)
 
 
@@ -66,108 +63,116 @@ class Edge(NamedTuple):
 class LogReader:
     """Collects what a log says; counts stay bounded whatever its length.
 
-    edges: the first hop seen for each (class of transport, ends); counts: lines per class; ranks, hosts: the
-    most that any line tells of, 0 where none does; settings: NCCL_ variables; fabric: (cluster, clique,
-    state, health mask, line) per GPU; estimates: the tuning table's best all-reduce [GB/s] by algorithm.
+    edges: the first hop seen for each (class of transport, ends); counts: lines per class; ranks, nodes: the
+    most that any line tells of, 0 where none does; faults: what is one on any machine; cliques: (cluster,
+    clique) of the GPUs' fabric; said: the first line of each telling kind.
     """
 
     tool = "NCCL log"
     edges: dict[tuple[str, str, str], Edge] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
-    first: Line | None = None
     ranks: int = 0
     nodes: int = 0
     hosts: set[str] = field(default_factory=set)
-    rack_wide: bool = False
-    nvls_off: Line | None = None
-    nvls_on: Line | None = None
-    intra: tuple[str, Line] | None = None
-    settings: dict[str, tuple[str, Line]] = field(default_factory=dict)
-    warnings: list[tuple[str, Line]] = field(default_factory=list)
-    fabric: list[tuple[str, str, int, int, Line]] = field(default_factory=list)
-    networks: dict[str, Line] = field(default_factory=dict)
-    estimates: dict[str, tuple[float, Line]] = field(default_factory=dict)
-    _algorithms: list[str] = field(default_factory=list)
+    faults: list[Finding] = field(default_factory=list)
+    cliques: set[tuple[str, str]] = field(default_factory=set)
+    said: dict[str, tuple[str, Line]] = field(default_factory=dict)
 
     @property
     def found(self) -> bool:
         """Whether any line was NCCL's."""
-        return bool(self.first or self.edges)
+        return bool(self.said or self.edges)
 
     def feed(self, line: Line) -> None:
         """Take one line."""
         text = line.text
         if "NCCL INFO" in text:
-            self.first = self.first or line
+            self.said.setdefault("info", (text, line))
         if " via " in text and (found := _EDGE.search(text)):
             edge = Edge(line, *found.groups())
             kind = transport_class(edge.transport)
             self.counts[kind] += 1
             if len(self.edges) < _MOST:
                 self.edges.setdefault((kind, edge.source, edge.target), edge)
-        elif "NCCL WARN" in text and len(self.warnings) < _MOST:
-            self.warnings.append((text.split("NCCL WARN", 1)[1].strip(), line))
+        elif "NCCL WARN" in text:
+            said = text.split("NCCL WARN", 1)[1].strip()
+            if _FAILURES.search(said.lower()) and not _HARMLESS.search(said.lower()):
+                self._fault(Finding("transport.warning", said, evidence=(line,)))
         elif "NCCL INFO" in text:
             self._info(text, line)
 
+    def _fault(self, finding: Finding) -> None:
+        if len(self.faults) < _MOST:
+            self.faults.append(finding)
+
     def _info(self, text: str, line: Line) -> None:
         self._size(text)
-        if _NVLS_OFF.search(text):
-            self.nvls_off = self.nvls_off or line
-        elif _NVLS_ON.search(text):
-            self.nvls_on = self.nvls_on or line
-        if (found := _SET.search(text)) and len(self.settings) < _MOST:
-            self.settings.setdefault(found[1], (found[2].rstrip("."), line))
-        if (found := _MULTI_NODE.search(text)) and len(self.fabric) < _MOST:
-            self.fabric.append((found[1], found[2], int(found[3][:9]), int(found[4] or "0", 16), line))
-        if found := _INTRA.search(text):
-            self.intra = self.intra or (found[1], line)
-        if "Using network " in text and len(self.networks) < _MOST:
-            self.networks.setdefault(text.split("Using network ", 1)[1].strip()[:40], line)
-        if "|" in text:
-            self._tuning(text, line)
+        telling = {"nvls off": _NVLS_OFF, "nvls on": _NVLS_ON, "p2p off": _P2P_OFF, "rings": _INTRA}
+        for name, pattern in telling.items():
+            if found := pattern.search(text):
+                self.said.setdefault(name, (found[found.re.groups], line))
+        if found := _NETWORK.search(text):
+            self.said.setdefault("sockets" if found[1].startswith("Socket") else "network", (found[1], line))
+        if "MNNVL 1" in text:
+            self.said.setdefault("rack", (text, line))
+        if found := _MULTI_NODE.search(text):
+            uuid, clique, state, mask = found[1], found[2], found[3], int(found[4] or "0", 16)
+            if uuid.strip("0.") and len(self.cliques) < _MOST:
+                self.cliques.add((uuid, clique))
+            if state in _FABRIC_STATES:
+                self._fault(Finding("transport.fabric-state", _FABRIC_STATES[state], evidence=(line,)))
+            # Pairs of bits, 1 for yes: less bandwidth, route recovery, unhealthy route, access timeout.
+            elif any(mask >> shift & 3 == 1 for shift in (0, 2, 4, 6)):
+                self._fault(Finding("transport.fabric-health", f"{mask:#x}", evidence=(line,)))
 
     def _size(self, text: str) -> None:
         """Learn ranks and machines: from the communicator, the hosts, the rings and the NVLS heads."""
         if (host := _HOST.match(text)) and len(self.hosts) < _MOST:
             self.hosts.add(host[1])
-        ranks, nodes = 0, len(self.hosts)
+        ranks, nodes = 0, 0
         if found := _RANKS.search(text):
-            ranks, nodes = int(found[1][:9]), max(nodes, int((found[2] or "0")[:9]))
+            ranks, nodes = int(found[1][:9]), int((found[2] or "0")[:9])
         elif found := _RING.search(text):
             ranks = len(found[1].split())
         elif found := _HEAD.search(text):
             # One head rank per machine.
-            nodes = max(nodes, len(found[1].split()))
-        self.ranks, self.nodes = max(self.ranks, ranks), max(self.nodes, nodes)
-        self.rack_wide = self.rack_wide or bool(re.search(r"\bMNNVL 1\b", text))
-
-    def _tuning(self, text: str, line: Line) -> None:
-        if "Algorithm" in text:
-            self._algorithms = _HEADS.findall(text)
-        elif "Latency/AlgBw" in text:
-            # The older head names the algorithm with each of its three protocols.
-            self._algorithms = _HEADS.findall(text)[::3]
-        elif "AllReduce |" in text:
-            # Three protocols per algorithm: LL, LL128, Simple.
-            for place, pair in enumerate(_ESTIMATE.findall(text)):
-                if place // 3 < len(self._algorithms):
-                    name, bandwidth = self._algorithms[place // 3], float(pair[1])
-                    if bandwidth >= self.estimates.get(name, (0.0, line))[0]:
-                        self.estimates[name] = (bandwidth, line)
+            nodes = len(found[1].split())
+        self.ranks, self.nodes = max(self.ranks, ranks), max(self.nodes, nodes, len(self.hosts))
 
     def judge(self, machine: Machine) -> Iterator[Finding]:
-        """Judge the tuning estimates, and every hop: none over host memory or sockets."""
-        card = bool(machine.gpu and machine.gpu.card)
-        if self.estimates:
-            yield _judge_estimates(self, card)
-        yield from _faults(self, card)
-        if self.edges:
-            yield from _doubts(self, machine)
+        """Judge every hop and setting: none over host memory or sockets, none switched off."""
+        gpu, edges = machine.gpu, list(self.edges.values())
+        card = bool(gpu and gpu.card)
+        for edge in edges:
+            if code := _edge_fault(edge, self.nodes, card):
+                yield Finding(code, f"{edge.source}->{edge.target}", edge.transport, "", (edge.line,))
+        yield from self.faults
+        if not card and (told := self._told("transport.p2p-off", "p2p off")):
+            yield told
+        first = edges[0].line if edges else self.said["info"][1] if self.said else None
+        if first and len(self.cliques) > 1 and self.nodes == 1:
+            yield Finding("transport.cliques", "", len(self.cliques), 1, (first,))
+        # On a rack's NVLink, machines reach each other without any network.
+        over_links = "rack" in self.said or any(e.crosses_nodes and e.transport[:3] == "P2P" for e in edges)
+        if self.nodes > 1 and not over_links and not any("NET" in kind for kind in self.counts):
+            yield from filter(None, [self._told("transport.sockets-between", "sockets")])
+        # NCCL reads over NVLink ("/read") on Ampere alone, which has no in-switch reduction (NVLS).
+        reduces = gpu.registers if gpu else not any(e.transport.endswith("/read") for e in edges)
+        # NVLS needs more than two GPUs of one NVLink domain.
+        if edges and "nvls on" not in self.said and reduces and self.ranks != 2:
+            yield from filter(None, [self._told("transport.nvls-off", "nvls off")])
+        if edges and not card and self.said.get("rings", ("NVL",))[0] not in ("NVL", "LOC"):
+            yield from filter(None, [self._told("transport.ring-type", "rings")])
+        if edges:
+            code = "transport.other" if set(self.counts) <= {"other"} else "transport.direct"
             counts = ", ".join(f"{kind} {count}" for kind, count in sorted(self.counts.items()))
-            yield Finding("transport.direct", counts, evidence=(next(iter(self.edges.values())).line,))
-        elif self.first and not self.estimates:
-            yield Finding("transport.not-shown", next(iter(self.networks), ""), evidence=(self.first,))
+            yield Finding(code, counts, evidence=(edges[0].line,))
+        elif first:
+            yield Finding("transport.not-shown", evidence=(first,))
+
+    def _told(self, code: str, name: str) -> Finding | None:
+        text, line = self.said.get(name, ("", None))
+        return Finding(code, text, self.nodes, "", (line,)) if line else None
 
 
 def transport_class(transport: str) -> str:
@@ -176,45 +181,17 @@ def transport_class(transport: str) -> str:
     >>> transport_class("NET/IBext/5(1)/GDRDMA")
     'NET/RDMA'
     """
+    if transport.startswith("NET/Socket"):
+        return "NET/Socket"
     if transport.startswith("NET/"):
-        if transport.startswith("NET/Socket"):
-            return "NET/Socket"
         return "NET/RDMA" if _DIRECT.search(transport) else "NET/host"
     if transport.startswith(("SHM", "direct shared memory")):
         return "SHM"
     return "P2P" if transport.startswith("P2P") else "other"
 
 
-def _faults(log: LogReader, card: bool) -> Iterator[Finding]:
-    """Yield the hops, settings and complaints that are faults."""
-    for edge in log.edges.values():
-        if code := _edge_fault(edge, log.nodes, card):
-            yield Finding(code, f"{edge.source}->{edge.target}", edge.transport, "", (edge.line,))
-    for name, bad in _OFF.items():
-        value, line = log.settings.get(name, ("", log.first))
-        if line and value == bad and not card:
-            yield Finding("transport.p2p-off", name, bad, evidence=(line,))
-    for said, line in log.warnings:
-        if _FAILURES.search(said.lower()) and not _HARMLESS.search(said.lower()):
-            yield Finding("transport.warning", said, evidence=(line,))
-    for _, _, state, mask, line in log.fabric:
-        if state in _FABRIC_STATES:
-            yield Finding("transport.fabric-state", value=_FABRIC_STATES[state], evidence=(line,))
-        # Pairs of bits, 1 for yes: less bandwidth, route recovery, unhealthy route, access timeout.
-        elif any(mask >> shift & 3 == 1 for shift in (0, 2, 4, 6)):
-            yield Finding("transport.fabric-health", value=f"{mask:#x}", evidence=(line,))
-    domains = {(uuid, clique) for uuid, clique, *_ in log.fabric if uuid.strip("0.")}
-    if len(domains) > 1 and log.nodes == 1:
-        yield Finding("transport.cliques", value=len(domains), expected=1, evidence=(log.fabric[-1][-1],))
-    socket = next((line for name, line in log.networks.items() if name.startswith("Socket")), None)
-    # On a rack's NVLink, machines reach each other without any network.
-    edges = log.edges.values()
-    over_links = log.rack_wide or any(e.crosses_nodes and e.transport.startswith("P2P") for e in edges)
-    if socket and log.nodes > 1 and not over_links and not any("NET" in kind for kind in log.counts):
-        yield Finding("transport.sockets-between", value=log.nodes, evidence=(socket,))
-
-
 def _edge_fault(edge: Edge, nodes: int, card: bool) -> str:
+    """Return the code of what is wrong with a hop, "" for nothing."""
     kind = transport_class(edge.transport)
     if kind == "SHM" and not card:
         return "transport.host-memory"
@@ -223,36 +200,3 @@ def _edge_fault(edge: Edge, nodes: int, card: bool) -> str:
     if kind.startswith("NET/") and (nodes == 1 or edge.crosses_nodes is False):
         return "transport.network-inside"
     return "transport.no-gpudirect" if kind == "NET/host" and "NET/IB" in edge.transport and not card else ""
-
-
-def _doubts(log: LogReader, machine: Machine) -> Iterator[Finding]:
-    """Yield what keeps a log without faults from being healthy."""
-    gpu = machine.gpu
-    # NCCL reads over NVLink ("/read") on Ampere alone, which has no in-switch reduction (NVLS).
-    ampere = any(edge.transport.endswith("/read") for edge in log.edges.values())
-    reduces = gpu.registers if gpu else not ampere
-    # NVLS needs more than two GPUs of one NVLink domain.
-    if log.nvls_off and not log.nvls_on and reduces and log.ranks != 2:
-        yield Finding("transport.nvls-off", evidence=(log.nvls_off,))
-    if log.intra and log.intra[0] not in ("NVL", "LOC") and not (gpu and gpu.card):
-        yield Finding("transport.ring-type", value=log.intra[0], expected="NVL", evidence=(log.intra[1],))
-    if set(log.counts) <= {"other"}:
-        first = next(iter(log.edges.values()))
-        yield Finding("transport.other", value=first.transport, evidence=(first.line,))
-
-
-def _judge_estimates(log: LogReader, card: bool) -> Finding:
-    """Judge NCCL's own estimates: is the best all-reduce that of NVLink, of PCIe, or of sockets?"""
-    name, (best, line) = max(log.estimates.items(), key=lambda item: item[1][0])
-    gpus = catalogue.gpus().values()
-    pcie = max(gpu.pcie_bandwidth for gpu in gpus) / 1e9
-    without_switch = max(gpu.link_bandwidth for gpu in gpus if gpu.link in ("nvlink2", "nvlink3")) / 1e9
-    reduces = any(log.estimates[a][0] for a in ("NVLS", "NVLSTree") if a in log.estimates)
-    code = "tuning.nvlink"
-    if best < table()["collective"]["card_healthy_share"] * pcie:
-        code = "tuning.host-memory"
-    elif best < pcie and not card:
-        code = "tuning.pcie"
-    elif best > without_switch and not reduces:
-        code = "tuning.nvls-off"
-    return Finding(code, name, best, pcie, (line,))

@@ -5,21 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from ...data import catalogue
 from .findings import Finding
-from .machine import MODELLED, Gpu, Machine, bus_gb_s, gpus_of, machine_of, predicted_us, table
+from .machine import MODELLED, Gpu, Machine, gpus_of, machine_of, predicted_us, table
 from .reading import Line, is_cut
 
 _TITLE = re.compile(r"\bnThread\s+\d+\s+nGpus\s+(\d+)\s+minBytes\s+\d+\s+maxBytes\s+(\d+)")
 _STARTING = re.compile(r"Collective test starting:\s*(\w+)_perf")
-_RANK = re.compile(r"^\s*#?\s*Rank\s+(\d+)\b(.*)$")
+_RANK = re.compile(r"^\s*#?\s*Rank\s+(\d+)\b(.*\bdevice\b.*)$")
 _DEVICE = re.compile(r"(?:Pid\s+(\d+)\s+on\s+(\S+)\s+)?device\s+\d+\s+\[[\w:.]+\]\s*(.*)$")
 _HEADER = re.compile(r"^\s*#?\s*size\s+count\s+(?:\(\w+\)\s+)?type\b")
-_DATA = re.compile(r"^\s*(\d{1,18})\s+(\d{1,18})\s+([a-z]\w*)\s+(.+)$")
-_FAILED = re.compile(r"Out of bounds values\s*:\s*\d+\s+FAILED", re.IGNORECASE)
+_DATA = re.compile(r"^\s*(\d{1,18})\s+\d{1,18}\s+[a-z]\w*\s+(.+)$")
+_WRONG = re.compile(r"Out of bounds values\s*:\s*\d+\s+FAILED", re.IGNORECASE)
 _FOOTER = re.compile(r"Out of bounds values\s*:|Avg bus bandwidth\s*:|Collective test concluded")
 _CRASH = re.compile(r"Test (NCCL|CUDA) failure|: Test failure|NCCL failure .*\.cu:\d+")
 _NUMBER = re.compile(r"-?\d{1,18}(?:\.\d{1,9})?(?:e[+-]?\d{1,2})?")
@@ -29,20 +30,18 @@ _MOST_RANKS = 100_000
 _MIB = 1048576
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """One message size: bytes, best of out-of-place and in-place [us], bandwidths, count of wrong values.
+class Timing(NamedTuple):
+    """One message size: bytes, best of out-of-place and in-place [us], bandwidths [GB/s], wrong values.
 
-    reduction, root: what its columns say, "" where there are none.
+    before: the columns between the type and the times (reduction, root).
     """
 
     bytes: int
     time_us: float
     algorithm_gb_s: float
     bus_gb_s: float
-    wrong: int
-    reduction: str
-    root: str
+    wrong: bool
+    before: tuple[str, ...]
     line: Line
 
 
@@ -62,20 +61,17 @@ class Table:
     names: set[str] = field(default_factory=set)
     header: Line | None = None
     rows: list[Timing] = field(default_factory=list)
-    failed: Line | None = None
-    crash: Line | None = None
+    faults: list[Finding] = field(default_factory=list)
     ended: bool = False
-    cut: bool = False
     rccl: bool = False
 
     @property
     def operation(self) -> str:
-        """The collective: by the title, else by the reduction column and the ratio of the two bandwidths."""
-        if self.collective:
-            return self.collective
-        rooted = bool(self.rows) and self.rows[-1].root not in ("", "-1")
-        if self.rows and self.rows[-1].reduction == "none":
-            return "broadcast" if rooted else "all_gather"
+        """The collective: by the title, else by reduction and root and the ratio of the two bandwidths."""
+        before = self.rows[-1].before if self.rows else ()
+        rooted = before[1:] not in ((), ("-1",))
+        if self.collective or before[:1] == ("none",):
+            return self.collective or ("broadcast" if rooted else "all_gather")
         return "reduce" if rooted else "all_reduce" if self._ratio() >= 1.0 else "reduce_scatter"
 
     @property
@@ -89,8 +85,8 @@ class Table:
 
     @property
     def sent(self) -> list[Timing]:
-        """Rows of messages above 0 bytes."""
-        return [row for row in self.rows if row.bytes]
+        """Rows of messages above 0 bytes, by size."""
+        return sorted((row for row in self.rows if row.bytes), key=lambda row: row.bytes)
 
     @property
     def one_process(self) -> bool:
@@ -102,6 +98,10 @@ class Table:
         good = [row for row in self.rows if row.algorithm_gb_s >= 1.0]
         last = max(good, key=lambda row: row.bytes, default=None)
         return last.bus_gb_s / last.algorithm_gb_s if last else 0.0
+
+    def about(self, code: str, row: Timing, value: float, expected: float = 0.0) -> Finding:
+        """Return a finding on one row."""
+        return Finding(code, f"{row.bytes} B over {self.size} GPUs", value, expected, (row.line,))
 
 
 @dataclass(kw_only=True)
@@ -118,30 +118,25 @@ class TestsReader:
             run = self.found[-1] if self.found else self._table(line)
             if len(run.rows) < _MOST_ROWS:
                 run.rows.append(row)
-        elif "nGpus" in text and (title := _TITLE.search(text)):
+        elif title := _TITLE.search(text):
             run = self._table(line)
             run.gpus_per_process, run.max_bytes = int(title[1][:9]), int(title[2][:18])
-        elif "starting" in text and (starting := _STARTING.search(text)):
+        elif starting := _STARTING.search(text):
             name = starting[1].replace("alltoall", "all_to_all").replace("sendrecv", "point_to_point")
             self._table(line).collective = name
-        elif "Rank" in text and (rank := _RANK.match(text)) and "device" in text:
-            self._rank(int(rank[1][:9]), rank[2], line)
-        elif "size" in text and _HEADER.match(text):
+        elif rank := _RANK.match(text):
+            self._rank(int(rank[1][:9]), rank[2], self._table(line))
+        elif _HEADER.match(text):
             self._table(line).header = line
         elif "rccl-tests" in text:
             self._table(line).rccl = True
         elif self.found:
-            self._end_of_table(text, line)
-
-    def _end_of_table(self, text: str, line: Line) -> None:
-        run = self.found[-1]
-        if _CRASH.search(text):
-            run.crash = run.crash or line
-        elif _FAILED.search(text):
-            run.failed = line
-        elif is_cut(text) or ("runcated" in text and text.lstrip().startswith("#")):
-            run.cut = True
-        run.ended = run.ended or bool(_FOOTER.search(text))
+            run = self.found[-1]
+            for code, telling in (("failed", _CRASH), ("wrong-results", _WRONG)):
+                if telling.search(text):
+                    run.faults.append(Finding(f"collective.{code}", evidence=(line,)))
+            cut = is_cut(text) or ("runcated" in text and text.lstrip().startswith("#"))
+            run.ended = run.ended or cut or bool(_FOOTER.search(text))
 
     def _table(self, line: Line) -> Table:
         """Return the run in work; a new one once the last has rows."""
@@ -149,18 +144,18 @@ class TestsReader:
             self.found.append(Table(first=line))
         return self.found[-1]
 
-    def _rank(self, rank: int, text: str, line: Line) -> None:
-        run = self._table(line)
+    def _rank(self, rank: int, text: str, run: Table) -> None:
         run.ranks = min(max(run.ranks, rank + 1), _MOST_RANKS)
         if (device := _DEVICE.search(text)) and len(run.processes) < _MOST_RANKS:
             if device[1]:
                 run.processes.add((device[2], device[1]))
-            if name := re.sub(r"\(node \d+\)", "", device[3]).strip():
-                run.names.add(name)
+            run.names |= {re.sub(r"\(node \d+\)", "", device[3]).strip()} - {""}
 
     def judge(self, machine: Machine) -> Iterator[Finding]:
         """Judge each table: right results, a rate and a latency that fit the machine."""
-        return (_judge(run, machine) for run in self.found)
+        for run in self.found:
+            run.faults += [run.about("collective.wrong-results", row, 0) for row in run.rows if row.wrong]
+            yield from run.faults or [_judge(run, machine)]
 
 
 def _timing(data: re.Match[str], line: Line) -> Timing | None:
@@ -168,123 +163,85 @@ def _timing(data: re.Match[str], line: Line) -> Timing | None:
 
     Where the columns begin is told by algbw = bytes / time, which holds in every layout.
     """
-    size, words = int(data[1]), data[4].split()
-    reduction, numbers = ("", words) if _NUMBER.fullmatch(words[0]) else (words[0], words[1:])
-    for start in range(min(2, len(numbers))):
-        rest = numbers[start:]
-        step = 4 if len(rest) in (4, 8) else 3
-        groups = [rest[at : at + step] for at in range(0, len(rest), step)]
-        if len(rest) not in (3, 4, 6, 8) or not all(_NUMBER.fullmatch(w) for g in groups for w in g[:3]):
-            continue
-        if good := [g for g in groups if _agrees(size, *map(float, g[:3]))]:
-            time, algorithm, bus = map(float, min(good, key=lambda g: float(g[0]))[:3])
-            return Timing(
-                bytes=size,
-                time_us=time,
-                algorithm_gb_s=algorithm,
-                bus_gb_s=bus,
-                wrong=max(
-                    (int(float(g[3])) for g in groups if step == 4 and _NUMBER.fullmatch(g[3])), default=0
-                ),
-                reduction=reduction,
-                root=numbers[0] if start else "",
-                line=line,
-            )
-    return None
+    size, words = int(data[1]), data[2].split()
+    numbers = [float(word) if _NUMBER.fullmatch(word) else float("nan") for word in words]
+    starts = [i for i in range(len(words) - 2) if _agrees(size, *numbers[i : i + 3])]
+    if not starts:
+        return None
+    after = [numbers[i + 3] for i in starts if i + 3 < len(words) and i + 3 not in starts]
+    time, algorithm, bus = min(numbers[i : i + 3] for i in starts)
+    wrong = any(count >= 1.0 for count in after)
+    return Timing(size, time, algorithm, bus, wrong, tuple(words[: min(starts[0], 2)]), line)
 
 
 def _agrees(size: int, time_us: float, algorithm: float, bus: float) -> bool:
     """Tell whether algbw = bytes / time to the digits printed (0.01 GB/s)."""
-    if time_us <= 0.0 or bus > 2.0 * algorithm + 0.02:
-        return False
-    return abs(size / time_us * 1e-3 - algorithm) <= 0.006 + 0.02 * algorithm
+    fits = time_us > 0.0 and bus <= 2.0 * algorithm + 0.02
+    return fits and abs(size / time_us * 1e-3 - algorithm) <= 0.006 + 0.02 * algorithm
 
 
 def _judge(run: Table, machine: Machine) -> Finding:
-    first, wrong = (run.first,), tuple(row.line for row in run.rows if row.wrong)
-    if run.crash:
-        return Finding("collective.failed", evidence=(run.crash,))
-    if run.failed or wrong:
-        lines = (*((run.failed,) if run.failed else ()), *wrong)
-        return Finding("collective.wrong-results", value=len(wrong), expected=0, evidence=lines)
     if not run.rows:
-        lines = (run.header,) if run.header else first
-        return Finding("collective.hung" if run.header else "collective.no-table", evidence=lines)
+        code = "collective.hung" if run.header else "collective.no-table"
+        return Finding(code, evidence=(run.header or run.first,))
     if run.size == 1 or (run.size == 0 and run.gpus_per_process == 1):
-        return Finding("collective.one-rank", value=1, expected=2, evidence=first)
-    if run.size < 2 or run.operation not in MODELLED:
-        code = "collective.no-ranks" if run.size < 2 else "collective.not-modelled"
-        return Finding(code, run.operation, evidence=first)
-    if not run.sent:
-        return Finding("collective.no-message", evidence=first)
+        return Finding("collective.one-rank", evidence=(run.first,))
+    if run.size < 2 or run.operation not in MODELLED or not run.sent:
+        return Finding("collective.not-judged", run.operation, evidence=(run.first,))
     named = gpus_of(run.names)
-    links = {gpu.link for gpu in named.values()}
-    gpu = machine.gpu if not named else next(iter(named.values())) if len(links) == 1 else None
-    limits, best = table()["collective"], max(run.sent, key=lambda row: row.bus_gb_s)
-    bridged = gpu and gpu.bridge_links and gpu.spec and best.bus_gb_s > gpu.pcie_gb_s
-    if gpu and gpu.card and not bridged:
-        least = limits["card_healthy_share"] * gpu.pcie_gb_s
+    gpu = next(iter(named.values())) if named else machine.gpu
+    if gpu and any(other.link != gpu.link for other in named.values()):
+        gpu = None
+    best = max(run.sent, key=lambda row: row.bus_gb_s)
+    if gpu and gpu.card and not (gpu.bridge_links and gpu.spec and best.bus_gb_s > gpu.pcie_gb_s):
+        least = table()["collective"]["card_healthy_share"] * gpu.pcie_gb_s
         slow = best.bus_gb_s < least and best.bytes >= _MIB
-        code = "collective.card-slow" if slow else "collective.card"
-        return Finding(code, "", best.bus_gb_s, least, (best.line,))
+        return run.about("collective.card-slow" if slow else "collective.card", best, best.bus_gb_s, least)
     if gpu is None or gpu.spec is None:
         return _judge_unnamed(run, best)
-    large_messages = max(row.bytes for row in run.sent) > limits["dip_bytes"]
-    return _judge_rate(run, gpu, best) if large_messages else _judge_latency(run, gpu)
+    return _judge_rate(run, gpu, best)
 
 
 def _judge_rate(run: Table, gpu: Gpu, best: Timing) -> Finding:
-    """Judge a table of large messages by the collective model's prediction for this GPU."""
-    last, compared, dip = max(run.sent, key=lambda row: row.bytes), compare(run, gpu), _dip(run)
-    share, predicted = _best_share(run, compared)
-    spans = run.size / gpu.domain
-    healthy, degraded = _limits(spans, last.bytes, run.operation)
-    code = "collective.rate"
-    if share < degraded:
-        code = "collective.slow"
-    elif dip and spans <= 1.0:
-        code = "collective.falls"
-    elif share < healthy or dip:
-        code = "collective.below-class" if spans <= 1.0 else "collective.network-below-class"
-    elif latency_factor(compared) > table()["collective"]["latency_degraded_factor"]:
-        code = "collective.late"
-    elif not run.ended and not run.cut and last.bytes * 2 <= run.max_bytes:
-        code = "collective.stopped"
-    lines = (best.line, *((dip.line,) if dip else ()))
-    return Finding(code, _on(run, best), best.bus_gb_s, predicted, lines)
-
-
-def _judge_latency(run: Table, gpu: Gpu) -> Finding:
-    """Judge a table of small messages by its latency alone."""
-    limits, compared = table()["collective"], compare(run, gpu)
-    first, predicted = compared[0]
-    factor = max(latency_factor(compared), 1.0 / max(_best_share(run, compared)[0], 1e-9))
-    code = "collective.latency-high" if factor > limits["latency_healthy_factor"] else "collective.latency"
-    if factor > limits["latency_degraded_factor"]:
-        code = "collective.latency-far"
-    return Finding(code, _on(run, first), first.time_us, predicted, (first.line,))
+    """Judge by the collective model's prediction for this GPU: the rate of large messages, or the latency."""
+    limits, compared, spans = table()["collective"], compare(run, gpu), run.size / gpu.domain
+    share, late = max(time / row.time_us for row, time in large(compared)), latency_factor(compared)
+    healthy, degraded = _limits(spans, run.sent[-1].bytes, run.operation)
+    falls = _falls(run)
+    if run.sent[-1].bytes <= limits["dip_bytes"]:
+        late = max(late, 1.0 / max(share, 1e-9))
+        far = late > limits["latency_degraded_factor"]
+        code = (
+            "latency-far" if far else "latency-high" if late > limits["latency_healthy_factor"] else "latency"
+        )
+        return run.about(f"collective.{code}", compared[0][0], compared[0][0].time_us, compared[0][1])
+    code = "rate"
+    if share < degraded or (falls and spans <= 1.0):
+        code = "slow" if share < degraded else "falls"
+    elif share < healthy or falls:
+        code = "below-class" if spans <= 1.0 else "network-below-class"
+    elif late > limits["latency_degraded_factor"]:
+        code = "late"
+    elif not run.ended and run.sent[-1].bytes * 2 <= run.max_bytes:
+        code = "stopped"
+    return run.about(f"collective.{code}", best, best.bus_gb_s, best.bus_gb_s / share)
 
 
 def _judge_unnamed(run: Table, best: Timing) -> Finding:
     """Judge a table without GPU names: healthy only where the rate is a catalogued NVLink platform's."""
     healthy, _ = _limits(1.0, best.bytes, run.operation)
-    settled = best.bytes >= table()["collective"]["settled_bytes"] and not _dip(run)
+    settled = best.bytes >= table()["collective"]["settled_bytes"] and not _falls(run)
     for platform in catalogue.platforms().values() if settled else ():
         is_amd = catalogue.gpus()[platform.gpu].vendor == "amd"
         if (gpu := machine_of(platform.name).gpu) and platform.scale_up_domain > 1 and is_amd == run.rccl:
             time = predicted_us(gpu, run.operation, best.bytes, run.size, platform.nic_bandwidth)
-            predicted = bus_gb_s(run.operation, best.bytes, run.size, time)
-            if healthy <= best.bus_gb_s / predicted <= 1.0 / healthy:
-                return Finding("collective.rate", _on(run, best), best.bus_gb_s, predicted, (best.line,))
-    return Finding("collective.unnamed", _on(run, best), best.bus_gb_s, evidence=(best.line,))
-
-
-def _on(run: Table, row: Timing) -> str:
-    return f"{row.bytes} B over {run.size} GPUs"
+            if healthy <= (share := time / best.time_us) <= 1.0 / healthy:
+                return run.about("collective.rate", best, best.bus_gb_s, best.bus_gb_s / share)
+    return run.about("collective.unnamed", best, best.bus_gb_s)
 
 
 def compare(run: Table, gpu: Gpu) -> Compared:
-    """Return the rows of all messages above 0 bytes, each with its predicted time [us]."""
+    """Return the rows of all messages above 0 bytes, by size, each with its predicted time [us]."""
     return [(row, predicted_us(gpu, run.operation, row.bytes, run.size)) for row in run.sent]
 
 
@@ -296,34 +253,26 @@ def latency_factor(compared: Compared) -> float:
 
 def large(compared: Compared) -> Compared:
     """Return the largest messages: those of a quarter of the largest or more."""
-    largest = max(row.bytes for row, _ in compared)
-    return [(row, time) for row, time in compared if row.bytes * 4 >= largest]
-
-
-def _best_share(run: Table, compared: Compared) -> tuple[float, float]:
-    """Return the best share of the predicted rate among the largest messages, and that prediction [GB/s]."""
-    wanted = [(row, bus_gb_s(run.operation, row.bytes, run.size, time)) for row, time in large(compared)]
-    return max((row.bus_gb_s / rate, rate) for row, rate in wanted)
+    return [(row, time) for row, time in compared if row.bytes * 4 >= compared[-1][0].bytes]
 
 
 def _limits(spans: float, largest: int, operation: str) -> tuple[float, float]:
     """Return the shares from which a table is healthy and under which it is degraded."""
     limits = table()["collective"]
     if spans > 1.0:
-        many = spans > limits["network_many_domains"]
-        name = "network_many_healthy_share" if many else "network_healthy_share"
-        return limits[name], limits["network_degraded_share"]
-    fitted = MODELLED[operation] == operation
-    prefix = "domain" if fitted and largest >= limits["settled_bytes"] else "small"
+        many = "_many" if spans > limits["network_many_domains"] else ""
+        return limits[f"network{many}_healthy_share"], limits["network_degraded_share"]
+    fitted = MODELLED[operation] == operation and largest >= limits["settled_bytes"]
+    prefix = "domain" if fitted else "small"
     return limits[f"{prefix}_healthy_share"], limits[f"{prefix}_degraded_share"]
 
 
-def _dip(run: Table) -> Timing | None:
-    """Return the first large message whose rate falls under a share of the best smaller one's."""
+def _falls(run: Table) -> bool:
+    """Tell whether the rate of a large message falls under a share of the best smaller one's."""
     limits, best = table()["collective"], 0.0
-    for row in sorted(run.sent, key=lambda row: row.bytes):
+    for row in run.sent:
         if row.bytes >= limits["dip_bytes"]:
             if row.bus_gb_s < limits["dip_share"] * best:
-                return row
+                return True
             best = max(best, row.bus_gb_s)
-    return None
+    return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import permutations, takewhile
@@ -34,6 +34,10 @@ class Row(NamedTuple):
     line: Line
 
 
+def _nvlinks(cell: str) -> int:
+    return int(cell[2:]) if cell.startswith("NV") else 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
     """One matrix: GPUs by the header (0 where it is missing) and the rows that were found."""
@@ -51,18 +55,29 @@ class Matrix:
 
     @cached_property
     def pairs(self) -> dict[Pair, tuple[str, Line]]:
-        """Relation and line of each known pair (i, j), i < j: as the row of i has it, else that of j."""
+        """Relation and line of each known pair (i, j), i < j."""
         found: dict[Pair, tuple[str, Line]] = {}
         for row in sorted(self.rows):
             for j, cell in enumerate(row.relations[: self.gpus]):
-                if cell != "X":
-                    found.setdefault((min(row.gpu, j), max(row.gpu, j)), (cell, row.line))
+                pair = (min(row.gpu, j), max(row.gpu, j))
+                other = found.get(pair, ("", row.line))[0]
+                # Of two rows that differ the worse counts, unless its cell was cut: NV1 of NV18.
+                worse = _nvlinks(cell) < _nvlinks(other) and not other.startswith(cell)
+                if cell != "X" and (worse or cell.startswith(other)):
+                    found[pair] = (cell, row.line)
         return found
+
+    @cached_property
+    def asymmetric(self) -> list[Pair]:
+        """Pairs of which the two rows state different NVLinks; a cell that was cut, NV1 of NV18, is none."""
+        said = {(row.gpu, j): cell for row in self.rows for j, cell in enumerate(row.relations)}
+        both = ((pair, said.get(pair, ""), said.get(pair[::-1], "")) for pair in self.pairs)
+        return [p for p, a, b in both if "NV" in a + b and not (a.startswith(b) or b.startswith(a))]
 
     @cached_property
     def links(self) -> dict[Pair, int]:
         """NVLinks of each known pair, 0 where it is connected otherwise."""
-        return {p: int(cell[2:]) if cell.startswith("NV") else 0 for p, (cell, _) in self.pairs.items()}
+        return {pair: _nvlinks(cell) for pair, (cell, _) in self.pairs.items()}
 
     @cached_property
     def totals(self) -> Counter[int]:
@@ -72,31 +87,19 @@ class Matrix:
             sums.update(dict.fromkeys(pair, links))
         return sums
 
-    @property
-    def uniform(self) -> bool:
-        """Whether all pairs have the same number of NVLinks."""
-        return len(set(self.links.values())) == 1
-
-    @property
-    def whole(self) -> bool:
-        """Whether every pair is shown."""
-        return len(self.links) == self.gpus * (self.gpus - 1) // 2
-
     @cached_property
     def peers(self) -> Counter[int]:
         """How many peers each GPU reaches over NVLink; those that reach none are left out."""
         return Counter(i for pair, links in self.links.items() if links for i in pair)
 
-    def about(self, code: str, pairs: list[Pair], *, expected: int = 0) -> Finding:
-        """Return a finding on these pairs."""
-        subject = ", ".join(f"GPU{i}-GPU{j} {self.pairs[i, j][0]}" for i, j in pairs[:4])
-        lines = tuple(dict.fromkeys(self.pairs[pair][1] for pair in pairs)) or (self.rows[0].line,)
-        return Finding(code, subject, expected=expected, evidence=lines)
-
-    def of_all(self, code: str, expected: int = 0) -> Finding:
-        """Return a finding on the whole matrix: its kinds of links as subject, its GPUs as value."""
+    def about(self, code: str, pairs: Iterable[Pair] = (), expected: int = 0) -> Finding:
+        """Return a finding: on these pairs, or on all, with the kinds of links as subject; value: GPUs."""
+        named = [f"GPU{i}-GPU{j} {self.pairs[i, j][0]}" for i, j in pairs]
         kinds = sorted({cell for cell, _ in self.pairs.values()}, reverse=True)
-        return Finding(code, "/".join(kinds), self.gpus, expected, (self.rows[0].line,))
+        lines = tuple(dict.fromkeys(self.pairs[pair][1] for pair in pairs)) or (self.rows[0].line,)
+        return Finding(
+            f"topology.{code}", ", ".join(named[:4]) or "/".join(kinds), self.gpus, expected, lines
+        )
 
 
 @dataclass(kw_only=True)
@@ -161,49 +164,50 @@ class TopologyReader:
 def _judge(matrix: Matrix, machine: Machine) -> Finding:
     gpu, links = machine.gpu, matrix.links
     if matrix.gpus == 1:
-        return matrix.of_all("topology.one-gpu")
+        return matrix.about("one-gpu")
     if gpu and (gpu.card or not gpu.links):
-        return _cards(matrix, gpu)
+        short = [pair for pair, count in links.items() if count % max(gpu.bridge_links, 1)]
+        # Four cards on four-way bridges share their links between three peers.
+        if short and not set(matrix.totals.values()) <= {0, gpu.bridge_links}:
+            return matrix.about("bridge-down", short, gpu.bridge_links)
+        return matrix.about("cards", expected=gpu.bridge_links)
+    if matrix.asymmetric:
+        return matrix.about("asymmetric", matrix.asymmetric)
     if not any(links.values()):
-        return matrix.of_all("topology.no-nvlink", expected=gpu.links) if gpu else _no_nvlink(matrix)
+        return matrix.about("no-nvlink", expected=gpu.links) if gpu else _no_nvlink(matrix)
     if _as_built(matrix, gpu):
         return _count(matrix, machine)
     if not gpu and matrix.gpus >= 4 and set(matrix.peers.values()) == {1} and len(matrix.peers) < matrix.gpus:
-        return matrix.about("topology.one-bridge", sorted(matrix.pairs))
-    # Pairs of the right count stand beside a meshed board's none only where something is lost.
+        return matrix.about("one-bridge", sorted(links))
     most = gpu.links if gpu else max(links.values())
     odd = [p for p in links if links[p] != most] or [p for p in links if links[p] != max(links.values())]
-    odd.sort(key=lambda pair: (links[pair], pair))
-    return matrix.about("topology.links-lost", odd or sorted(links), expected=most)
+    return matrix.about("links-lost", sorted(odd or links, key=lambda pair: (links[pair], pair)), most)
 
 
 def _as_built(matrix: Matrix, gpu: Gpu | None) -> bool:
     """Tell whether every GPU has all its NVLinks: through a switch, straight to its peers, or to one peer."""
-    designs, gpus = table()["designs"], matrix.gpus
+    designs, gpus, links = table()["designs"], matrix.gpus, matrix.links
     switched = {gpu.links} if gpu else link_counts()
-    straight = switched if gpu else switched.union(designs["mesh_links"])
-    paired = switched if gpu else switched.union(designs["pair_links"])
-    if matrix.uniform:
-        # Two or three of a board of four: a third of the links lead to each peer.
-        corner = {gpu.links // 3} if gpu and gpus < 4 else set()
-        if set(matrix.links.values()) <= switched | corner | (paired if gpus == 2 else set()):
-            return True
+    straight, paired = (
+        switched if gpu else switched.union(designs[name]) for name in ("mesh_links", "pair_links")
+    )
+    # Two or three of a board of four: a third of the links lead to each peer.
+    allowed = switched | (paired if gpus == 2 else set()) | ({gpu.links // 3} if gpu and gpus < 4 else set())
+    if len(set(links.values())) == 1 and set(links.values()) <= allowed:
+        return True
+    whole = len(links) == gpus * (gpus - 1) // 2
     pairs, alone = set(matrix.peers.values()) == {1}, gpus - len(matrix.peers)
-    totals = {total for total in matrix.totals.values() if total}
-    if matrix.whole and len(totals) == 1:
-        if not alone and totals <= (paired if pairs else straight) and not (gpu and pairs and gpus > 2):
+    totals = set(matrix.totals.values()) - {0}
+    if whole and not alone and len(totals) == 1 and totals <= (paired if pairs else straight):
+        if not (gpu and pairs and gpus > 2):
             return True
-        if not gpu and pairs and gpus % 2 and alone == 1 and totals <= paired:
-            return True
-    return (not gpu or gpu.links == 6) and matrix.whole and _is_cube_corner(matrix)
-
-
-def _is_cube_corner(matrix: Matrix) -> bool:
-    """Tell whether the matrix is the V100's hybrid cube mesh of eight, or a part of it, in any numbering."""
-    links, cube = matrix.links, table()["designs"]["cube"]
-    if matrix.gpus > len(cube) or max(links.values()) > 2:
+    elif not gpu and pairs and gpus % 2 and alone == 1 and len(totals) == 1 and totals <= paired:
+        return True
+    cube = designs["cube"]
+    if (gpu and gpu.links != 6) or not whole or gpus > len(cube) or max(links.values()) > 2:
         return False
-    places = permutations(range(len(cube)), matrix.gpus)
+    # The V100's hybrid cube mesh of eight, or a part of it, in any numbering.
+    places = permutations(range(len(cube)), gpus)
     return any(all(cube[at[i]][at[j]] == count for (i, j), count in links.items()) for at in places)
 
 
@@ -217,32 +221,23 @@ def _count(matrix: Matrix, machine: Machine) -> Finding:
     elif not host and gpus > 2 and any(row.rest[2:3] and row.rest[2].isdigit() for row in matrix.rows):
         host = _GRACE_TRAY
     built = host or next((n for n in _BOARDS if gpus <= n), gpus)
-    if matrix.uniform and gpus < built and (gpus > _BOARD // 2 or gpus == host - 1):
-        return matrix.of_all("topology.gpus-missing", expected=built)
+    uniform = len(set(matrix.links.values())) == 1
+    if uniform and gpus < built and (gpus > _BOARD // 2 or gpus == host - 1):
+        return matrix.about("gpus-missing", expected=built)
     # Three GPUs behind a switch are no machine that is sold; the matrix may be a container's.
-    if (platform and gpus < host) or (matrix.uniform and gpus == 3 and max(matrix.links.values()) > _BOARD):
-        return matrix.of_all("topology.part-of-host", expected=built)
-    return matrix.of_all("topology.as-built")
-
-
-def _cards(matrix: Matrix, gpu: Gpu) -> Finding:
-    """Judge PCIe cards: no NVLink is by design, a bridge must be whole."""
-    short = [pair for pair, links in matrix.links.items() if links % max(gpu.bridge_links, 1)]
-    # Four cards on four-way bridges share their links between three peers.
-    if short and not set(matrix.totals.values()) <= {0, gpu.bridge_links}:
-        return matrix.about("topology.bridge-down", short, expected=gpu.bridge_links)
-    return matrix.of_all("topology.cards", expected=gpu.bridge_links)
+    if (platform and gpus < host) or (uniform and gpus == 3 and max(matrix.links.values()) > _BOARD):
+        return matrix.about("part-of-host", expected=built)
+    return matrix.about("as-built")
 
 
 def _no_nvlink(matrix: Matrix) -> Finding:
-    """Judge a matrix without a single NVLink and without the GPU's name."""
+    """Judge a matrix without a single NVLink and without the GPU's name: PCIe cards, or a dead fabric."""
     nodes = {row.gpu: row.rest[1] for row in matrix.rows if row.rest[1:] and row.rest[1].isdigit()}
     far = (pair for pair, (cell, _) in matrix.pairs.items() if cell == "SYS")
     # Two GPUs whose NUMA nodes are not both known may be of one node.
     far_inside = any(i not in nodes or j not in nodes or nodes[i] == nodes[j] for i, j in far)
     own_nics = sum(not {"PIX", "PXB"}.isdisjoint(row.relations[matrix.gpus :]) for row in matrix.rows)
     if matrix.gpus >= 4 and far_inside:
-        return matrix.of_all("topology.far-inside-a-node")
-    if matrix.gpus >= _BOARD and own_nics > matrix.gpus // 2:
-        return matrix.of_all("topology.built-like-a-board")
-    return matrix.of_all("topology.pcie")
+        return matrix.about("far-inside-a-node")
+    board = matrix.gpus >= _BOARD and own_nics > matrix.gpus // 2
+    return matrix.about("built-like-a-board" if board else "pcie")

@@ -13,7 +13,7 @@ from roofcast.predictor import Predictor
 from roofcast.predictor.fabric import check, report_json
 from roofcast.predictor.fabric.capture import Capture, read_paths
 from roofcast.predictor.fabric.fitting import measure
-from roofcast.predictor.fabric.machine import bus_gb_s, gpu_of, predicted_us
+from roofcast.predictor.fabric.machine import gpu_of, predicted_us
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "fabric.md"
 STATUSES = ("healthy", "degraded", "unknown")
@@ -63,11 +63,16 @@ def collectives(folder: Path) -> str:
                 continue
             row = max(run.rows, key=lambda row: row.bus_gb_s)
             time = predicted_us(part, run.operation, row.bytes, run.size)
-            wanted = bus_gb_s(run.operation, row.bytes, run.size, time)
             cells = [part.spec.name, str(run.size), run.operation, f"{row.bytes >> 20:,} MiB"]
-            share = row.bus_gb_s / wanted
+            share = time / row.time_us
             table.append(
-                [*cells, f"{row.bus_gb_s:.0f}", f"{wanted:.0f}", f"{share:.2f}", check([path]).status]
+                [
+                    *cells,
+                    f"{row.bus_gb_s:.0f}",
+                    f"{row.bus_gb_s / share:.0f}",
+                    f"{share:.2f}",
+                    check([path]).status,
+                ]
             )
     head = ["GPU", "ranks", "operation", "message", "measured [GB/s]", "predicted [GB/s]", "ratio", "verdict"]
     return _lines(head, *sorted(table, key=lambda cells: (cells[0], int(cells[1]), cells[4])))
@@ -117,7 +122,6 @@ def test_the_page_names_every_check_and_every_field_of_the_json(tmp_path: Path) 
         "link-status",
         "link-errors",
         "fabric-state",
-        "tuning",
     )
     assert all(f"`{check}`" in text for check in (*checks, "driver"))
     (tmp_path / "links").write_text("GPU 0: NVIDIA B200 (UUID: GPU-1)\n Link 0: <inactive>\n")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from roofcast.predictor.fabric.capture import COMMANDS, run_tools
+from roofcast.predictor.fabric.capture import COMMANDS, Capture, run_tools
+from roofcast.predictor.fabric.findings import FileReport
 
 GPU = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)\n"
 HEALTHY = GPU + "".join(f"\t Link {n}: 26.562 GB/s\n" for n in range(18))
@@ -83,16 +84,20 @@ def stand_in(folder: Path, name: str, body: str) -> None:
     program.chmod(0o755)
 
 
+def note(item: Capture | FileReport) -> tuple[str, str, str]:
+    assert isinstance(item, FileReport)
+    (finding,) = item.findings
+    return finding.code.removeprefix("file."), finding.subject, item.status
+
+
 def test_tools_that_are_not_installed_are_named(tools: Path) -> None:
     found = run_tools()
-    notes = [report.note for report in found]  # type: ignore[union-attr]
-    assert [(note.code, note.subject) for note in notes] == [("file.not-installed", c[0]) for c in COMMANDS]  # type: ignore[union-attr]
+    assert [note(item) for item in found] == [("not-installed", c[0], "") for c in COMMANDS]
 
 
 def test_a_tool_that_hangs_is_ended_and_reported(tools: Path) -> None:
     stand_in(tools, "numactl", "/bin/sleep 60 & /bin/sleep 60")
-    note = run_tools(0.3)[-1].note  # type: ignore[union-attr]
-    assert (note.code, note.value) == ("file.timeout", 0.3)
+    assert note(run_tools(0.3)[-1]) == ("timeout", "0.3", "unknown")
 
 
 def test_a_stop_ends_the_tool_too(tools: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -117,8 +122,7 @@ def test_a_stop_ends_the_tool_too(tools: Path, monkeypatch: pytest.MonkeyPatch, 
 
 def test_a_tool_that_fails_is_quoted(tools: Path) -> None:
     stand_in(tools, "numactl", "echo no such thing >&2; exit 3")
-    report = run_tools()[-1]
-    assert (report.note.subject, report.status) == ("no such thing", "unknown")  # type: ignore[union-attr]
+    assert note(run_tools()[-1]) == ("says", "no such thing", "unknown")
 
 
 def test_what_the_tools_print_here_is_judged(tools: Path) -> None:

@@ -61,14 +61,6 @@ def test_a_healthy_table_measures_as_the_model_predicts(tmp_path: Path) -> None:
     assert len(fit["sizes"]) == len(SIZES)
 
 
-def test_alpha_and_bandwidth_of_a_line_are_found_again(tmp_path: Path) -> None:
-    _, fit = measured_of(tmp_path / "t", table({size: 20.0 + size * 1.75e-3 / 300.0 for size in SIZES}))
-    bands = {band["band"]: band for band in fit["bands"]}
-    assert bands["small"]["alpha_us"] == pytest.approx(20.0, rel=0.02)
-    assert bands["large"]["bandwidth_gb_s"] == pytest.approx(300.0, rel=0.02)
-    assert max(band["error_percent"] for band in bands.values()) < 1.0
-
-
 def test_slow_links_and_late_starts_are_told_apart(tmp_path: Path) -> None:
     slow, _ = measured_of(tmp_path / "t", table({s: healthy(s) * (10 if s > 1 << 24 else 1) for s in SIZES}))
     late, _ = measured_of(tmp_path / "t", table({s: healthy(s) * (3 if s <= 1 << 16 else 1) for s in SIZES}))

@@ -88,8 +88,7 @@ def test_what_is_no_capture_ends_in_a_clear_line(
     assert verdict.status == "unknown"
     assert verdict.exit_code == 2
     (report,) = verdict.files
-    assert report.note is not None
-    assert report.note.code == f"file.{note}"
+    assert [finding.code for finding in report.findings] == [f"file.{note}"]
 
 
 @pytest.mark.parametrize("cut", range(0, len(DEGRADED), 23))
@@ -111,7 +110,7 @@ def test_a_long_log_is_streamed_in_bounded_memory() -> None:
             return (line * (taken // len(line) + 1))[:taken]
 
     tracemalloc.start()
-    found = Capture(file="log").read(stream_lines(Endless(), "log"))
+    found = Capture("log", Endless())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found.log.counts["P2P"] > 80_000
@@ -154,7 +153,7 @@ def test_a_files_name_has_no_say(tmp_path: Path) -> None:
 
 def _read(data: bytes) -> None:
     try:
-        found = Capture(file="x").read(stream_lines(io.BytesIO(data), "x"))
+        found = Capture("x", io.BytesIO(data))
     except NotText:
         return
     judge([found])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from roofcast.predictor.fabric import check
+from roofcast.predictor.fabric import check, report_json
 
 AGREEMENT = 0.95
 FIVE_CHECKS = {
@@ -29,7 +29,10 @@ def judged(shared_root: Path) -> list[tuple[dict[str, str], str, set[str]]]:
     with (folder / "INDEX.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     verdicts = [check([folder / row["file"]]) for row in rows]
-    return [(row, v.status, {c.check for c in v.checks}) for row, v in zip(rows, verdicts, strict=True)]
+    return [
+        (row, v.status, {c["check"] for c in report_json(v)["checks"]})
+        for row, v in zip(rows, verdicts, strict=True)
+    ]
 
 
 def test_healthy_and_degraded_captures_agree_with_the_index(
