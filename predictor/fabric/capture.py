@@ -17,8 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Final
 
+from ...data.fabric_parts import Machine, table
 from .findings import DEGRADED, FileReport, Finding
-from .machine import Machine, table
 from .nccl_log import LogReader
 from .nccl_tests import TestsReader
 from .numa import NumaReader

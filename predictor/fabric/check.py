@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ...data.fabric_parts import Machine, gpus_of, machine_of
 from .capture import Capture, read_paths, run_tools
 from .findings import FileReport, Finding, Report
 from .fitting import measure, write_measured
-from .machine import Machine, gpus_of, machine_of
 
 
 def check(

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from ...data.errors import BadRequest
+from ...data.fabric_parts import Gpu, gpus_of, machine_of, table
 from ...data.files import replace_text
+from ...data.specs import GpuSpec
 from ...features.measured import MeasuredFabric
 from ..prediction import for_json
 from .capture import Capture
-from .machine import MODELLED, Gpu, gpus_of, machine_of, table
 from .nccl_tests import Table, compare, large, latency_factor
 
 Fit = tuple[MeasuredFabric, dict[str, Any]]
@@ -32,9 +33,9 @@ def measure(captures: Sequence[Capture], platform: str | None = None) -> Fit:
     """
     asked = machine_of(platform).gpu if platform else None
     runs = [
-        ((run.operation == "all_reduce", run.size, len(run.rows)), run, gpu)
+        ((run.operation == "all_reduce", run.size, len(run.rows)), run, gpu.spec)
         for run in (run for capture in captures for run in capture.tests.found)
-        if (gpu := _gpu(run.names, asked)) and run.size > 1 and run.operation in MODELLED and run.sent
+        if (gpu := _gpu(run.names, asked)) and gpu.spec and run.measured
     ]
     if runs:
         return _from_table(*max(runs, key=lambda item: item[0])[1:])
@@ -51,14 +52,15 @@ def _gpu(names: set[str], asked: Gpu | None) -> Gpu | None:
     return next((gpu for gpu in (*gpus_of(names).values(), asked) if gpu and gpu.spec), None)
 
 
-def _from_table(run: Table, gpu: Gpu) -> Fit:
+def _from_table(run: Table, gpu: GpuSpec) -> Fit:
     compared, notes = compare(run, gpu), []
     alpha = latency_factor(compared)
     bandwidth = float(np.median([time / row.time_us for row, time in large(compared)]))
-    if not alpha or run.one_process:
+    one_process = run.gpus_per_process > 1 or (len(run.processes) == 1 and run.ranks > 1)
+    if not alpha or one_process:
         alpha = 1.0
         one = "one process drove all GPUs, which doubles the launch: the latency stays as predicted"
-        notes.append(one if run.one_process else "no small messages: the latency stays as predicted")
+        notes.append(one if one_process else "no small messages: the latency stays as predicted")
     if run.sent[-1].bytes <= table()["collective"]["dip_bytes"]:
         bandwidth = 1.0
         notes.append("no large messages: the bandwidth stays as predicted")
@@ -68,7 +70,7 @@ def _from_table(run: Table, gpu: Gpu) -> Fit:
         for row, time in compared
     ]  # fmt: skip
     source = f"{run.operation} over {run.size} GPUs, {Path(run.first.file).name} line {run.first.number}"
-    fabric = MeasuredFabric(alpha_scale=alpha, bandwidth_scale=bandwidth, gpu=gpu.kind, source=source)
+    fabric = MeasuredFabric(alpha_scale=alpha, bandwidth_scale=bandwidth, gpu=gpu.name, source=source)
     return fabric, {"operation": run.operation, "ranks": run.size, "sizes": sizes, "notes": notes}
 
 
@@ -79,8 +81,9 @@ def _from_links(capture: Capture, gpu: Gpu) -> Fit | None:
     for matrix in capture.topology.found:
         switched = max(matrix.links.values(), default=0) == gpu.links
         # A board without switches: a GPU's links to its peers add up to all it has.
-        left = matrix.links if switched else {p: min(matrix.totals[i] for i in p) for p in matrix.links}
-        least += [(left[pair], line) for pair, (_, line) in matrix.pairs.items()]
+        for pair, (cell, line) in matrix.cells.items():
+            shown = int(cell[2:]) if cell.startswith("NV") else 0
+            least.append((shown if switched else matrix.totals[pair[0]], line))
     if not least or gpu.spec is None:
         return None
     links, line = min(least, key=lambda item: item[0])

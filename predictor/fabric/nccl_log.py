@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ...data.fabric_parts import Machine
 from .findings import Finding
-from .machine import Machine
 from .reading import Line
 
 _EDGE = re.compile(

@@ -10,8 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ...data import catalogue
+from ...data.fabric_parts import Machine, gpus_of, table
+from ...data.specs import GpuSpec
+from ...features.nccl import MODELLED, predicted_us
 from .findings import Finding
-from .machine import MODELLED, Gpu, Machine, gpus_of, machine_of, predicted_us, table
 from .reading import Line, is_cut
 
 _TITLE = re.compile(r"\bnThread\s+\d+\s+nGpus\s+(\d+)\s+minBytes\s+\d+\s+maxBytes\s+(\d+)")
@@ -89,19 +91,26 @@ class Table:
         return sorted((row for row in self.rows if row.bytes), key=lambda row: row.bytes)
 
     @property
-    def one_process(self) -> bool:
-        """Whether one process drives several GPUs, which doubles the launch latency."""
-        return self.gpus_per_process > 1 or (len(self.processes) == 1 and self.ranks > 1)
+    def falls(self) -> bool:
+        """Whether the rate of a large message falls under a share of the best smaller one's."""
+        limits = table()["collective"]
+        rates = [row.bus_gb_s for row in self.sent if row.bytes >= limits["dip_bytes"]]
+        return any(rate < limits["dip_share"] * max(rates[: i + 1]) for i, rate in enumerate(rates))
 
     def _ratio(self) -> float:
         """Return busbw / algbw of the largest message with enough digits."""
         good = [row for row in self.rows if row.algorithm_gb_s >= 1.0]
-        last = max(good, key=lambda row: row.bytes, default=None)
-        return last.bus_gb_s / last.algorithm_gb_s if last else 0.0
+        return next((r.bus_gb_s / r.algorithm_gb_s for r in sorted(good, key=lambda r: -r.bytes)), 0.0)
+
+    @property
+    def measured(self) -> bool:
+        """Whether it tells the time of something that is modelled."""
+        return self.size > 1 and self.operation in MODELLED and bool(self.sent)
 
     def about(self, code: str, row: Timing, value: float, expected: float = 0.0) -> Finding:
         """Return a finding on one row."""
-        return Finding(code, f"{row.bytes} B over {self.size} GPUs", value, expected, (row.line,))
+        subject = f"{row.bytes} B over {self.size} GPUs"
+        return Finding(f"collective.{code}", subject, value, expected, (row.line,))
 
 
 @dataclass(kw_only=True)
@@ -154,8 +163,8 @@ class TestsReader:
     def judge(self, machine: Machine) -> Iterator[Finding]:
         """Judge each table: right results, a rate and a latency that fit the machine."""
         for run in self.found:
-            run.faults += [run.about("collective.wrong-results", row, 0) for row in run.rows if row.wrong]
-            yield from run.faults or [_judge(run, machine)]
+            wrong = [run.about("wrong-results", row, 0) for row in run.rows if row.wrong]
+            yield from [*run.faults, *wrong] or [_judge(run, machine)]
 
 
 def _timing(data: re.Match[str], line: Line) -> Timing | None:
@@ -186,61 +195,65 @@ def _judge(run: Table, machine: Machine) -> Finding:
         return Finding(code, evidence=(run.header or run.first,))
     if run.size == 1 or (run.size == 0 and run.gpus_per_process == 1):
         return Finding("collective.one-rank", evidence=(run.first,))
-    if run.size < 2 or run.operation not in MODELLED or not run.sent:
+    if not run.measured:
         return Finding("collective.not-judged", run.operation, evidence=(run.first,))
-    named = gpus_of(run.names)
-    gpu = next(iter(named.values())) if named else machine.gpu
-    if gpu and any(other.link != gpu.link for other in named.values()):
-        gpu = None
+    named = gpus_of(run.names).values()
+    gpu = next(iter(named), machine.gpu)
+    gpu = gpu if gpu and all(own.link == gpu.link for own in named) else None
     best = max(run.sent, key=lambda row: row.bus_gb_s)
     if gpu and gpu.card and not (gpu.bridge_links and gpu.spec and best.bus_gb_s > gpu.pcie_gb_s):
         least = table()["collective"]["card_healthy_share"] * gpu.pcie_gb_s
         slow = best.bus_gb_s < least and best.bytes >= _MIB
-        return run.about("collective.card-slow" if slow else "collective.card", best, best.bus_gb_s, least)
-    if gpu is None or gpu.spec is None:
-        return _judge_unnamed(run, best)
-    return _judge_rate(run, gpu, best)
+        return run.about("card-slow" if slow else "card", best, best.bus_gb_s, least)
+    return _judge_named(run, gpu.spec, best) if gpu and gpu.spec else _judge_unnamed(run, best)
 
 
-def _judge_rate(run: Table, gpu: Gpu, best: Timing) -> Finding:
+def _judge_named(run: Table, gpu: GpuSpec, best: Timing) -> Finding:
     """Judge by the collective model's prediction for this GPU: the rate of large messages, or the latency."""
-    limits, compared, spans = table()["collective"], compare(run, gpu), run.size / gpu.domain
+    limits, compared, spans = table()["collective"], compare(run, gpu), run.size / max(gpu.link_domain, 1)
     share, late = max(time / row.time_us for row, time in large(compared)), latency_factor(compared)
     healthy, degraded = _limits(spans, run.sent[-1].bytes, run.operation)
-    falls = _falls(run)
     if run.sent[-1].bytes <= limits["dip_bytes"]:
-        late = max(late, 1.0 / max(share, 1e-9))
-        far = late > limits["latency_degraded_factor"]
-        code = (
-            "latency-far" if far else "latency-high" if late > limits["latency_healthy_factor"] else "latency"
-        )
-        return run.about(f"collective.{code}", compared[0][0], compared[0][0].time_us, compared[0][1])
+        (first, predicted), late = compared[0], max(late, 1.0 / share)
+        high = late > limits["latency_healthy_factor"]
+        code = "latency-far" if late > limits["latency_degraded_factor"] else "latency-high"
+        return run.about(code if high else "latency", first, first.time_us, predicted)
     code = "rate"
-    if share < degraded or (falls and spans <= 1.0):
+    if share < degraded or (run.falls and spans <= 1.0):
         code = "slow" if share < degraded else "falls"
-    elif share < healthy or falls:
+    elif share < healthy or run.falls:
         code = "below-class" if spans <= 1.0 else "network-below-class"
     elif late > limits["latency_degraded_factor"]:
         code = "late"
     elif not run.ended and run.sent[-1].bytes * 2 <= run.max_bytes:
         code = "stopped"
-    return run.about(f"collective.{code}", best, best.bus_gb_s, best.bus_gb_s / share)
+    return run.about(code, best, best.bus_gb_s, best.bus_gb_s / share)
 
 
 def _judge_unnamed(run: Table, best: Timing) -> Finding:
     """Judge a table without GPU names: healthy only where the rate is a catalogued NVLink platform's."""
     healthy, _ = _limits(1.0, best.bytes, run.operation)
-    settled = best.bytes >= table()["collective"]["settled_bytes"] and not _falls(run)
+    settled = best.bytes >= table()["collective"]["settled_bytes"] and not run.falls
     for platform in catalogue.platforms().values() if settled else ():
-        is_amd = catalogue.gpus()[platform.gpu].vendor == "amd"
-        if (gpu := machine_of(platform.name).gpu) and platform.scale_up_domain > 1 and is_amd == run.rccl:
+        gpu = catalogue.gpus()[platform.gpu]
+        if platform.scale_up_domain > 1 and (gpu.vendor == "amd") == run.rccl:
             time = predicted_us(gpu, run.operation, best.bytes, run.size, platform.nic_bandwidth)
             if healthy <= (share := time / best.time_us) <= 1.0 / healthy:
-                return run.about("collective.rate", best, best.bus_gb_s, best.bus_gb_s / share)
-    return run.about("collective.unnamed", best, best.bus_gb_s)
+                return run.about("rate", best, best.bus_gb_s, best.bus_gb_s / share)
+    return run.about("unnamed", best, best.bus_gb_s)
 
 
-def compare(run: Table, gpu: Gpu) -> Compared:
+def _limits(spans: float, largest: int, operation: str) -> tuple[float, float]:
+    """Return the shares from which a table is healthy and under which it is degraded."""
+    limits = table()["collective"]
+    fitted = MODELLED[operation] == operation and largest >= limits["settled_bytes"]
+    name = "domain" if fitted else "small"
+    if spans > 1.0:
+        name = "network_many" if spans > limits["network_many_domains"] else "network"
+    return limits[f"{name}_healthy_share"], limits[f"{name}_degraded_share"]
+
+
+def compare(run: Table, gpu: GpuSpec) -> Compared:
     """Return the rows of all messages above 0 bytes, by size, each with its predicted time [us]."""
     return [(row, predicted_us(gpu, run.operation, row.bytes, run.size)) for row in run.sent]
 
@@ -254,25 +267,3 @@ def latency_factor(compared: Compared) -> float:
 def large(compared: Compared) -> Compared:
     """Return the largest messages: those of a quarter of the largest or more."""
     return [(row, time) for row, time in compared if row.bytes * 4 >= compared[-1][0].bytes]
-
-
-def _limits(spans: float, largest: int, operation: str) -> tuple[float, float]:
-    """Return the shares from which a table is healthy and under which it is degraded."""
-    limits = table()["collective"]
-    if spans > 1.0:
-        many = "_many" if spans > limits["network_many_domains"] else ""
-        return limits[f"network{many}_healthy_share"], limits["network_degraded_share"]
-    fitted = MODELLED[operation] == operation and largest >= limits["settled_bytes"]
-    prefix = "domain" if fitted else "small"
-    return limits[f"{prefix}_healthy_share"], limits[f"{prefix}_degraded_share"]
-
-
-def _falls(run: Table) -> bool:
-    """Tell whether the rate of a large message falls under a share of the best smaller one's."""
-    limits, best = table()["collective"], 0.0
-    for row in run.sent:
-        if row.bytes >= limits["dip_bytes"]:
-            if row.bus_gb_s < limits["dip_share"] * best:
-                return True
-            best = max(best, row.bus_gb_s)
-    return False

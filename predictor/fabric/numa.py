@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ...data import catalogue
+from ...data.fabric_parts import Machine, table
 from .findings import Finding
-from .machine import Machine, table
 from .reading import Line, is_cut
 
 _AVAILABLE = re.compile(r"^\s*available:\s*(\d{1,6}) nodes?\b")

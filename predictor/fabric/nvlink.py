@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ...data.fabric_parts import Machine, gpu_of
 from .findings import Finding
-from .machine import Machine, gpu_of
 from .reading import Line, is_cut
 
 _GPU = re.compile(r"^\s*GPU (\d+): (.+?)(?:\s*\(UUID:.*)?$")
@@ -227,7 +227,7 @@ def _state_faults(block: FabricState, machine: Machine) -> Iterator[Finding]:
             yield Finding("fabric-state.no-state", evidence=(line,))
     elif (state.lower(), status.lower()) != ("completed", "success"):
         yield Finding("fabric-state.not-joined", state, status or "not shown", "", (line,))
-    elif gpu and gpu.host_gpus and gpu.domain > 8 and block.value("ClusterUUID") == _NO_CLUSTER:
+    elif gpu and gpu.rack and block.value("ClusterUUID") == _NO_CLUSTER:
         yield Finding("fabric-state.outside-rack", "ClusterUUID", 0, "", (line,))
     for name, (value, where) in block.said.items():
         if _is_ill(name.lower(), value.lower()):

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import permutations, takewhile
 from typing import NamedTuple
 
+from ...data.fabric_parts import Gpu, Machine, link_counts, table
 from .findings import Finding
-from .machine import Gpu, Machine, link_counts, table
 from .reading import Line
 
 _RELATION = re.compile(r"^(?:X|NV\d{1,2}|SYS|SOC|NODE|PHB|PXB|PIX)$")
 _GPU = re.compile(r"^GPU(\d{1,3})$")
 _HEADING = re.compile(r"^(?:GPU\d*|NIC\d+|[a-z]\w*_\d+|[a-z]+\d+\w*|CPU|NUMA|Affinity|ID)$")
 _AFFINITY = re.compile(r"^(?:[\d,-]+|N/A)$")
-_MOST_GPUS = 256
+_AFTER = {"CPU", "NUMA", "GPU", "Affinity", "ID"}
+_MOST = 256
 _BOARD = 8
 _BOARDS = (4, _BOARD, 16)
 _GRACE_TRAY = 4
@@ -54,30 +55,22 @@ class Matrix:
         return 1 + max(i for i, cell in cells if cell == "X" or cell.startswith("NV"))
 
     @cached_property
-    def pairs(self) -> dict[Pair, tuple[str, Line]]:
-        """Relation and line of each known pair (i, j), i < j."""
-        found: dict[Pair, tuple[str, Line]] = {}
-        for row in sorted(self.rows):
-            for j, cell in enumerate(row.relations[: self.gpus]):
-                pair = (min(row.gpu, j), max(row.gpu, j))
-                other = found.get(pair, ("", row.line))[0]
-                # Of two rows that differ the worse counts, unless its cell was cut: NV1 of NV18.
-                worse = _nvlinks(cell) < _nvlinks(other) and not other.startswith(cell)
-                if cell != "X" and (worse or cell.startswith(other)):
-                    found[pair] = (cell, row.line)
-        return found
+    def cells(self) -> dict[Pair, tuple[str, Line]]:
+        """Relation and line of each pair shown, (row, column)."""
+        found = ((row, j, cell) for row in self.rows for j, cell in enumerate(row.relations[: self.gpus]))
+        return {(row.gpu, j): (cell, row.line) for row, j, cell in found if cell != "X"}
+
+    @cached_property
+    def links(self) -> dict[Pair, int]:
+        """NVLinks of each known pair (i, j), i < j: as the row of i has it, else that of j; 0 without any."""
+        cells = [((min(p), max(p)), cell) for p, (cell, _) in sorted(self.cells.items(), reverse=True)]
+        return {pair: int(cell[2:]) if cell.startswith("NV") else 0 for pair, cell in cells}
 
     @cached_property
     def asymmetric(self) -> list[Pair]:
         """Pairs of which the two rows state different NVLinks; a cell that was cut, NV1 of NV18, is none."""
-        said = {(row.gpu, j): cell for row in self.rows for j, cell in enumerate(row.relations)}
-        both = ((pair, said.get(pair, ""), said.get(pair[::-1], "")) for pair in self.pairs)
+        both = ((pair, self._cell(*pair), self._cell(*pair[::-1])) for pair in self.links)
         return [p for p, a, b in both if "NV" in a + b and not (a.startswith(b) or b.startswith(a))]
-
-    @cached_property
-    def links(self) -> dict[Pair, int]:
-        """NVLinks of each known pair, 0 where it is connected otherwise."""
-        return {pair: _nvlinks(cell) for pair, (cell, _) in self.pairs.items()}
 
     @cached_property
     def totals(self) -> Counter[int]:
@@ -92,14 +85,17 @@ class Matrix:
         """How many peers each GPU reaches over NVLink; those that reach none are left out."""
         return Counter(i for pair, links in self.links.items() if links for i in pair)
 
-    def about(self, code: str, pairs: Iterable[Pair] = (), expected: int = 0) -> Finding:
+    def _cell(self, i: int, j: int) -> str:
+        return self.cells.get((i, j), ("", None))[0]
+
+    def about(self, code: str, pairs: Collection[Pair] = (), expected: int = 0) -> Finding:
         """Return a finding: on these pairs, or on all, with the kinds of links as subject; value: GPUs."""
-        named = [f"GPU{i}-GPU{j} {self.pairs[i, j][0]}" for i, j in pairs]
-        kinds = sorted({cell for cell, _ in self.pairs.values()}, reverse=True)
-        lines = tuple(dict.fromkeys(self.pairs[pair][1] for pair in pairs)) or (self.rows[0].line,)
-        return Finding(
-            f"topology.{code}", ", ".join(named[:4]) or "/".join(kinds), self.gpus, expected, lines
-        )
+        named = [f"GPU{i}-GPU{j} {self._cell(i, j) or self._cell(j, i)}" for i, j in pairs]
+        kinds = sorted({cell for cell, _ in self.cells.values()}, reverse=True)
+        told = {i for pair in pairs for i in pair} or {self.rows[0].gpu}
+        lines = tuple(row.line for row in self.rows if row.gpu in told) or (self.rows[0].line,)
+        subject = ", ".join(named[:4]) or "/".join(kinds)
+        return Finding(f"topology.{code}", subject, self.gpus, expected, lines)
 
 
 @dataclass(kw_only=True)
@@ -108,8 +104,7 @@ class TopologyReader:
 
     tool = "nvidia-smi topo -m"
     found: list[Matrix] = field(default_factory=list)
-    _columns: int = 0
-    _width: int = 0
+    _heading: list[str] = field(default_factory=list)
     _rows: list[Row] = field(default_factory=list)
     _open: bool = False
 
@@ -120,41 +115,38 @@ class TopologyReader:
         words = line.text.split()
         named = _GPU.match(words[0]) if words else None
         if named and len(words) > 1 and _RELATION.match(words[1]):
+            if any(row.gpu == int(named[1]) for row in self._rows):
+                self.end()
             self._row(int(named[1]), words[1:], line)
         elif named and all(_HEADING.match(word) for word in words):
-            self._header(words)
+            # A header too wide for its terminal goes on in the next line, from the next GPU.
+            if self._rows or words[0] != f"GPU{self._columns}":
+                self.end()
+            self._heading += [word for word in words if word not in _AFTER]
         elif words and self._open and self._continues(words):
             last = self._rows.pop()
             self._row(last.gpu, [*last.relations, *last.rest, *words], last.line)
         else:
             self._open = False
 
-    def _header(self, words: list[str]) -> None:
-        columns = [word for word in words if _GPU.match(word)]
-        # A header too wide for its terminal goes on in the next line, from the next GPU.
-        wrapped = not self._rows and self._columns and columns and columns[0] == f"GPU{self._columns}"
-        if not wrapped:
-            self.end()
-        self._columns += len(columns)
-        self._width += sum("_" in word or (word[:3] in ("GPU", "NIC") and word != "GPU") for word in words)
+    @property
+    def _columns(self) -> int:
+        return sum(bool(_GPU.match(word)) for word in self._heading)
 
     def _continues(self, words: list[str]) -> bool:
-        if not self._rows or len(self._rows[-1].relations) >= max(self._width, self._columns):
-            return False
-        return all(_RELATION.match(word) or _AFFINITY.match(word) for word in words)
+        short = self._rows and len(self._rows[-1].relations) < len(self._heading)
+        return bool(short) and all(_RELATION.match(word) or _AFFINITY.match(word) for word in words)
 
     def _row(self, gpu: int, words: list[str], line: Line) -> None:
-        if any(row.gpu == gpu for row in self._rows) or gpu >= _MOST_GPUS:
-            self.end()
         relations = tuple(takewhile(_RELATION.match, words))
         self._rows.append(Row(gpu, relations, tuple(words[len(relations) :]), line))
         self._open = True
 
     def end(self) -> None:
         """Close the matrix in work; the last one at the end of the stream."""
-        if self._rows and len(self.found) < _MOST_GPUS:
-            self.found.append(Matrix(columns=self._columns, rows=tuple(self._rows)))
-        self._columns, self._width, self._rows, self._open = 0, 0, [], False
+        if self._rows and len(self.found) < _MOST:
+            self.found.append(Matrix(columns=self._columns, rows=tuple(sorted(self._rows))))
+        self._heading, self._rows, self._open = [], [], False
 
     def judge(self, machine: Machine) -> Iterator[Finding]:
         """Judge each matrix by the GPU, or where it is not known by what the matrix itself states."""
@@ -188,9 +180,8 @@ def _as_built(matrix: Matrix, gpu: Gpu | None) -> bool:
     """Tell whether every GPU has all its NVLinks: through a switch, straight to its peers, or to one peer."""
     designs, gpus, links = table()["designs"], matrix.gpus, matrix.links
     switched = {gpu.links} if gpu else link_counts()
-    straight, paired = (
-        switched if gpu else switched.union(designs[name]) for name in ("mesh_links", "pair_links")
-    )
+    straight = switched if gpu else switched.union(designs["mesh_links"])
+    paired = switched if gpu else switched.union(designs["pair_links"])
     # Two or three of a board of four: a third of the links lead to each peer.
     allowed = switched | (paired if gpus == 2 else set()) | ({gpu.links // 3} if gpu and gpus < 4 else set())
     if len(set(links.values())) == 1 and set(links.values()) <= allowed:
@@ -231,9 +222,9 @@ def _count(matrix: Matrix, machine: Machine) -> Finding:
 
 
 def _no_nvlink(matrix: Matrix) -> Finding:
-    """Judge a matrix without a single NVLink and without the GPU's name: PCIe cards, or a dead fabric."""
+    """Judge a matrix without NVLink and without the GPU's name: PCIe cards, or a dead fabric."""
     nodes = {row.gpu: row.rest[1] for row in matrix.rows if row.rest[1:] and row.rest[1].isdigit()}
-    far = (pair for pair, (cell, _) in matrix.pairs.items() if cell == "SYS")
+    far = (pair for pair, (cell, _) in matrix.cells.items() if cell == "SYS")
     # Two GPUs whose NUMA nodes are not both known may be of one node.
     far_inside = any(i not in nodes or j not in nodes or nodes[i] == nodes[j] for i, j in far)
     own_nics = sum(not {"PIX", "PXB"}.isdisjoint(row.relations[matrix.gpus :]) for row in matrix.rows)

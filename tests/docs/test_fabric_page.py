@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from roofcast.data.fabric_parts import gpu_of
+from roofcast.features.nccl import predicted_us
 from roofcast.predictor import Predictor
 from roofcast.predictor.fabric import check, report_json
 from roofcast.predictor.fabric.capture import Capture, read_paths
 from roofcast.predictor.fabric.fitting import measure
-from roofcast.predictor.fabric.machine import gpu_of, predicted_us
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "fabric.md"
 STATUSES = ("healthy", "degraded", "unknown")
@@ -62,7 +63,7 @@ def collectives(folder: Path) -> str:
             if not part or not part.spec or not run.rows or run.size < 2:
                 continue
             row = max(run.rows, key=lambda row: row.bus_gb_s)
-            time = predicted_us(part, run.operation, row.bytes, run.size)
+            time = predicted_us(part.spec, run.operation, row.bytes, run.size)
             cells = [part.spec.name, str(run.size), run.operation, f"{row.bytes >> 20:,} MiB"]
             share = time / row.time_us
             table.append(

@@ -203,6 +203,7 @@ DEGRADED = {
     "one GPU lost a link": topo(one_gpu(full(8, 18), 3, 17)),
     "one GPU lost half": topo(one_gpu(full(8, 18), 5, 9)),
     "all GPUs lost a link": topo(full(8, 17)),
+    "one row short": topo(full(8, 18)).replace("NV18", "NV17", 1),
     "one pair short": topo(changed(full(8, 18), {(1, 2): 16})),
     "one GPU off NVLink": topo(one_gpu(full(8, 12), 0, "SYS")),
     "two GPUs off NVLink": topo(one_gpu(one_gpu(full(8, 12), 0, "SYS"), 7, "SYS")),

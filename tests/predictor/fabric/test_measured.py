@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 
 from roofcast.data.errors import BadRequest
+from roofcast.data.fabric_parts import gpu_of
 from roofcast.features.measured import MeasuredFabric
+from roofcast.features.nccl import predicted_us
 from roofcast.predictor import Predictor
 from roofcast.predictor.fabric.capture import Capture, read_paths
 from roofcast.predictor.fabric.fitting import measure, write_measured
-from roofcast.predictor.fabric.machine import gpu_of, predicted_us
 
 H100 = "NVIDIA H100 80GB HBM3"
 ASKED: dict[str, Any] = {
@@ -42,7 +43,8 @@ def measured_of(path: Path, text: str) -> tuple[MeasuredFabric, dict[str, Any]]:
 def healthy(size: int) -> float:
     part = gpu_of(H100)
     assert part is not None
-    return predicted_us(part, "all_reduce", size, 8)
+    assert part.spec is not None
+    return predicted_us(part.spec, "all_reduce", size, 8)
 
 
 SIZES = [1 << n for n in range(12, 34)]

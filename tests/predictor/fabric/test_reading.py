@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roofcast.data.fabric_parts import machine_of
 from roofcast.predictor.fabric import check, reading
 from roofcast.predictor.fabric.capture import Capture
 from roofcast.predictor.fabric.check import judge
-from roofcast.predictor.fabric.machine import machine_of
 from roofcast.predictor.fabric.reading import CHUNK_BYTES, NotText, stream_lines
 
 GPU = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)\n"

@@ -1,4 +1,4 @@
-"""What a healthy machine shows: from the catalogue, `data/fabric.toml` and the collective model."""
+"""What a GPU's links are: the catalogue's rates with what `fabric.toml` adds, found by a product's name."""
 
 from __future__ import annotations
 
@@ -8,23 +8,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Final
+from typing import Any
 
-from ...data import catalogue
-from ...data.specs import GpuSpec, PlatformSpec
+from . import catalogue
+from .specs import GpuSpec, PlatformSpec
 
-# Operations that are judged, by the one whose rate the model knows: a chain from one root runs like the ring.
-MODELLED: Final = {
-    **{name: name for name in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")},
-    "broadcast": "all_gather",
-    "reduce": "reduce_scatter",
-}
+_BOARD = 8
 
 
 @cache
 def table() -> dict[str, Any]:
     """Return `data/fabric.toml` as plain dictionaries (read once; do not change it)."""
-    return tomllib.loads(resources.files("roofcast.data").joinpath("fabric.toml").read_text("utf-8"))
+    return tomllib.loads(resources.files(__package__).joinpath("fabric.toml").read_text("utf-8"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +52,9 @@ class Gpu:
         return not self.card and bool(self.spec) and self.link.startswith(("nvlink4", "nvlink5", "nvlink6"))
 
     @property
-    def domain(self) -> int:
-        """GPUs that NVLink joins; a network joins more of them."""
-        return max(self.spec.link_domain, 1) if self.spec else 1
+    def rack(self) -> bool:
+        """Whether its NVLink domain spans several hosts."""
+        return bool(self.spec and self.host_gpus and self.spec.link_domain > _BOARD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,26 +114,3 @@ def machine_of(platform: str) -> Machine:
 def link_counts() -> set[int]:
     """Return the NVLinks per GPU of every NVSwitch board."""
     return {gpu.links for e in table()["parts"] if (gpu := _gpu(e, "")).links and gpu.host_gpus >= 4}
-
-
-def predicted_us(gpu: Gpu, operation: str, size: int, ranks: int, nic_bandwidth: float = 0.0) -> float:
-    """Return the microseconds that the collective model gives NCCL on a healthy machine; 0 if it cannot.
-
-    size: bytes as nccl-tests counts them (the whole result of an all-gather); nic_bandwidth: one way per GPU
-    [B/s], the platform's unless given.
-    """
-    from ...features import collectives as model
-
-    if gpu.spec is None or operation not in MODELLED or ranks < 2:
-        return 0.0
-    built = (p.nic_bandwidth for p in catalogue.platforms().values() if p.gpu == gpu.spec.name)
-    fabric = model.fabric_arrays(
-        link=[gpu.spec.link],
-        link_bandwidth=gpu.spec.link_bandwidth,
-        domain=gpu.spec.link_domain,
-        nic_bandwidth=nic_bandwidth or next(filter(None, built), 50e9),
-        library="nccl",
-    )
-    time: float = getattr(model, f"{MODELLED[operation]}_s")(float(size), float(ranks), fabric)[0]
-    # From or to one root, nccl-tests counts the whole message where the model counts (n - 1) / n of it.
-    return time * 1e6 * (ranks / (ranks - 1) if operation in ("broadcast", "reduce") else 1.0)
