@@ -13,17 +13,16 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import IO, Final
 
 from ...data.fabric_parts import Machine, table
-from .findings import DEGRADED, FileReport, Finding
+from ...data.readers.captured import Line, NotText, stream_lines
+from .findings import FileReport, Finding
 from .nccl_log import LogReader
 from .nccl_tests import TestsReader
 from .numa import NumaReader
 from .nvlink import FabricReader, LinksReader
-from .reading import Line, NotText, stream_lines
 from .topology import TopologyReader
 
 COMMANDS: Final = (
@@ -80,37 +79,35 @@ class Capture:
         beside = self.tests.found and not self.log.edges
         for reader in self.readers:
             found = reader.judge(machine)
-            yield from (f for f in found if not (reader is self.log and beside and f.status != DEGRADED))
+            yield from (f for f in found if not (reader is self.log and beside and f.status != "degraded"))
 
 
 def read_paths(paths: Sequence[str | Path]) -> list[Capture | FileReport]:
-    """Read files and folders (walked in order, without hidden files); what is no capture becomes a report."""
+    """Read files and folders (walked through, without hidden files); what is no capture becomes a report."""
     read = []
     for given in map(Path, paths):
-        files = islice(_walk(given), _MOST_FILES) if given.is_dir() else [given]
-        read += [_read(path, stray=given.is_dir()) for path in files]
+        stray, files = given.is_dir(), [given]
+        if stray:
+            files = sorted(path for path in given.rglob("[!.]*") if path.is_file())
+        for path in files[:_MOST_FILES]:
+            try:
+                with path.open("rb") as stream:
+                    read.append(_read(stream, str(path), Finding("file.unrecognised"), stray=stray))
+            except OSError as error:
+                finding = Finding("file.unreadable", error.strerror or str(error))
+                read.append(FileReport(file=str(path), findings=(finding,)))
     return read
 
 
-def _walk(top: Path) -> Iterator[Path]:
-    for folder, subfolders, names in os.walk(top):
-        subfolders.sort()
-        yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
-
-
-def _read(path: Path, *, stray: bool) -> Capture | FileReport:
-    """Read one file; a report where it is no capture, without a say where it was only met in a folder."""
-    why, subject = "unrecognised", ""
+def _read(stream: IO[bytes], name: str, other: Finding, *, stray: bool) -> Capture | FileReport:
+    """Read what may be a capture; else a report that says `other`, without a say where it is `stray`."""
     try:
-        with path.open("rb") as stream:
-            capture = Capture(str(path), stream)
+        capture = Capture(name, stream)
         if capture.tools:
             return capture
     except NotText as error:
-        why = error.code
-    except OSError as error:
-        why, subject = "unreadable", error.strerror or str(error)
-    return _no_capture(str(path), why, subject, stray=stray and why in ("unrecognised", "binary"))
+        other, stray = Finding(f"file.{error.code}"), stray and error.code != "empty"
+    return FileReport(file=name, findings=(other,), stray=stray)
 
 
 def run_tools(time_limit_s: float = 60.0) -> list[Capture | FileReport]:
@@ -131,7 +128,7 @@ def _run(command: tuple[str, ...], time_limit_s: float) -> Capture | FileReport:
     """Run one command; its output as a capture, else why there is none."""
     name = " ".join(command)
     if not shutil.which(command[0]):
-        return _no_capture(name, "not-installed", command[0], stray=True)
+        return FileReport(file=name, findings=(Finding("file.not-installed", command[0]),), stray=True)
     environment = {**os.environ, "LC_ALL": "C", "NCCL_DEBUG": "INFO"}
     with tempfile.TemporaryFile() as output:
         # Its own session, so that a tool's children end with it.
@@ -146,18 +143,9 @@ def _run(command: tuple[str, ...], time_limit_s: float) -> Capture | FileReport:
             process.wait()
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
-            return _no_capture(name, "timeout", f"{time_limit_s:g}")
+            return FileReport(file=name, findings=(Finding("file.timeout", value=time_limit_s),))
         output.seek(0)
-        printed = output.read(_MOST_BYTES)
-    try:
-        capture = Capture(name, io.BytesIO(printed))
-    except NotText:
-        return _no_capture(name, "silent", f"{process.returncode}")
-    if capture.tools:
-        return capture
-    first = printed.decode("utf-8", "replace").strip().partition("\n")[0]
-    return _no_capture(name, "says", first[:160], stray=not process.returncode)
-
-
-def _no_capture(name: str, why: str, subject: str, *, stray: bool = False) -> FileReport:
-    return FileReport(file=name, findings=(Finding(f"file.{why}", subject),), stray=stray)
+        printed = io.BytesIO(output.read(_MOST_BYTES))
+    first = printed.getvalue().strip().partition(b"\n")[0].decode("utf-8", "replace")
+    other = Finding("file.says", first[:160], process.returncode)
+    return _read(printed, name, other, stray=process.returncode == 0)

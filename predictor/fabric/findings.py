@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Final
 
-from .reading import Line
+from ...data.readers.captured import Line
 
-HEALTHY: Final = "healthy"
-DEGRADED: Final = "degraded"
-UNKNOWN: Final = "unknown"
-EXIT_CODES: Final = {HEALTHY: 0, DEGRADED: 1, UNKNOWN: 2}
+EXIT_CODES: Final = {"healthy": 0, "degraded": 1, "unknown": 2}
 _TEXT = resources.files("roofcast.data").joinpath("fabric_findings.toml").read_text("utf-8")
 _CHECKS = tomllib.loads(_TEXT)
 # What each finding means for the machine, and its words, by "check.name".
@@ -84,4 +81,4 @@ class Report:
 def together(statuses: Iterable[str]) -> str:
     """Return the status of a whole: degraded beats unknown beats healthy; of nothing it is unknown."""
     seen = set(statuses)
-    return next((status for status in (DEGRADED, UNKNOWN, HEALTHY) if status in seen), UNKNOWN)
+    return next((status for status in ("degraded", "unknown", "healthy") if status in seen), "unknown")

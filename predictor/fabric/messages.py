@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 _COLOURS = {"healthy": "green", "degraded": "red", "unknown": "yellow"}
 _QUOTED_CHARS = 160
-_SHOWN_LINES = 5
 _NAMED_FACTS = 4
+_LINES = 5
 
 
 def _words(finding: Finding, part: str) -> str:
@@ -23,39 +23,27 @@ def _words(finding: Finding, part: str) -> str:
 
 
 def _note(file: FileReport) -> str:
-    """Return what is to be said of a file that could not be judged."""
     return next((_words(f, "found") for f in file.findings if FINDINGS[f.code]["check"] == "file"), "")
 
 
 def _checks(report: Report) -> list[dict[str, Any]]:
-    """Return the findings by file and check as plain values."""
+    """Return the findings by file and check as plain values; of those that decide the first few."""
     checks = []
     for file in report.files:
         for name in dict.fromkeys(FINDINGS[finding.code]["check"] for finding in file.findings):
-            if name != "file":
-                own = [finding for finding in file.findings if FINDINGS[finding.code]["check"] == name]
-                checks.append(_check(name, own, file.gpu or "GPU model not stated"))
+            own = [finding for finding in file.findings if FINDINGS[finding.code]["check"] == name]
+            status = together(finding.status for finding in own)
+            deciding = [finding for finding in own if finding.status == status]
+            found = dict.fromkeys(_words(finding, "found") for finding in deciding[:_NAMED_FACTS])
+            told = dict.fromkeys(line for finding in deciding for line in finding.evidence)
+            check = {"check": name, "status": status, "found": "; ".join(found)}
+            check |= {part: _words(deciding[0], part) for part in ("expected", "why", "missing")}
+            check["expected"] += f": {file.gpu or 'GPU model not stated'}"
+            check["next_command"] = "" if status == "healthy" else _words(deciding[0], "next")
+            quoted = [(line.file, line.number, line.text.strip()[:_QUOTED_CHARS]) for line in told]
+            evidence = [dict(zip(("file", "line", "text"), one, strict=True)) for one in quoted[:_LINES]]
+            checks += [{**check, "evidence": evidence}] if name != "file" else []
     return checks
-
-
-def _check(name: str, findings: list[Finding], gpu: str) -> dict[str, Any]:
-    """Return one check: of the findings that decide its status the first few, of their lines too."""
-    status = together(finding.status for finding in findings)
-    deciding = [finding for finding in findings if finding.status == status]
-    lines = dict.fromkeys(line for finding in deciding for line in finding.evidence)
-    return {
-        "check": name,
-        "status": status,
-        "found": "; ".join(dict.fromkeys(_words(finding, "found") for finding in deciding[:_NAMED_FACTS])),
-        "expected": f"{_words(deciding[0], 'expected')}: {gpu}",
-        "why": _words(deciding[0], "why"),
-        "missing": _words(deciding[0], "missing"),
-        "next_command": "" if status == "healthy" else _words(deciding[0], "next"),
-        "evidence": [
-            {"file": line.file, "line": line.number, "text": line.text.strip()[:_QUOTED_CHARS]}
-            for line in list(lines)[:_SHOWN_LINES]
-        ],
-    }
 
 
 def reason(report: Report) -> str:
@@ -100,10 +88,8 @@ def show(report: Report) -> RenderableType:
             lines += [
                 f"  {line['file']}:{line['line']}: {line['text'][:100]}" for line in row["evidence"][:3]
             ]
-            told = {**row, "next": row["next_command"]}
-            lines += [
-                f"  {name}: {told[name]}" for name in ("expected", "why", "missing", "next") if told[name]
-            ]
+            told = [(name, row[name]) for name in ("expected", "why", "missing", "next_command") if row[name]]
+            lines += [f"  {name.removesuffix('_command')}: {text}" for name, text in told]
     lines += [f"{file.file}: {_note(file)}" for file in report.files if _note(file)]
     lines += [*_notes(report), "", f"{report.status}: {reason(report)}"]
     return Group(*([table] if checks else []), Text("\n".join(lines)))

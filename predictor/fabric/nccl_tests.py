@@ -11,10 +11,10 @@ import numpy as np
 
 from ...data import catalogue
 from ...data.fabric_parts import Machine, gpus_of, table
+from ...data.readers.captured import Line, is_cut
 from ...data.specs import GpuSpec
 from ...features.nccl import MODELLED, predicted_us
 from .findings import Finding
-from .reading import Line, is_cut
 
 _TITLE = re.compile(r"\bnThread\s+\d+\s+nGpus\s+(\d+)\s+minBytes\s+\d+\s+maxBytes\s+(\d+)")
 _STARTING = re.compile(r"Collective test starting:\s*(\w+)_perf")
@@ -26,9 +26,7 @@ _WRONG = re.compile(r"Out of bounds values\s*:\s*\d+\s+FAILED", re.IGNORECASE)
 _FOOTER = re.compile(r"Out of bounds values\s*:|Avg bus bandwidth\s*:|Collective test concluded")
 _CRASH = re.compile(r"Test (NCCL|CUDA) failure|: Test failure|NCCL failure .*\.cu:\d+")
 _NUMBER = re.compile(r"-?\d{1,18}(?:\.\d{1,9})?(?:e[+-]?\d{1,2})?")
-_MOST_TABLES = 64
-_MOST_ROWS = 4096
-_MOST_RANKS = 100_000
+_MOST_TABLES, _MOST_ROWS, _MOST_RANKS = 64, 4096, 100_000
 _MIB = 1048576
 
 
@@ -79,11 +77,10 @@ class Table:
     @property
     def size(self) -> int:
         """Ranks: as listed, else from busbw / algbw = 2 (n - 1) / n (all-reduce) or (n - 1) / n."""
-        ratio = self._ratio()
-        if self.ranks or not ratio:
+        share = self._ratio() / (2.0 if self.operation == "all_reduce" else 1.0)
+        if self.ranks or not share:
             return self.ranks or (self.gpus_per_process if self.gpus_per_process > 1 else 0)
-        share = ratio / 2.0 if self.operation == "all_reduce" else ratio
-        return round(1.0 / (1.0 - share)) if 0.0 < share < 0.9999 else 0
+        return round(1.0 / (1.0 - share)) if share < 0.9999 else 0
 
     @property
     def sent(self) -> list[Timing]:
@@ -99,8 +96,8 @@ class Table:
 
     def _ratio(self) -> float:
         """Return busbw / algbw of the largest message with enough digits."""
-        good = [row for row in self.rows if row.algorithm_gb_s >= 1.0]
-        return next((r.bus_gb_s / r.algorithm_gb_s for r in sorted(good, key=lambda r: -r.bytes)), 0.0)
+        good = (row for row in reversed(self.sent) if row.algorithm_gb_s >= 1.0)
+        return next((row.bus_gb_s / row.algorithm_gb_s for row in good), 0.0)
 
     @property
     def measured(self) -> bool:
@@ -134,7 +131,11 @@ class TestsReader:
             name = starting[1].replace("alltoall", "all_to_all").replace("sendrecv", "point_to_point")
             self._table(line).collective = name
         elif rank := _RANK.match(text):
-            self._rank(int(rank[1][:9]), rank[2], self._table(line))
+            run, device = self._table(line), _DEVICE.search(rank[2])
+            run.ranks = min(max(run.ranks, int(rank[1][:9]) + 1), _MOST_RANKS)
+            if device and len(run.processes) < _MOST_RANKS:
+                run.processes |= {(device[2], device[1])} if device[1] else set()
+                run.names |= {re.sub(r"\(node \d+\)", "", device[3]).strip()} - {""}
         elif _HEADER.match(text):
             self._table(line).header = line
         elif "rccl-tests" in text:
@@ -142,7 +143,7 @@ class TestsReader:
         elif self.found:
             run = self.found[-1]
             for code, telling in (("failed", _CRASH), ("wrong-results", _WRONG)):
-                if telling.search(text):
+                if telling.search(text) and len(run.faults) < _MOST_TABLES:
                     run.faults.append(Finding(f"collective.{code}", evidence=(line,)))
             cut = is_cut(text) or ("runcated" in text and text.lstrip().startswith("#"))
             run.ended = run.ended or cut or bool(_FOOTER.search(text))
@@ -152,13 +153,6 @@ class TestsReader:
         if not self.found or (self.found[-1].rows and len(self.found) < _MOST_TABLES):
             self.found.append(Table(first=line))
         return self.found[-1]
-
-    def _rank(self, rank: int, text: str, run: Table) -> None:
-        run.ranks = min(max(run.ranks, rank + 1), _MOST_RANKS)
-        if (device := _DEVICE.search(text)) and len(run.processes) < _MOST_RANKS:
-            if device[1]:
-                run.processes.add((device[2], device[1]))
-            run.names |= {re.sub(r"\(node \d+\)", "", device[3]).strip()} - {""}
 
     def judge(self, machine: Machine) -> Iterator[Finding]:
         """Judge each table: right results, a rate and a latency that fit the machine."""
@@ -173,20 +167,19 @@ def _timing(data: re.Match[str], line: Line) -> Timing | None:
     Where the columns begin is told by algbw = bytes / time, which holds in every layout.
     """
     size, words = int(data[1]), data[2].split()
-    numbers = [float(word) if _NUMBER.fullmatch(word) else float("nan") for word in words]
-    starts = [i for i in range(len(words) - 2) if _agrees(size, *numbers[i : i + 3])]
+    n = [float(word) if _NUMBER.fullmatch(word) else float("nan") for word in words]
+    # To the digits printed, 0.01 GB/s.
+    starts = [
+        i
+        for i in range(len(n) - 2)
+        if n[i] > 0.0 and n[i + 2] <= 2.0 * n[i + 1] + 0.02
+        and abs(size / n[i] * 1e-3 - n[i + 1]) <= 0.006 + 0.02 * n[i + 1]
+    ]  # fmt: skip
     if not starts:
         return None
-    after = [numbers[i + 3] for i in starts if i + 3 < len(words) and i + 3 not in starts]
-    time, algorithm, bus = min(numbers[i : i + 3] for i in starts)
-    wrong = any(count >= 1.0 for count in after)
+    wrong = any(n[i + 3] >= 1.0 for i in starts if i + 3 < len(n) and i + 3 not in starts)
+    time, algorithm, bus = min(n[i : i + 3] for i in starts)
     return Timing(size, time, algorithm, bus, wrong, tuple(words[: min(starts[0], 2)]), line)
-
-
-def _agrees(size: int, time_us: float, algorithm: float, bus: float) -> bool:
-    """Tell whether algbw = bytes / time to the digits printed (0.01 GB/s)."""
-    fits = time_us > 0.0 and bus <= 2.0 * algorithm + 0.02
-    return fits and abs(size / time_us * 1e-3 - algorithm) <= 0.006 + 0.02 * algorithm
 
 
 def _judge(run: Table, machine: Machine) -> Finding:

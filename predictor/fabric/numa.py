@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from ...data import catalogue
 from ...data.fabric_parts import Machine, table
+from ...data.readers.captured import Line, is_cut
 from .findings import Finding
-from .reading import Line, is_cut
 
 _AVAILABLE = re.compile(r"^\s*available:\s*(\d{1,6}) nodes?\b")
 _CPUS = re.compile(r"^\s*node (\d{1,5}) cpus:\s*([\d ]*)$")
@@ -33,11 +33,6 @@ class Hardware:
     order: list[int] = field(default_factory=list)
     distances: dict[int, tuple[list[int], Line]] = field(default_factory=dict)
     gap: bool = False
-
-    @property
-    def cut(self) -> bool:
-        """Whether it shows fewer nodes than it announces, and neither the distances follow; or says so."""
-        return self.gap or (len(self.memory_mb) < self.available and not self.distances)
 
 
 @dataclass(kw_only=True)
@@ -76,28 +71,29 @@ class NumaReader:
 def _judge(hardware: Hardware, machine: Machine) -> Finding:
     limits, first = table()["numa"], (hardware.line,)
     sizes, cores = hardware.memory_mb, hardware.cores
+    # It shows fewer nodes than it announces, and neither the distances follow; or says so.
+    cut = hardware.gap or (len(sizes) < hardware.available and not hardware.distances)
     if not sizes:
         return Finding("numa.no-nodes", evidence=first)
     if empty := [n for n in cores if sizes.get(n) == 0]:
         return Finding("numa.no-memory", f"node {empty[0]}", 0, "", tuple(hardware.lines[n] for n in empty))
     order = hardware.order or sorted(hardware.distances)
-    whole = {n: row for n, (row, _) in hardware.distances.items() if n in order and len(row) == len(order)}
-    for node, row in whole.items():
-        if row[order.index(node)] != 10 or min(row) < 10 or max(row) >= 255:
-            lines = (hardware.distances[node][1],)
-            return Finding("numa.distances", f"node {node}", f"{min(row)} to {max(row)}", 10, lines)
+    for node, (row, line) in hardware.distances.items():
+        whole = node in order and len(row) == len(order)
+        if whole and (row[order.index(node)] != 10 or min(row) < 10 or max(row) >= 255):
+            return Finding("numa.distances", f"node {node}", f"{min(row)} to {max(row)}", 10, (line,))
     own = [sizes[n] for n in cores if n in sizes]
     if own and min(own) < limits["uneven_share"] * max(own):
         return Finding("numa.uneven", "", min(own), max(own), first)
     if set(cores.values()) == {limits["grace_cores"]} and len(cores) <= 2:
-        return _judge_grace(hardware, machine)
-    missing = len(sizes) < hardware.available and not hardware.cut
+        return _judge_grace(hardware, machine, cut)
+    missing = len(sizes) < hardware.available and not cut
     return Finding(
         "numa.nodes-missing" if missing else "numa.host", "", len(sizes), hardware.available, first
     )
 
 
-def _judge_grace(hardware: Hardware, machine: Machine) -> Finding:
+def _judge_grace(hardware: Hardware, machine: Machine, cut: bool) -> Finding:
     """Judge a Grace host: the GPUs' memory nodes, all or (kept by the driver) none."""
     tolerance, cpus = table()["numa"]["size_tolerance"], len(hardware.cores)
     others = {n: size for n, size in hardware.memory_mb.items() if n not in hardware.cores}
@@ -115,9 +111,9 @@ def _judge_grace(hardware: Hardware, machine: Machine) -> Finding:
     built = per_grace * cpus
     shown = len({(n - cpus) // _MIG_NODES for n in gpus}) if slots else len(gpus)
     code = "gpu-memory-missing"
-    if shown == built or not (others or hardware.cut):
+    if shown == built or not (others or cut):
         code = "gpu-memory" if gpus else "cdmm"
-    elif hardware.cut or not gpus or shown > built:
-        code = "cut" if hardware.cut else "gpu-memory-odd"
+    elif cut or not gpus or shown > built:
+        code = "cut" if cut else "gpu-memory-odd"
     lines = tuple(hardware.lines[n] for n in gpus) or (hardware.line,)
     return Finding(f"numa.{code}", f"{cpus} Grace", shown, built, lines)

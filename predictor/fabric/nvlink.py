@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ...data.fabric_parts import Machine, gpu_of
+from ...data.readers.captured import Line, is_cut
 from .findings import Finding
-from .reading import Line, is_cut
 
 _GPU = re.compile(r"^\s*GPU (\d+): (.+?)(?:\s*\(UUID:.*)?$")
 _RATE = re.compile(r"^\s*Link (\d+): (?:(\d*\.?\d+) GB/s|<(?:inactive|disabled)>)", re.IGNORECASE)
@@ -67,35 +68,27 @@ class LinksReader:
     def feed(self, line: Line) -> None:
         """Take one line."""
         text = line.text
+        rate, counter = _RATE.match(text), _COUNTER.match(text)
         if (named := _GPU.match(text)) and len(self.found) < _MOST:
             self.found.append(GpuLinks(gpu=int(named[1]), name=named[2].strip(), line=line))
-        elif rate := _RATE.match(text):
-            if rate[2]:
-                self._block(line).active[int(rate[1])] = (float(rate[2]), line)
-            else:
-                self._block(line).inactive[int(rate[1])] = line
-        elif counter := _COUNTER.match(text):
-            self._count(self._block(line), counter, line)
-        elif self.found:
-            block = self.found[-1]
-            block.silent = line if "all links are inactive" in text.lower() else block.silent
-            block.mig = block.mig or ("MIG " in text and "Device" in text)
-            block.cut = block.cut or is_cut(text)
-
-    def _block(self, line: Line) -> GpuLinks:
-        """Return the block in work; one that was cut where a capture begins with its links."""
-        if not self.found:
+        elif (rate or counter) and not self.found:
             self.found.append(GpuLinks(gpu=0, name="", line=line, cut=True))
-        return self.found[-1]
-
-    def _count(self, block: GpuLinks, counter: re.Match[str], line: Line) -> None:
-        link, name, value = counter.groups()
-        if not _HARMLESS.match(name) and block.counters < _MOST:
+        if not self.found:
+            return
+        block = self.found[-1]
+        if rate and rate[2]:
+            block.active[int(rate[1])] = (float(rate[2]), line)
+        elif rate:
+            block.inactive[int(rate[1])] = line
+        elif counter and not _HARMLESS.match(counter[2]) and block.counters < _MOST:
             block.counters += 1
             # A bit error rate may be tiny: "15e-255" stands for none.
-            if float(value.replace(",", "")) > (_BIT_ERROR_RATE if "BER" in name else 0.0):
-                subject = f"GPU{block.gpu} link {link} {name}"
-                block.errors.append(Finding("link-errors.counted", subject, value, 0, (line,)))
+            if float(counter[3].replace(",", "")) > (_BIT_ERROR_RATE if "BER" in counter[2] else 0.0):
+                subject = f"GPU{block.gpu} link {counter[1]} {counter[2]}"
+                block.errors.append(Finding("link-errors.counted", subject, counter[3], 0, (line,)))
+        block.silent = line if "all links are inactive" in text.lower() else block.silent
+        block.mig = block.mig or ("MIG " in text and "Device" in text)
+        block.cut = block.cut or is_cut(text)
 
     def judge(self, machine: Machine) -> Iterator[Finding]:
         """Judge the links' status and error counters of all GPUs."""
@@ -125,17 +118,15 @@ def _link_faults(block: GpuLinks, machine: Machine, *, cut: bool, last: bool) ->
         subject = f"GPU{block.gpu}" + ("" if link is None else f" link {link}")
         return Finding(f"link-status.{code}", subject, value, expected, (line,))
 
-    alone = gpu and not active and (gpu.host_gpus == 1 or machine.alone)
     if gpu and not links:
         if not cut and active not in (0, gpu.bridge_links):
             yield of("bridge-down", None, block.line, active, gpu.bridge_links)
-    elif alone or (block.mig and (silent or block.inactive)):
-        if not alone:
-            yield of("mig", None, silent or block.line)
+    elif gpu and not active and (gpu.host_gpus == 1 or machine.alone):
         return
+    elif block.mig and (silent or block.inactive):
+        yield of("mig", None, silent or block.line)
     elif silent:
         yield of("all-inactive" if gpu else "inactive-unnamed", None, silent)
-        return
     # Export versions list links that they never had.
     elif active < links or not gpu:
         code = "inactive" if gpu else "inactive-unnamed"
@@ -149,13 +140,12 @@ def _link_faults(block: GpuLinks, machine: Machine, *, cut: bool, last: bool) ->
             yield of("slow", link, line, rate, shown)
 
 
-@dataclass(kw_only=True)
-class FabricState:
+class FabricState(NamedTuple):
     """One GPU's registration with its fabric: the lines of its block, health among them, by name."""
 
     name: str
     line: Line
-    said: dict[str, tuple[str, Line]] = field(default_factory=dict)
+    said: dict[str, tuple[str, Line]]
 
     def value(self, name: str) -> str:
         """Return a value as printed, "" where it is absent."""
@@ -180,7 +170,7 @@ class FabricReader:
             self._inside(text, line)
         if (block := _BLOCK.match(text)) and len(self.found) < _MOST:
             self._indent = len(block[1])
-            self.found.append(FabricState(name=self._name, line=line))
+            self.found.append(FabricState(self._name, line, {}))
         elif _BUS_ID.match(text):
             self._name = ""
         elif name := _NAME.match(text):
@@ -193,9 +183,9 @@ class FabricReader:
             if len(values) < len(self._columns) or len(self.found) >= _MOST:
                 self._columns = []
                 return
-            said = {_COLUMN[column]: (word, line) for column, word in values.items() if column in _COLUMN}
+            said = {_COLUMN.get(column, column): (word, line) for column, word in values.items()}
             self.names |= {values.get("name", "")} - {""}
-            self.found.append(FabricState(name=values.get("name", ""), line=line, said=said))
+            self.found.append(FabricState(values.get("name", ""), line, said))
 
     def _inside(self, text: str, line: Line) -> None:
         key = _KEY.match(text)

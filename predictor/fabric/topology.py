@@ -11,8 +11,8 @@ from itertools import permutations, takewhile
 from typing import NamedTuple
 
 from ...data.fabric_parts import Gpu, Machine, link_counts, table
+from ...data.readers.captured import Line
 from .findings import Finding
-from .reading import Line
 
 _RELATION = re.compile(r"^(?:X|NV\d{1,2}|SYS|SOC|NODE|PHB|PXB|PIX)$")
 _GPU = re.compile(r"^GPU(\d{1,3})$")
@@ -20,23 +20,18 @@ _HEADING = re.compile(r"^(?:GPU\d*|NIC\d+|[a-z]\w*_\d+|[a-z]+\d+\w*|CPU|NUMA|Aff
 _AFFINITY = re.compile(r"^(?:[\d,-]+|N/A)$")
 _AFTER = {"CPU", "NUMA", "GPU", "Affinity", "ID"}
 _MOST = 256
-_BOARD = 8
-_BOARDS = (4, _BOARD, 16)
-_GRACE_TRAY = 4
+_TRAY, _BOARD = 4, 8
+_BUILT = (_TRAY, _BOARD, 16)
 Pair = tuple[int, int]
 
 
 class Row(NamedTuple):
-    """One GPU's row: its number, the relations in order, what follows them (affinities), the line."""
+    """One GPU's row: its number, relations, what follows them (affinities), the line."""
 
     gpu: int
     relations: tuple[str, ...]
     rest: tuple[str, ...]
     line: Line
-
-
-def _nvlinks(cell: str) -> int:
-    return int(cell[2:]) if cell.startswith("NV") else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +62,6 @@ class Matrix:
         return {pair: int(cell[2:]) if cell.startswith("NV") else 0 for pair, cell in cells}
 
     @cached_property
-    def asymmetric(self) -> list[Pair]:
-        """Pairs of which the two rows state different NVLinks; a cell that was cut, NV1 of NV18, is none."""
-        both = ((pair, self._cell(*pair), self._cell(*pair[::-1])) for pair in self.links)
-        return [p for p, a, b in both if "NV" in a + b and not (a.startswith(b) or b.startswith(a))]
-
-    @cached_property
     def totals(self) -> Counter[int]:
         """NVLinks of each GPU to all its peers."""
         sums = Counter(dict.fromkeys(range(self.gpus), 0))
@@ -85,12 +74,13 @@ class Matrix:
         """How many peers each GPU reaches over NVLink; those that reach none are left out."""
         return Counter(i for pair, links in self.links.items() if links for i in pair)
 
-    def _cell(self, i: int, j: int) -> str:
+    def cell(self, i: int, j: int) -> str:
+        """Relation in row i, column j; "" where it is not shown."""
         return self.cells.get((i, j), ("", None))[0]
 
     def about(self, code: str, pairs: Collection[Pair] = (), expected: int = 0) -> Finding:
         """Return a finding: on these pairs, or on all, with the kinds of links as subject; value: GPUs."""
-        named = [f"GPU{i}-GPU{j} {self._cell(i, j) or self._cell(j, i)}" for i, j in pairs]
+        named = [f"GPU{i}-GPU{j} {self.cell(i, j) or self.cell(j, i)}" for i, j in pairs]
         kinds = sorted({cell for cell, _ in self.cells.values()}, reverse=True)
         told = {i for pair in pairs for i in pair} or {self.rows[0].gpu}
         lines = tuple(row.line for row in self.rows if row.gpu in told) or (self.rows[0].line,)
@@ -163,8 +153,10 @@ def _judge(matrix: Matrix, machine: Machine) -> Finding:
         if short and not set(matrix.totals.values()) <= {0, gpu.bridge_links}:
             return matrix.about("bridge-down", short, gpu.bridge_links)
         return matrix.about("cards", expected=gpu.bridge_links)
-    if matrix.asymmetric:
-        return matrix.about("asymmetric", matrix.asymmetric)
+    both = ((pair, matrix.cell(*pair), matrix.cell(*pair[::-1])) for pair in links)
+    # A cell that was cut, NV1 of NV18, is no contradiction.
+    if odd := [p for p, a, b in both if "NV" in a + b and not (a.startswith(b) or b.startswith(a))]:
+        return matrix.about("asymmetric", odd)
     if not any(links.values()):
         return matrix.about("no-nvlink", expected=gpu.links) if gpu else _no_nvlink(matrix)
     if _as_built(matrix, gpu):
@@ -189,11 +181,11 @@ def _as_built(matrix: Matrix, gpu: Gpu | None) -> bool:
     whole = len(links) == gpus * (gpus - 1) // 2
     pairs, alone = set(matrix.peers.values()) == {1}, gpus - len(matrix.peers)
     totals = set(matrix.totals.values()) - {0}
-    if whole and not alone and len(totals) == 1 and totals <= (paired if pairs else straight):
-        if not (gpu and pairs and gpus > 2):
+    if len(totals) == 1 and totals <= (paired if pairs else straight):
+        if whole and not alone and not (gpu and pairs and gpus > 2):
             return True
-    elif not gpu and pairs and gpus % 2 and alone == 1 and len(totals) == 1 and totals <= paired:
-        return True
+        if not gpu and pairs and gpus % 2 and alone == 1:
+            return True
     cube = designs["cube"]
     if (gpu and gpu.links != 6) or not whole or gpus > len(cube) or max(links.values()) > 2:
         return False
@@ -210,8 +202,8 @@ def _count(matrix: Matrix, machine: Machine) -> Finding:
         host = min(platform.num_gpus, host or platform.num_gpus)
     # Only a Grace host gives GPU memory a NUMA node.
     elif not host and gpus > 2 and any(row.rest[2:3] and row.rest[2].isdigit() for row in matrix.rows):
-        host = _GRACE_TRAY
-    built = host or next((n for n in _BOARDS if gpus <= n), gpus)
+        host = _TRAY
+    built = host or next((n for n in _BUILT if gpus <= n), gpus)
     uniform = len(set(matrix.links.values())) == 1
     if uniform and gpus < built and (gpus > _BOARD // 2 or gpus == host - 1):
         return matrix.about("gpus-missing", expected=built)
@@ -226,9 +218,8 @@ def _no_nvlink(matrix: Matrix) -> Finding:
     nodes = {row.gpu: row.rest[1] for row in matrix.rows if row.rest[1:] and row.rest[1].isdigit()}
     far = (pair for pair, (cell, _) in matrix.cells.items() if cell == "SYS")
     # Two GPUs whose NUMA nodes are not both known may be of one node.
-    far_inside = any(i not in nodes or j not in nodes or nodes[i] == nodes[j] for i, j in far)
     own_nics = sum(not {"PIX", "PXB"}.isdisjoint(row.relations[matrix.gpus :]) for row in matrix.rows)
-    if matrix.gpus >= 4 and far_inside:
+    if matrix.gpus >= 4 and any(i not in nodes or j not in nodes or nodes[i] == nodes[j] for i, j in far):
         return matrix.about("far-inside-a-node")
     board = matrix.gpus >= _BOARD and own_nics > matrix.gpus // 2
     return matrix.about("built-like-a-board" if board else "pcie")

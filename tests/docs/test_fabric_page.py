@@ -14,7 +14,7 @@ from roofcast.features.nccl import predicted_us
 from roofcast.predictor import Predictor
 from roofcast.predictor.fabric import check, report_json
 from roofcast.predictor.fabric.capture import Capture, read_paths
-from roofcast.predictor.fabric.fitting import measure
+from roofcast.predictor.fabric.check import measure
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "fabric.md"
 STATUSES = ("healthy", "degraded", "unknown")

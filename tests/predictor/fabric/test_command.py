@@ -97,7 +97,7 @@ def test_tools_that_are_not_installed_are_named(tools: Path) -> None:
 
 def test_a_tool_that_hangs_is_ended_and_reported(tools: Path) -> None:
     stand_in(tools, "numactl", "/bin/sleep 60 & /bin/sleep 60")
-    assert note(run_tools(0.3)[-1]) == ("timeout", "0.3", "unknown")
+    assert note(run_tools(0.3)[-1]) == ("timeout", "", "unknown")
 
 
 def test_a_stop_ends_the_tool_too(tools: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from roofcast.features.measured import MeasuredFabric
 from roofcast.features.nccl import predicted_us
 from roofcast.predictor import Predictor
 from roofcast.predictor.fabric.capture import Capture, read_paths
-from roofcast.predictor.fabric.fitting import measure, write_measured
+from roofcast.predictor.fabric.check import measure, write_measured
 
 H100 = "NVIDIA H100 80GB HBM3"
 ASKED: dict[str, Any] = {

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roofcast.data.fabric_parts import machine_of
-from roofcast.predictor.fabric import check, reading
+from roofcast.data.readers import captured
+from roofcast.data.readers.captured import CHUNK_BYTES, NotText, stream_lines
+from roofcast.predictor.fabric import check
 from roofcast.predictor.fabric.capture import Capture
 from roofcast.predictor.fabric.check import judge
-from roofcast.predictor.fabric.reading import CHUNK_BYTES, NotText, stream_lines
 
 GPU = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)\n"
 LINKS = "".join(f"\t Link {n}: 26.562 GB/s\n" for n in range(18))
@@ -118,8 +119,8 @@ def test_a_long_log_is_streamed_in_bounded_memory() -> None:
 
 
 def test_a_line_end_between_two_chunks_is_one_line_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "CHUNK_BYTES", 4)
-    found = list(reading.stream_lines(io.BytesIO(b"one\r\ntwo\r\nthree"), "f"))
+    monkeypatch.setattr(captured, "CHUNK_BYTES", 4)
+    found = list(stream_lines(io.BytesIO(b"one\r\ntwo\r\nthree"), "f"))
     assert [(line.number, line.text) for line in found] == [(1, "one"), (2, "two"), (3, "three")]
 
 

@@ -1,4 +1,4 @@
-"""From files to clean lines: streamed, with bounded memory, whatever wrote them.
+"""Captured output of tools as clean lines: streamed, with bounded memory, whatever stored it.
 
 Escape codes, carriage returns, byte order marks and the prefixes of launchers (MPI, Slurm, Ray, Kubernetes,
 parallel shells) are taken off; bytes that are no UTF-8 become a replacement character.
