@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from roofcast.predictor.fabric import Report, check, report_json
+from roofcast.predictor.fabric import Finding, Report, check, report_json
+from roofcast.predictor.fabric.findings import EXIT_CODES, FINDINGS, FileReport
 
 Matrix = Sequence[Sequence[int | str]]
 Judge = Callable[..., Report]
@@ -29,7 +30,7 @@ def judge(tmp_path: Path) -> Judge:
 
 
 def full(gpus: int, links: int | str) -> list[list[int | str]]:
-    return [[links] * gpus for _ in range(gpus)]
+    return [[links] * gpus] * gpus
 
 
 def changed(matrix: Matrix, pairs: dict[tuple[int, int], int | str]) -> list[list[int | str]]:
@@ -295,22 +296,22 @@ def test_a_capture_gets_its_verdict(wanted: str, text: str, judge: Judge) -> Non
         assert row["status"] != "unknown" or row["missing"]
 
 
-@pytest.mark.parametrize(
-    "text", [topo(full(8, "PHB")), topo(full(8, 12)), topo(full(7, 18)), topo(sockets(8))]
-)
-def test_a_platform_settles_what_a_matrix_leaves_open(text: str, judge: Judge) -> None:
-    assert judge(text, "hgx-h100").status == "degraded"
+@pytest.mark.parametrize("matrix", [full(8, "PHB"), full(8, 12), full(7, 18), sockets(8)])
+def test_a_platform_settles_what_a_matrix_leaves_open(matrix: Matrix, judge: Judge) -> None:
+    assert judge(topo(matrix), "hgx-h100").status == "degraded"
 
 
 @pytest.mark.parametrize(
-    ("text", "platform"),
+    ("text", "platform", "wanted"),
     [
-        (topo(full(8, 12)), "hgx-a100"), (topo(full(4, 4)), "hgx-a100"), (topo(sockets(8)), "l40s-8x"),
-        (topo(full(4, 18)), "gb200-nvl72"), (hops((*LOCAL, "SHM/direct/direct")), "l40s-8x"),
+        (topo(full(8, 12)), "hgx-a100", "healthy"), (topo(sockets(8)), "l40s-8x", "healthy"),
+        (topo(full(4, 18)), "gb200-nvl72", "healthy"), (topo(full(4, 4)), "hgx-a100", "unknown"),
+        (hops((*LOCAL, "SHM/direct/direct")), "l40s-8x", "healthy"),
     ],
 )  # fmt: skip
-def test_a_design_is_no_fault_on_its_own_platform(text: str, platform: str, judge: Judge) -> None:
-    wanted = "unknown" if platform == "hgx-a100" and "GPU7" not in text else "healthy"
+def test_a_design_is_no_fault_on_its_own_platform(
+    text: str, platform: str, wanted: str, judge: Judge
+) -> None:
     assert judge(text, platform).status == wanted
 
 
@@ -353,3 +354,12 @@ def test_a_row_wrapped_over_two_lines_is_one_row(judge: Judge) -> None:
     text = topo(full(8, 18)).replace("NV18\tNV18\t0-47", "NV18\n\tNV18\t0-47")
     assert text.count("\n") > 12
     assert judge(text).status == "healthy"
+
+
+@pytest.mark.parametrize("code", FINDINGS)
+def test_each_finding_has_a_status_and_words_for_its_values(code: str) -> None:
+    finding = Finding(code, "GPU0", 1.0, 2.0)
+    shown = report_json(Report(platform="", gpus=(), files=(FileReport(file="f", findings=(finding,)),)))
+    assert shown["status"] in EXIT_CODES
+    assert shown["reason"]
+    assert "{" not in str(shown["checks"]).replace("{'", "")
