@@ -91,21 +91,6 @@ def test_a_written_fabric_is_read_back(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["measured.json"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 9}', None])
-def test_what_is_no_measured_fabric_is_refused(text: str | None, tmp_path: Path) -> None:
-    path = tmp_path / "measured.json"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(BadRequest, match="roofcast fabric check --measured"):
-        MeasuredFabric.load(path)
-
-
-@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf, "1", None])
-def test_an_impossible_scale_is_refused(value: Any) -> None:
-    with pytest.raises(BadRequest, match="bandwidth_scale"):
-        MeasuredFabric(gpu="h100-sxm", bandwidth_scale=value)
-
-
 def test_a_slow_fabric_slows_eight_gpus_and_leaves_one_as_it_is(predictor: Predictor) -> None:
     fabric = MeasuredFabric(gpu="h100-sxm", bandwidth_scale=0.1, source="a table")
     for tp in (1, 8):
