@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .shared import File, Json, Text, fail, print_json
-from .shared import show as print_shown
 
+_UNBOUNDED = 10_000
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -35,6 +36,8 @@ def check(
 
     The exit code is 0 for healthy, 1 for degraded, 2 for unknown or unreadable.
     """
+    from rich.console import Console
+
     from .. import fabric
 
     if not paths and not run:
@@ -45,5 +48,7 @@ def check(
     if as_json:
         print_json(fabric.report_json(report))
     else:
-        print_shown(fabric.show(report))
+        # A pipe has no width: a line is folded for people, never for the next program.
+        width = None if sys.stdout.isatty() else _UNBOUNDED
+        Console(highlight=False, width=width).print(fabric.show(report))
     raise typer.Exit(report.exit_code)

@@ -59,7 +59,7 @@ def show(renderable: Any) -> None:
     if not console.is_terminal:
         unbounded = console.options.update(width=_UNBOUNDED)
         console.width = max(console.width, console.measure(renderable, options=unbounded).minimum)
-    console.print(renderable, soft_wrap=not console.is_terminal)
+    console.print(renderable)
 
 
 def print_json(value: Any) -> None:
