@@ -1,4 +1,4 @@
-"""From files to clean lines: streamed, with bounded memory, whatever wrote them.
+"""Captured output of tools as clean lines: streamed, with bounded memory, whatever stored it.
 
 Escape codes, carriage returns, byte order marks and the prefixes of launchers (MPI, Slurm, Ray, Kubernetes,
 parallel shells) are taken off; bytes that are no UTF-8 become a replacement character.
@@ -10,12 +10,10 @@ import codecs
 import io
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, NamedTuple
 
 CHUNK_BYTES = 1 << 18
 LINE_CHARS = 1 << 14
-_QUOTED_CHARS = 160
 _BINARY_SHARE = 0.1
 _ESCAPE = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z^_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f]")
@@ -32,20 +30,20 @@ _PREFIX = re.compile(
 _CUT = re.compile(r"^\W{0,3}(?:\.\.\.+|…|\[?\W*(?:snip|truncated|omitted|cut)\b.*)\W{0,3}$", re.IGNORECASE)
 
 
-class Evidence(NamedTuple):
+class Line(NamedTuple):
     """One line of a capture: file, line number from 1, text."""
 
     file: str
-    line: int
+    number: int
     text: str
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the line as plain values, its text cut to what fits on a screen."""
-        return {"file": self.file, "line": self.line, "text": self.text.strip()[:_QUOTED_CHARS]}
 
 
 class NotText(Exception):
-    """The file is empty or binary; the message says which."""
+    """The file holds no text; `code` says why: "empty" or "binary"."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 def clean(text: str) -> str:
@@ -54,14 +52,11 @@ def clean(text: str) -> str:
     >>> clean("[1,0]<stdout>:\\x1b[4mGPU0\\x1b[0m")
     'GPU0'
     """
-    if "\x1b" in text:
-        text = _ESCAPE.sub("", text)
-    text = _CONTROL.sub("", text).rstrip()
+    text = _CONTROL.sub("", _ESCAPE.sub("", text)).rstrip()
     for _ in range(3):
-        shorter = _PREFIX.sub("", text, count=1)
-        if shorter == text:
+        text, found = _PREFIX.subn("", text, count=1)
+        if not found:
             break
-        text = shorter
     return text
 
 
@@ -70,24 +65,18 @@ def is_cut(text: str) -> bool:
     return bool(_CUT.match(text.strip()))
 
 
-def lines_of(path: Path) -> Iterator[Evidence]:
-    """Yield the clean lines of a file.
+def stream_lines(stream: IO[bytes], name: str) -> Iterator[Line]:
+    """Yield the clean lines of an open stream.
 
-    Memory stays within a few chunks of CHUNK_BYTES whatever the file's size; a line longer than LINE_CHARS is
-    split. Raises NotText for an empty or binary file and OSError for one that cannot be read.
+    Memory stays within a few chunks of CHUNK_BYTES whatever its size; a line longer than LINE_CHARS is split.
+    Raises NotText where it is empty or binary.
     """
-    with path.open("rb") as stream:
-        yield from stream_lines(stream, str(path))
-
-
-def stream_lines(stream: IO[bytes], name: str) -> Iterator[Evidence]:
-    """Yield the clean lines of an open stream; see `lines_of`."""
     head = stream.read(CHUNK_BYTES)
     if not head.strip():
-        raise NotText("empty: the capture holds nothing")
+        raise NotText("empty")
     wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     if not wide and _is_binary(head[:8192]):
-        raise NotText("binary: not the text output of a tool")
+        raise NotText("binary")
     encoded = codecs.getincrementaldecoder("utf-16" if wide else "utf-8-sig")("replace")
     decoder = io.IncrementalNewlineDecoder(encoded, translate=True)
     number, rest, chunk = 0, "", head
@@ -98,9 +87,9 @@ def stream_lines(stream: IO[bytes], name: str) -> Iterator[Evidence]:
         for text in whole:
             number += 1
             for start in range(0, max(len(text), 1), LINE_CHARS):
-                yield Evidence(name, number, clean(text[start : start + LINE_CHARS]))
+                yield Line(name, number, clean(text[start : start + LINE_CHARS]))
         chunk = stream.read(CHUNK_BYTES)
-    yield Evidence(name, number + 1, clean((rest + decoder.decode(b"", final=True))[:LINE_CHARS]))
+    yield Line(name, number + 1, clean((rest + decoder.decode(b"", final=True))[:LINE_CHARS]))
 
 
 def _is_binary(head: bytes) -> bool:
