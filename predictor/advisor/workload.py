@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...data import catalogue
+from ...data.columns import COLUMNS
 from ...data.errors import BadRequest
 from ...data.huggingface import model_from_config
 from ...data.specs import ModelSpec
 
-DEFAULT_TOKENS = 1024.0
+DEFAULT_ISL, DEFAULT_OSL = (float(COLUMNS[name].default or 0.0) for name in ("isl", "osl"))
 # Two seconds to the first token and 20 tokens per second and user, where nothing is said.
 DEFAULT_TTFT_MS, DEFAULT_TPOT_MS, DEFAULT_PERCENTILE = 2000.0, 50.0, 90.0
 MOST_KINDS = 32
@@ -45,8 +46,8 @@ class Workload:
     model: str
     users: float | None = None
     request_rate: float | None = None
-    isl: float = DEFAULT_TOKENS
-    osl: float = DEFAULT_TOKENS
+    isl: float = DEFAULT_ISL
+    osl: float = DEFAULT_OSL
     mix: tuple[tuple[float, float, float], ...] = ()
     context: float | None = None
     prefix_cached_frac: float = 0.0
@@ -90,10 +91,11 @@ class Workload:
         """Requests in flight, or requests per second."""
         return float(self.users if self.users is not None else self.request_rate or 0.0)
 
-    @property
-    def unit(self) -> str:
-        """What `load` counts."""
-        return "users" if self.closed else "requests/s"
+    def load_text(self, load: float | None = None) -> str:
+        """Return a load (None: its own) with its unit, such as "20 users" or "3.5 requests/s"."""
+        value = self.load if load is None else load
+        number = f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+        return f"{number} {'requests/s' if not self.closed else 'user' if value == 1 else 'users'}"
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
