@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from ..data import catalogue
+from ..data.prices import price
 from ..features.baseline import Coefficients
 
 Spec = TypeVar("Spec", catalogue.GpuSpec, catalogue.PlatformSpec, catalogue.ModelSpec)
@@ -78,6 +79,7 @@ def _gpu(spec: catalogue.GpuSpec) -> Row:
 
 
 def _platform(spec: catalogue.PlatformSpec) -> Row:
+    purchase = price(spec.name, "purchase")
     return {
         "name": spec.name,
         "gpu": spec.gpu,
@@ -88,5 +90,5 @@ def _platform(spec: catalogue.PlatformSpec) -> Row:
         "c2c_gb_s": round(spec.c2c_bandwidth / 1e9),
         "nic_gb_s": round(spec.nic_bandwidth / 1e9),
         "power_w": round(spec.power_w),
-        "price_usd": round(spec.price_usd),
+        "price_usd": round(purchase.usd) if purchase else 0,
     }
