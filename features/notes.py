@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.intp]
+_WRITTEN_OUT = 1e9  # whole numbers below are written in full
 Many = NDArray[Any] | list[Any] | None
-# By code: {value} and {limit} as people write them, {quoted} a text in quotes, {column} the column's name.
-TEXTS = {
-    # faults: the row cannot be answered
-    "not-allowed": "{column} = {value} is not allowed: {limit}",
-    "unknown-word": "{column} = {quoted} is not allowed: one of {limit}",
+# What would have been allowed, by a fault's code. {value} and {limit} stand as people write them.
+_ALLOWED = {
+    "not-allowed": "{limit}",
+    "unknown-word": "one of {limit}",
+    "no-units": "this GPU has no {value} units, and no engine widens such weights on it, but bf16 or int4",
+    "layers": "at most the {limit} layers",
+    "degrees": "at least tp x pp = {limit}",
+    "divisor": "a divisor of tp = {limit}",
+    "too-long": "isl + osl up to the model's limit of {limit}",
+}
+_TEXTS = {
+    # faults that are no value out of range
     "unknown-name": "{value}",  # a catalogue's error, which names the nearest
+    "too-long": "isl + osl = {value} is not allowed: the model's limit is {limit}",
     "required": "{column} is required",
     "required-rate": "mode = open-loop needs request_rate",
     "required-host": "{column} is required: no link from this GPU to host memory is known",
     "gpu-or-platform": "gpu or platform is required",
     "gpu-and-platform": "gpu and platform disagree: give one of them",
-    "no-units": "{column} = {value} is not allowed: this GPU has no {value} units, and no engine widens such "
-    "weights on it, but bf16 or int4",
     "no-experts": "{column} is not allowed: this model has no experts",
     "heads": "{column} = {value} does not divide the {limit} attention heads",
-    "layers": "{column} = {value} is not allowed: at most the {limit} layers",
-    "degrees": "{column} = {value} is not allowed: at least tp x pp = {limit}",
-    "divisor": "{column} = {value} is not allowed: a divisor of tp = {limit}",
-    "too-long": "isl + osl = {value} is not allowed: the model's limit is {limit}",
     # notes: how the row was understood
     "assumed": "{column} assumed {value}",
     "assumed-from-gpus": "{column} assumed from num_gpus",
@@ -56,10 +59,20 @@ class Note:
     limit: Any = ""
     fault: bool = False
 
+    @property
+    def allowed(self) -> str:
+        """What would have been allowed, in words; the whole text where it is not of a value's range."""
+        return self._words(_ALLOWED[self.code]) if self.code in _ALLOWED else str(self)
+
     def __str__(self) -> str:
+        template = _TEXTS.get(self.code) or "{column} = {shown} is not allowed: " + _ALLOWED[self.code]
+        return self._words(template)
+
+    def _words(self, template: str) -> str:
         value, limit = _plain(self.value), _plain(self.limit)
         quoted = repr(self.value) if isinstance(self.value, str) else value
-        return TEXTS[self.code].format(column=self.column, value=value, quoted=quoted, limit=limit)
+        shown = quoted if self.code == "unknown-word" else value
+        return template.format(column=self.column, value=value, quoted=quoted, shown=shown, limit=limit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +88,7 @@ class _Entry:
         """Return the note of the row at this place of `rows`."""
         value = self.note.value if self.values is None else self.values[at]
         limit = self.note.limit if self.limits is None else self.limits[at]
-        return Note(
-            code=self.note.code, column=self.note.column, value=value, limit=limit, fault=self.note.fault
-        )
+        return replace(self.note, value=value, limit=limit)
 
     def texts(self) -> list[str]:
         """Return the words for each of the rows."""
@@ -92,28 +103,24 @@ class Notes:
     def __init__(self, n: int) -> None:
         self._entries: list[_Entry] = []
         self._index: Rows = np.arange(n)
+        self._made_for = n
 
-    def add(self, rows: Rows, code: str, column: str = "", value: Any = None, limit: Any = "",
-            *, fault: bool = False) -> None:  # fmt: skip
+    def add(
+        self, rows: Rows, code: str, column: str = "", value: Any = None, limit: Any = "", *, fault: bool
+    ) -> None:
         """Add one note to the rows at these positions; arrays and lists of values and limits are one per row.
 
         Only for notes that were not taken from others.
         """
         if len(rows):
             values, limits = (v if isinstance(v, np.ndarray | list) else None for v in (value, limit))
-            note = Note(
-                code=code,
-                column=column,
-                value=value if values is None else None,
-                limit=limit if limits is None else "",
-                fault=fault,
-            )
+            note = Note(code=code, column=column, value=value, limit=limit, fault=fault)
             self._entries.append(_Entry(rows=rows, note=note, values=values, limits=limits))
 
     def take(self, rows: NDArray[Any]) -> Notes:
         """Return the notes of a subset of rows."""
         taken = Notes(0)
-        taken._entries, taken._index = self._entries, self._index[rows]
+        taken._entries, taken._index, taken._made_for = self._entries, self._index[rows], self._made_for
         return taken
 
     def of(self, row: int) -> list[Note]:
@@ -124,13 +131,10 @@ class Notes:
 
     def texts(self) -> NDArray[np.object_]:
         """Return each row's notes in words, shape (n,), joined by "; "; where faults are, they alone."""
-        size = 1 + max((int(e.rows.max()) for e in self._entries), default=-1)
-        size = max(size, 1 + int(self._index.max(initial=-1)))
-        faulty = np.zeros(size, dtype=bool)
+        faulty = np.zeros(self._made_for, dtype=bool)
         for entry in self._entries:
-            if entry.note.fault:
-                faulty[entry.rows] = True
-        out = np.full(size, "", dtype=object)
+            faulty[entry.rows] |= entry.note.fault
+        out = np.full(self._made_for, "", dtype=object)
         for entry in self._entries:
             for row, text in zip(entry.rows, entry.texts(), strict=True):
                 if entry.note.fault or not faulty[row]:
@@ -145,4 +149,6 @@ def _plain(value: Any) -> str:
     ('8', '131072', 'fp8')
     """
     plain = value.item() if isinstance(value, np.generic) else value
-    return f"{plain:g}" if isinstance(plain, float) else str(plain)
+    if isinstance(plain, float):
+        return f"{plain:.0f}" if plain.is_integer() and abs(plain) < _WRITTEN_OUT else f"{plain:g}"
+    return str(plain)

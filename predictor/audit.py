@@ -28,9 +28,9 @@ from ..data.files import for_json
 from ..data.importer.checks import LITTLE, TOLERANCE
 from ..data.vocabulary import MODES, PRECISIONS
 from ..features.baseline import Estimate, floor
+from ..features.coefficients import ideal_rates
 from ..features.facts import FloatArray
 from ..features.request import Requests, normalise
-from ..features.roofline import ideal_rates
 from .predictor import KNOWN_COLUMNS
 
 if TYPE_CHECKING:

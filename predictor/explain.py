@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.files import for_json
-from ..features.baseline import Coefficients, Estimate, baseline, floor_and_baseline
+from ..features.baseline import Estimate, baseline, floor_and_baseline
+from ..features.coefficients import Coefficients
 from ..features.facts import Facts
 from ..features.frame import feature_matrix
 from ..features.measured import MeasuredFabric

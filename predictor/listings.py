@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from ..data import catalogue
 from ..data.prices import price
-from ..features.baseline import Coefficients
+from ..features.coefficients import Coefficients
 
 Spec = TypeVar("Spec", catalogue.GpuSpec, catalogue.PlatformSpec, catalogue.ModelSpec)
 Row = dict[str, Any]

@@ -197,8 +197,4 @@ def _error(request: Mapping[str, Any], fault: Note) -> Exception:
     """Return the error that a bad request raises: of its first fault."""
     if isinstance(fault.value, UnknownName):
         return fault.value
-    value = request.get(fault.column)
-    if fault.code in ("not-allowed", "unknown-word"):
-        one_of = "one of " if fault.code == "unknown-word" else ""
-        return BadRequest(fault.column, value, f"{one_of}{fault.limit}")
-    return BadRequest(fault.column, value, str(fault))
+    return BadRequest(fault.column, request.get(fault.column), fault.allowed)

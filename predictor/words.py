@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from ..data import catalogue
 from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
-from ..features.baseline import Coefficients
+from ..features.coefficients import Coefficients
 from ..features.facts import ARCHITECTURES, FloatArray
-from ..features.memory import memory_fit
+from ..features.memory import memory_fit, uses_host
 from ..features.request import Requests
-from ..features.tiers import uses_host
 from ..features.work import decode_layout, kv_bytes_stored, kv_share
 from ..training.model.model import Answers
 from .prediction import TERMS

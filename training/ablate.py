@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from ..data.files import replace_text
 from ..data.progress import Progress, silent
 from ..data.store import BenchmarkStore
-from ..features.baseline import Coefficients, Estimate, baseline
+from ..features.baseline import Estimate, baseline
+from ..features.coefficients import Coefficients
 from ..features.facts import FloatArray
 from ..features.frame import feature_columns
 from . import crossfit, splits

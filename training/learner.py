@@ -16,7 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data.errors import BadRequest
-from ..features.baseline import Coefficients, Estimate, baseline, floor
+from ..features.baseline import Estimate, baseline, floor
+from ..features.coefficients import Coefficients
 from ..features.facts import FloatArray
 from ..features.frame import feature_matrix
 from ..features.request import Requests, normalise

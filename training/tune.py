@@ -31,7 +31,8 @@ from optuna.storages.journal import JournalFileBackend
 from ..data.errors import BadRequest, BadStore
 from ..data.progress import Progress, silent, within
 from ..data.store import BenchmarkStore
-from ..features.baseline import Coefficients, baseline
+from ..features.baseline import baseline
+from ..features.coefficients import Coefficients
 from ..features.facts import FloatArray
 from ..features.frame import FRAME_VERSION, feature_matrix
 from . import crossfit, splits

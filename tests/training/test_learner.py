@@ -8,7 +8,8 @@ import pytest
 
 from roofcast.data.errors import BadRequest
 from roofcast.data.store import BenchmarkStore
-from roofcast.features.baseline import Coefficients, baseline
+from roofcast.features.baseline import baseline
+from roofcast.features.coefficients import Coefficients
 from roofcast.features.frame import feature_matrix
 from roofcast.features.request import normalise
 from roofcast.training.calibrate import calibrate, predicted

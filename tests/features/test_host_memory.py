@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roofcast.features.baseline import Coefficients, Estimate, baseline, floor
-from roofcast.features.memory import memory_fit
-from roofcast.features.request import Requests, normalise
-from roofcast.features.tiers import (
+from roofcast.features.baseline import Estimate, baseline, floor
+from roofcast.features.coefficients import Coefficients
+from roofcast.features.memory import (
     HOST_USABLE_SHARE,
+    memory_fit,
     missed_experts,
     prefix_load_s,
     uses_host,
 )
+from roofcast.features.request import Requests, normalise
 from roofcast.features.work import distinct_experts
 
 KV_BYTES = 2 * 8 * 128 * 80  # per token of Qwen2.5-72B, FP8
