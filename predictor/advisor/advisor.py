@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,15 +79,6 @@ class Advisor:
         up = math.hypot(math.log(ours[2] / ours[0]), math.log(theirs[0] / theirs[1]))
         lo, hi = ratio * math.exp(-down), ratio * math.exp(up)
         return Replacement(platform=platform, instead=instead, value=ratio, lo=lo, hi=hi)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Trials:
-    """Configurations on so many offers each, with what the workload meets there; shape (n,)."""
-
-    places: IntArray
-    count: FloatArray
-    found: Outcomes
 
 
 class _Search:
@@ -213,11 +204,10 @@ class _Search:
         names = list(dict.fromkeys(self.platform.tolist()))
         rows = {name: np.flatnonzero(self.platform == name) for name in names}
         pairs = [pair for here in rows.values() for pair in self._promising(here, counts[here], cost[here])]
-        places, count = np.array([p for p, _ in pairs]), np.array([n for _, n in pairs])
-        found = self._outcomes(places, count, np.full(len(places), self.workload.load))
-        trials = _Trials(places=places, count=count, found=found)
+        self.places, self.count = np.array([p for p, _ in pairs]), np.array([n for _, n in pairs])
+        self.found = self._outcomes(self.places, self.count, np.full(len(pairs), self.workload.load))
         for name, here in rows.items():
-            best = self._best(trials, np.flatnonzero(self.platform[places] == name), cost[here].min())
+            best = self._best(name, np.flatnonzero(self.platform[self.places] == name), cost[here].min())
             if best:
                 yield best
 
@@ -240,17 +230,17 @@ class _Search:
             chosen = {(rows[place], max(1.0, math.ceil(needed[rung] - 1e-6)))}
         return sorted((int(place), float(n)) for place, n in chosen if n <= self.most[place])
 
-    def _best(self, trials: _Trials, here: IntArray, estimate: float) -> Deployment | None:
+    def _best(self, platform: str, here: IntArray, estimate: float) -> Deployment | None:
         """Return the best of one platform's trials, or None and enter the reason among the rejected."""
-        found, odds, w = trials.found, trials.found.probability[here], self.workload
-        places, count = trials.places[here], trials.count[here]
-        platform, hourly = str(self.platform[places[0]]), count * self.hourly[places]
+        found, odds, w = self.found, self.found.probability[here], self.workload
+        places, count = self.places[here], self.count[here]
+        hourly = count * self.hourly[places]
         holds = odds >= self.confidence
         if not holds.any():
             room = found.room[:, here].min(axis=0)
             at = int(np.lexsort((hourly, -np.where(found.served[here], room, -np.inf)))[0])
             self.rejected[platform] = found.missed(here[at], w, self.confidence)
-            nearest = self._deployment(trials, here[at]), found.nearest_limit(here[at], w)
+            nearest = self._deployment(here[at]), found.nearest_limit(here[at], w)
             self.closest.append((-round(float(room[at]), 1), float(hourly[at]), *nearest))
             return None
         cost = np.where(holds, hourly / np.maximum(odds, 1e-9), np.inf)
@@ -261,8 +251,8 @@ class _Search:
         kept = kept & (buy <= w.budget_usd) if w.budget_usd else kept
         if kept.any():
             cost = np.where(kept, cost, np.inf).round(4)
-            return self._deployment(trials, here[np.lexsort((-found.output_tok_s[0, here], cost))[0]])
-        least = self._deployment(trials, here[int(np.where(holds, hourly, np.inf).argmin())])
+            return self._deployment(here[np.lexsort((-found.output_tok_s[0, here], cost))[0]])
+        least = self._deployment(here[int(np.where(holds, hourly, np.inf).argmin())])
         pay, code, limit = least.cost.usd_per_hour, "hour", w.budget_usd_per_hour
         if w.budget_usd is not None and not least.cost.purchase_usd <= w.budget_usd:
             pay, code, limit = least.cost.purchase_usd, "purchase", w.budget_usd
@@ -289,9 +279,9 @@ class _Search:
         fine = (fewest <= most) & (counts <= most) & np.isfinite(fewest) & (odds > 0)
         return counts, np.where(fine, cost, np.inf)
 
-    def _deployment(self, trials: _Trials, at: int) -> Deployment:
-        place, count = int(trials.places[at]), float(trials.count[at])
-        (offer, setup), v = self.grid.rows[place], trials.found.values(at)
+    def _deployment(self, at: int) -> Deployment:
+        place, count = int(self.places[at]), float(self.count[at])
+        (offer, setup), v = self.grid.rows[place], self.found.values(at)
         output, share = v["output_tok_s"], count * offer.share
         cost = self.economics.cost(offer.platform, share, output, v["total_tok_s"][""] / output[""])
         return Deployment(

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -38,7 +39,7 @@ from .workload import DEFAULT_ISL, DEFAULT_OSL, resolve_model
 if TYPE_CHECKING:
     import pandas as pd
 
-Pairs = dict[str, FloatArray]  # by front: two figures, both to be large, shape (2, n)
+Fronts = Mapping[tuple[int, int], FloatArray]
 REACH = 1.75  # a row this many times worse than the baseline's front in both figures is not corrected
 PART_ROWS = 65536
 _TIMES = ("output_tok_s", "ttft_ms", "tpot_ms")
@@ -98,17 +99,17 @@ class SweepSpace:
         """
         import pandas as pd
 
-        count = np.array(self.boxes, dtype=np.float64)[np.unravel_index(numbers, self.shape)[1]]
-        most, platforms = self.grid.per_offer("most"), self.grid.per_offer("platform")
-        kept = count <= most[np.unravel_index(numbers, self.shape)[0]]
-        place, _, spec, length, load = np.unravel_index(numbers[kept], self.shape)
+        index = np.stack(np.unravel_index(numbers, self.shape))
+        boxes, most = np.array(self.boxes, dtype=np.float64), self.grid.per_offer("most")
+        kept = boxes[index[1]] <= most[index[0]]
+        place, box, spec, length, load = index[:, kept]
         isl, osl = np.array(self.lengths, dtype=np.float64)[length].T
-        code = pd.factorize(platforms)[0][place]
-        return self.grid.frame(place, count[kept]).assign(
+        platform = pd.factorize(self.grid.per_offer("platform"))[0]
+        return self.grid.frame(place, boxes[box]).assign(
             mode=pd.Categorical(["closed-loop"]).repeat(len(place)), isl=isl, osl=osl,
             concurrency=np.array(self.concurrency)[load], number=numbers[kept],
             spec_decode=pd.Categorical(np.array(self.spec_decode)[spec]),
-            place=place, group=code * len(self.lengths) + length,
+            place=place, group=platform[place] * len(self.lengths) + length,
         )  # fmt: skip
 
 
@@ -149,7 +150,7 @@ class Sweeper:
         began, size = time.perf_counter(), self.space.size
         self._claim(folder)
         parts = [np.arange(s, min(s + PART_ROWS, size)) for s in range(0, size, PART_ROWS)]
-        fronts: Mapping[int, Pairs] | None = None
+        fronts: Fronts | None = None
         kept, valid, corrected = [], 0, 0
         for number, numbers in enumerate(parts):
             path = folder / f"part-{number:05d}.parquet"
@@ -169,7 +170,7 @@ class Sweeper:
             seconds=time.perf_counter() - began, front=found,
         )  # fmt: skip
 
-    def answers(self, frame: pd.DataFrame, fronts: Mapping[int, Pairs] | None = None) -> pd.DataFrame:
+    def answers(self, frame: pd.DataFrame, fronts: Fronts | None = None) -> pd.DataFrame:
         """Return the valid ones of a space's rows with answers, corrected near these fronts (None: all)."""
         import pandas as pd
 
@@ -179,16 +180,15 @@ class Sweeper:
         support = np.full(len(frame), "far", dtype=object)
 
         def work(rows: IntArray) -> None:
-            part = frame.iloc[rows]
-            r, base = self._baseline(part)
+            r, base, figures, groups = self._physics(frame.iloc[rows])
             for name, values in zip(
                 _TIMES, (base.output_tok_s, base.ttft_s * 1e3, base.tpot_s * 1e3), strict=True
             ):
                 out[name][rows] = values
             promising = base.feasible.copy()
             if fronts is not None:
-                for code, here, pairs in self._groups(part, r, base):
-                    reached = [near(pairs[name], best, REACH) for name, best in fronts[code].items()]
+                for code, here in groups.items():
+                    reached = [near(p, fronts[code, n], REACH) for n, p in enumerate(figures[..., here])]
                     promising[here] &= np.any(reached, axis=0)
             if promising.any():
                 here = rows[promising]
@@ -205,37 +205,33 @@ class Sweeper:
         )  # fmt: skip
         return _with_figures(table[np.isfinite(out["output_tok_s"])].reset_index(drop=True))
 
-    def _baseline_fronts(self, parts: list[IntArray], progress: Progress) -> dict[int, Pairs]:
-        """Return the baseline's fronts by group."""
-        found: dict[int, list[Pairs]] = {}
+    def _baseline_fronts(self, parts: list[IntArray], progress: Progress) -> Fronts:
+        """Return the baseline's fronts by group and figures, shape (2, k) each."""
+        found: dict[Any, list[FloatArray]] = defaultdict(list)
         for number, numbers in enumerate(parts):
             frame = self.space.rows(numbers)
 
             def work(rows: IntArray, frame: pd.DataFrame = frame) -> None:
-                part = frame.iloc[rows]
-                for code, _, pairs in self._groups(part, *self._baseline(part)):
-                    best = {name: pair[:, front(*pair)] for name, pair in pairs.items()}
-                    found.setdefault(code, []).append(best)
+                _, _, figures, groups = self._physics(frame.iloc[rows])
+                for code, here in groups.items():
+                    for n, pair in enumerate(figures[..., here]):
+                        found[code, n].append(pair[:, front(*pair)])
 
             in_chunks(frame, work)
             progress("physics", (number + 1) / len(parts))
-        return {code: _joined(parts) for code, parts in found.items()}
+        joined = {key: np.concatenate(pairs, axis=1) for key, pairs in found.items()}
+        return {key: pair[:, front(*pair)] for key, pair in joined.items()}
 
-    def _baseline(self, part: pd.DataFrame) -> tuple[Requests, Estimate]:
+    def _physics(self, part: pd.DataFrame) -> tuple[Requests, Estimate, FloatArray, dict[Any, Any]]:
+        """Return some rows as requests, the baseline, the figures of both fronts, and places by group.
+
+        Figures, shape (2, 2, n), all to be large: speed, then cost.
+        """
         r = normalise(part)
-        return r, baseline(r, self.predictor.model.coefficients)
-
-    def _groups(
-        self, part: pd.DataFrame, r: Requests, base: Estimate
-    ) -> Iterator[tuple[int, IntArray, Pairs]]:
-        """Yield each group of rows: its code, their places in the part, and the figures of both fronts."""
-        hour = np.nan_to_num(self.hourly[part["place"]], nan=1.0)
-        per_gpu = base.output_tok_s / r.num_gpus
-        speed, cost = np.stack([per_gpu, 1.0 / base.tpot_s]), np.stack([per_gpu / hour, 1.0 / base.ttft_s])
-        group = part["group"].to_numpy()
-        for code in np.unique(group):
-            here = np.flatnonzero(group == code)
-            yield int(code), here, {"speed": speed[:, here], "cost": cost[:, here]}
+        base = baseline(r, self.predictor.model.coefficients)
+        hour, per_gpu = np.nan_to_num(self.hourly[part["place"]], nan=1.0), base.output_tok_s / r.num_gpus
+        figures = np.stack([[per_gpu, 1.0 / base.tpot_s], [per_gpu / hour, 1.0 / base.ttft_s]])
+        return r, base, figures, part.groupby("group").indices
 
     def _claim(self, folder: Path) -> None:
         """Make the folder this sweep's own; raises BadRequest if it is another's."""
@@ -252,11 +248,6 @@ class Sweeper:
             raise BadRequest("out", str(folder), "an empty or new folder")
         folder.mkdir(parents=True, exist_ok=True)
         replace_text(path, text)
-
-
-def _joined(fronts: list[Pairs]) -> Pairs:
-    whole = {name: np.concatenate([pairs[name] for pairs in fronts], axis=1) for name in fronts[0]}
-    return {name: pair[:, front(*pair)] for name, pair in whole.items()}
 
 
 def front(x: FloatArray, y: FloatArray) -> NDArray[np.int64]:
