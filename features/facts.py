@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,37 @@ _WIDENING = ("turing", "ampere", "ada", "hopper", "blackwell", "blackwell-ultra"
 HOST_BYTES = 256e9
 _LEAST_PCIE = 8e9  # of a GPU whose data sheet names none: PCIe 3.0 with 8 lanes
 NIC_BANDWIDTH = 50e9  # B/s per GPU one way (400 Gb/s), where the platform does not say
+
+
+class Arrays:
+    """A record whose fields are arrays of one length (n,), or records and mappings of such.
+
+    What is none of these is of all rows.
+    """
+
+    def take(self, rows: NDArray[Any]) -> Self:
+        """Return the record of a subset of rows."""
+        return type(self)(**{name: _taken(part, rows) for name, part in vars(self).items()})
+
+    def put(self, rows: IntArray, other: Arrays) -> Self:
+        """Return the record with some rows replaced by those of another."""
+        fresh = {name: values.copy() for name, values in vars(self).items()}
+        for name, values in vars(other).items():
+            fresh[name][rows] = values
+        return type(self)(**fresh)
+
+    def followed_by(self, other: Arrays) -> Self:
+        """Return the rows of this record and then those of another."""
+        pairs = {name: (part, vars(other)[name]) for name, part in vars(self).items()}
+        return type(self)(**{name: np.concatenate(pair) for name, pair in pairs.items()})
+
+
+def _taken(part: Any, rows: NDArray[Any]) -> Any:
+    if isinstance(part, np.ndarray):
+        return part[rows]
+    if isinstance(part, Mapping):
+        return {name: values[rows] for name, values in part.items()}
+    return part.take(rows) if hasattr(part, "take") else part
 
 
 @dataclass(frozen=True, kw_only=True)

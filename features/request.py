@@ -15,7 +15,7 @@ tier column says otherwise.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
 from .cells import Rows, Table, default
 from .facts import (
     NIC_BANDWIDTH,
+    Arrays,
     Facts,
     FloatArray,
     IntArray,
@@ -47,7 +48,7 @@ _ASSUMED_CONCURRENCY = 32.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Requests:
+class Requests(Arrays):
     """n requests as arrays of shape (n,); names as codes into the vocabularies.
 
     `valid` is False where a row cannot be answered; `notes` say why, or which default was assumed.
@@ -99,15 +100,6 @@ class Requests:
     def reason(self) -> NDArray[np.object_]:
         """Why each request cannot be answered, else what was assumed of it, in words, shape (n,)."""
         return self.notes.texts()
-
-    def take(self, rows: NDArray[np.bool_] | IntArray) -> Requests:
-        """Return the requests of a subset of rows."""
-        parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        taken: dict[str, Any] = {
-            name: part.take(rows) if isinstance(part, Facts | Notes) else part[rows]
-            for name, part in parts.items()
-        }
-        return Requests(**taken)
 
     def is_mode(self, *names: str) -> NDArray[np.bool_]:
         """Return a mask of the rows in any of the named modes."""
@@ -258,7 +250,7 @@ def _load(rows: Rows) -> dict[str, Any]:
 
 def _tiers(rows: Rows, model: Facts, hardware: dict[str, Any]) -> dict[str, Any]:
     """Fill what lies in host memory, and the host's size and rate per GPU."""
-    if not any(name in rows.columns for name in TIER_COLUMNS):
+    if not any(name in rows.table for name in TIER_COLUMNS):
         every, none = np.ones(rows.n), np.zeros(rows.n, dtype=bool)
         return {"kv_hot_tokens": np.inf * every, "kv_reread_every": every, "prefix_on_host": none,
                 "experts_resident_frac": every}  # fmt: skip

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from roofcast.features.baseline import Coefficients, baseline, floor
+from roofcast.features.baseline import baseline, floor
+from roofcast.features.coefficients import Coefficients
 from roofcast.features.frame import feature_matrix
 from roofcast.features.request import normalise
 from roofcast.predictor import Predictor, save_bundle

@@ -80,9 +80,9 @@ def _candidates(rows: pd.DataFrame, borrowers: pd.Index) -> pd.DataFrame:
     right = lenders.reset_index(names="lender")[
         [*_SAME, *_LENT, "lender", "tpot_mean_ms", "tpot_p50_ms", "ttft_mean_ms"]
     ]
-    pairs = left[
-        [*_SAME, *_POOLS, "borrower", "num_gpus", "tp", "ep", "tpot_mean_ms", "ttft_mean_ms"]
-    ].merge(right, on=_SAME, suffixes=("_own", ""))
+    pairs = left[[*_SAME, *_POOLS, "borrower", "num_gpus", "tp", "ep", "tpot_mean_ms", "ttft_mean_ms"]].merge(
+        right, on=_SAME, suffixes=("_own", "")
+    )
     together = (pairs["tp"] == pairs["tp_own"]) & (pairs["ep"] == pairs["ep_own"])
     split = _agrees(pairs, "num_gpus")
     for name in ("prefill_tp", "decode_tp", "prefill_workers", "decode_workers"):

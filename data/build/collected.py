@@ -13,6 +13,7 @@ from ..rows.draft import DECIDED_NUMBERS, DECIDED_TEXTS, NUMBERS, TEXTS
 
 FILES = ("inferencex.csv", "aic_silicon.csv", "mlperf.csv", "vendor.csv", "academic.csv", "serving_json.csv")
 
+
 def read(folder: Path) -> pd.DataFrame:
     """Read every collected CSV file of `folder` into one draft frame, in the order of FILES.
 

@@ -17,7 +17,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...features.baseline import Coefficients, Estimate, baseline
+from ...features.baseline import Estimate, baseline
+from ...features.coefficients import Coefficients
 from ...features.facts import FloatArray
 from ...features.request import Requests
 

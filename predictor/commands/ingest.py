@@ -67,7 +67,7 @@ def ingest(
 
 def _verdict(folder: Path, accept_degraded: bool) -> Fabric:
     from ...data.ingest import Fabric
-    from ..fabric import check_paths
+    from .. import fabric
 
-    found = check_paths([folder])
-    return Fabric(status=found.status, reason=found.reason, accept_degraded=accept_degraded)
+    found = fabric.check([folder])
+    return Fabric(status=found.status, reason=fabric.reason(found), accept_degraded=accept_degraded)

@@ -1,4 +1,4 @@
-"""The README's accuracy table is the one of docs/accuracy.json; `--regenerate` rewrites it."""
+"""docs/accuracy.md and the README's table are made from docs/accuracy.json; `--regenerate` rewrites both."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from roofcast.training.metrics import NAMES
+from roofcast.training.report import render
+
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = re.compile(r"(?<=on the same rows\.\n\n)\|.*?\n\n", re.DOTALL)
-METRICS = {"tpot_ms": "TPOT", "ttft_ms": "TTFT", "output_tok_s": "output throughput"}
 UNSEEN = {
     "configuration": "this configuration",
     "family": "this GPU × model × engine",
@@ -25,7 +27,7 @@ def _table(errors: list[dict[str, Any]]) -> str:
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     by_key = {(e["protocol"], e["metric"]): e for e in errors}
     for protocol, words in UNSEEN.items():
-        for metric, name in METRICS.items():
+        for metric, name in NAMES.items():
             figures = by_key[protocol, metric]
             shown = [f"{figures[f'{column}_median_ape']:.1f} %" for column in COLUMNS]
             cells = [words, name, f"{figures['rows']:,}", *shown, f"{100 * figures['coverage']:.0f} %"]
@@ -43,3 +45,12 @@ def test_the_readme_shows_the_figures_of_the_accuracy_report(regenerate: bool) -
         return
     (shown,) = TABLE.findall(readme)
     assert shown == table
+
+
+def test_the_accuracy_page_is_that_of_the_figures(regenerate: bool) -> None:
+    page = ROOT / "docs/accuracy.md"
+    text = render(json.loads((ROOT / "docs/accuracy.json").read_text(encoding="utf-8")))
+    if regenerate:
+        page.write_text(text, encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == text
+    assert len(text.splitlines()) <= 150

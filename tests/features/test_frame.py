@@ -10,7 +10,8 @@ import pytest
 
 from roofcast.data import catalogue
 from roofcast.data.vocabulary import MODES
-from roofcast.features.baseline import Coefficients, baseline, floor
+from roofcast.features.baseline import baseline, floor
+from roofcast.features.coefficients import Coefficients
 from roofcast.features.facts import FloatArray
 from roofcast.features.frame import FRAME_VERSION, feature_columns, feature_matrix
 from roofcast.features.request import Requests, normalise

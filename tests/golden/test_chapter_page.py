@@ -19,15 +19,14 @@ from roofcast.data import catalogue
 from roofcast.data.store import BenchmarkStore
 from roofcast.features.baseline import baseline, floor
 from roofcast.features.collectives import all_reduce_s, fabric_arrays
-from roofcast.features.memory import memory_fit
+from roofcast.features.memory import memory_fit, prefix_load_s
 from roofcast.features.percentiles import itl_ratio, tpot_ratio
 from roofcast.features.request import Requests, normalise
-from roofcast.features.tiers import prefix_load_s
 from roofcast.features.work import distinct_experts, kv_bytes_stored
 from roofcast.predictor import Predictor
 from roofcast.predictor.audit import audit
-from roofcast.training.report_markdown import markdown_table
 
+from ..markdown import markdown_table
 from .conftest import replace_or_compare
 from .test_worked_examples import EXAMPLES
 

@@ -29,7 +29,8 @@ from typing import Any, cast
 from ...data import catalogue
 from ...data.errors import BadBundle
 from ...data.files import for_json
-from ...features.baseline import Coefficients, baseline, floor
+from ...features.baseline import baseline, floor
+from ...features.coefficients import Coefficients
 from ...features.frame import FRAME_VERSION, feature_matrix
 from ...features.request import normalise
 from .intervals import IntervalTable

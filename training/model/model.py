@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ...features.baseline import Coefficients, Estimate, baseline, floor_and_baseline
+from ...features.baseline import Estimate, baseline, floor_and_baseline
+from ...features.coefficients import Coefficients
 from ...features.facts import ARCHITECTURES, FloatArray
 from ...features.frame import feature_matrix
 from ...features.measured import MeasuredFabric
+from ...features.memory import uses_host
 from ...features.request import Requests
-from ...features.tiers import uses_host
 from .intervals import IntervalTable
 from .residuals import Siblings, log_mass, places_of
 from .support import SORTED_STRATA, STRATUM_PLACES, Support, levels, set_up_keys

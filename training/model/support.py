@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ...data import catalogue
 from ...features.facts import FloatArray
+from ...features.memory import uses_host
 from ...features.request import Requests
-from ...features.tiers import uses_host
 
 _KNOWN = ("setup", "family", "parts", "model", "gpu")
 NEW_SOURCE = "+source"

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from roofcast.features.baseline import Coefficients, Estimate, baseline
+from roofcast.features.baseline import Estimate, baseline
+from roofcast.features.coefficients import Coefficients
 from roofcast.features.request import Requests, normalise
 from roofcast.predictor import Predictor
 from roofcast.predictor.advisor import Advisor, Workload

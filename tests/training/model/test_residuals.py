@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roofcast.features.baseline import Coefficients, baseline
+from roofcast.features.baseline import baseline
+from roofcast.features.coefficients import Coefficients
 from roofcast.features.request import Requests, normalise
 from roofcast.predictor import Predictor
 from roofcast.training.model.model import near_siblings
