@@ -13,8 +13,9 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache, wraps
 from importlib.resources import files
+from threading import Lock
 from types import MappingProxyType
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -35,6 +36,7 @@ __all__ = [
     "models",
     "platform",
     "platforms",
+    "shipped_models",
 ]
 
 Spec = TypeVar("Spec", bound=GpuSpec | PlatformSpec | ModelSpec)
@@ -123,20 +125,30 @@ def _shipped_models() -> _Catalogue[ModelSpec]:
 
 
 _added: dict[str, ModelSpec] = {}
-_followers: list[Callable[[], None]] = []
-
-
-@cache
-def _models() -> _Catalogue[ModelSpec]:
-    specs = {**_shipped_models().specs, **_added}
-    return _Catalogue(kind="model", specs=MappingProxyType(specs)).index()
+_adding = Lock()
 
 
 def follows_models(function: Callable[Args, Value]) -> Callable[Args, Value]:
-    """Cache what a function makes of the catalogue's models until another model is added."""
-    kept = cache(function)
-    _followers.append(kept.cache_clear)
-    return kept  # type: ignore[return-value]  # functools types the wrapper without its arguments
+    """Cache what a function makes of the catalogue's models until another model is added.
+
+    How many were added is part of the key: what a thread made of fewer while another added one is not found.
+    """
+
+    @lru_cache(maxsize=8)
+    def kept(_: int, *args: Args.args, **kwargs: Args.kwargs) -> Value:
+        return function(*args, **kwargs)
+
+    @wraps(function)
+    def current(*args: Args.args, **kwargs: Args.kwargs) -> Value:
+        return kept(len(_added), *args, **kwargs)  # type: ignore[arg-type]  # a cache takes only hashables
+
+    return current
+
+
+@follows_models
+def _models() -> _Catalogue[ModelSpec]:
+    specs = {**_shipped_models().specs, **_added}
+    return _Catalogue(kind="model", specs=MappingProxyType(specs)).index()
 
 
 def add_model(spec: ModelSpec) -> str:
@@ -144,14 +156,13 @@ def add_model(spec: ModelSpec) -> str:
 
     A model of the same name and shape is the one meant; another shape under a known name gets "-2", "-3".
     """
-    name, number = spec.name, 1
-    while name in models() and models()[name].shape_key != spec.shape_key:
-        number += 1
-        name = f"{spec.name}-{number}"
-    if name not in models():
-        _added[name] = replace(spec, name=name)
-        for forget in (_models.cache_clear, *_followers):
-            forget()
+    with _adding:
+        name, number = spec.name, 1
+        while name in models() and models()[name].shape_key != spec.shape_key:
+            number += 1
+            name = f"{spec.name}-{number}"
+        if name not in models():
+            _added[name] = replace(spec, name=name)
     return name
 
 
@@ -168,6 +179,11 @@ def platforms() -> Mapping[str, PlatformSpec]:
 def models() -> Mapping[str, ModelSpec]:
     """Return all models by name (read-only; read once)."""
     return _models().specs
+
+
+def shipped_models() -> Mapping[str, ModelSpec]:
+    """Return the models of the files alone, without those entered since, by name (read-only)."""
+    return _shipped_models().specs
 
 
 def gpu(name: str) -> GpuSpec:

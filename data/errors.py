@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 _ROWS_SHOWN = 3
@@ -32,6 +33,29 @@ def nearest_names(name: str, known: Iterable[str], n: int = 3) -> tuple[str, ...
 def _one_line(text: object) -> str:
     """Flatten control characters, so that hostile input cannot break the one-line promise."""
     return "".join(c if c.isprintable() else " " for c in str(text))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """What is wrong with one value of a row: `code` says what kind, `allowed` what would have been taken."""
+
+    code: str
+    column: str = ""
+    value: object = None
+    allowed: str = ""
+
+    def __str__(self) -> str:
+        return _FAULT_TEXTS[self.code].format(self=self)
+
+
+_FAULT_TEXTS = {
+    "value": "{self.column} = {self.value!r}: {self.allowed}",
+    "unknown-column": "unknown column {self.column}",
+    "missing-column": "missing column {self.column}",
+    "unknown-name": "{self.allowed}",  # a catalogue's own error, with the nearest names
+    "no-figure": "no throughput, TTFT or TPOT",
+    "physics": "{self.allowed}",  # the judgement of whoever appends
+}
 
 
 class RoofcastError(Exception):

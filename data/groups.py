@@ -1,71 +1,7 @@
-"""Which measurements are of one configuration, whoever made them and whenever."""
+"""Old home of identity, for modules that have not moved yet."""
 
 from __future__ import annotations
 
-import hashlib
+from .identity import config_group, digest, same_architecture
 
-import numpy as np
-import pandas as pd
-
-from . import catalogue
-
-_LENGTH_STEP = 0.04
-_NAMES = ("gpu", "engine", "weight_precision", "spec_decode", "mode")
-_LAYOUT = [
-    "num_gpus",
-    "tp",
-    "pp",
-    "ep",
-    "dp",
-    "replicas",
-    "disagg",
-    "prefill_gpus",
-    "decode_gpus",
-    "prefill_tp",
-    "decode_tp",
-    "prefill_dp",
-    "decode_dp",
-]
-_ID_LENGTH = 12
-
-
-@catalogue.follows_models
-def same_architecture() -> dict[str, str]:
-    """Map each model to the first (in alphabetical order) of those with its very shape.
-
-    DeepSeek-R1 and R1-0528, or Llama 3.1 70B and 3.3 70B, differ in training only: a run of one is a repeat
-    of the other as far as speed goes, and splits must not part them.
-    """
-    first: dict[tuple[object, ...], str] = {}
-    models = catalogue.models()
-    return {name: first.setdefault(models[name].shape_key, name) for name in sorted(models)}
-
-
-def config_group(rows: pd.DataFrame) -> pd.Series[str]:
-    """Return 12 hex digits for each row: equal for rows that measure one configuration.
-
-    Hashed: the model's shape, GPU, engine, precision, layout, speculation, mode, load and lengths; not the
-    source, date or version. Lengths are taken in steps of 4 %, so that a measured mean of 922 meets 0.9 x
-    1024
-    (those of data sets to two digits), concurrency and request rate to three digits.
-    """
-    models = same_architecture()
-    key = pd.DataFrame({"model": rows["model"].map(models).fillna(rows["model"])})
-    for name in _NAMES:
-        key[name] = rows[name]
-    for name in _LAYOUT:
-        key[name] = rows[name].map("{:g}".format)
-    for name in ("concurrency", "request_rate"):
-        key[name] = rows[name].map("{:.3g}".format)
-    key["prefix"] = rows["prefix_cached_frac"].fillna(0.0).map("{:.1f}".format)
-    for name in ("isl", "osl"):
-        steps = np.round(np.log(rows[name].clip(lower=1.0)) / _LENGTH_STEP).map("{:g}".format)
-        digits = rows[name].map("{:.2g}".format)
-        key[name] = steps.where(rows["length_kind"] != "dataset", digits)
-    texts = ["|".join(map(str, cells)) for cells in key.itertuples(index=False)]
-    return pd.Series([digest(text) for text in texts], index=rows.index)
-
-
-def digest(text: str) -> str:
-    """Return the first 12 hex digits of the SHA-1 of `text`: a name for content, no protection."""
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:_ID_LENGTH]
+__all__ = ["config_group", "digest", "same_architecture"]

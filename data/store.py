@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
-from . import catalogue, schema
+from . import catalogue, measurements
+from .columns import STORED, STORED_NUMBERS
 from .errors import BadStore, UnknownName
 from .files import replace_file
-from .groups import config_group, digest
+from .identity import config_group, row_ids
 
 if TYPE_CHECKING:
     from .importer.checks import Audit
@@ -72,7 +73,7 @@ class BenchmarkStore:
         if rows is None:
             first = BenchmarkStore(Path(str(files(__package__).joinpath(TABLE_FILE)))).load()
         else:
-            first = schema.validate(_identified(schema.complete(rows)), file=str(store.path))
+            first = measurements.validate(_identified(measurements.complete(rows)), file=str(store.path))
         store.path.parent.mkdir(parents=True, exist_ok=True)
         with store._locked():
             if store.path.exists():
@@ -88,12 +89,12 @@ class BenchmarkStore:
         return self.path.with_name(f"{self.path.stem}.quarantine.parquet")
 
     def load(self) -> pd.DataFrame:
-        """Return all rows in the columns of `schema.COLUMNS`. Raises BadStore for any other file."""
+        """Return all rows in the columns of `STORED`. Raises BadStore for any other file."""
         table = _read(self.path)
-        missing = [name for name in schema.COLUMNS if name not in table.columns]
+        missing = [name for name in STORED if name not in table.columns]
         if missing:
             raise BadStore(f"{self.path}: not a benchmark table: no column {', '.join(missing[:3])}")
-        return schema.typed(table)
+        return measurements.typed(table)
 
     def quarantine(self) -> pd.DataFrame:
         """Return the rejected rows: file, line, row_id, source, source_ref, reason."""
@@ -124,7 +125,7 @@ class BenchmarkStore:
             raise BadStore(
                 f"the shipped table is read-only: BenchmarkStore.create(path) or set {STORE_VARIABLE}"
             )
-        given = _identified(schema.complete(rows))
+        given = _identified(measurements.complete(rows))
         places = lines or range(1, len(given) + 1)
         with self._locked():
             stored = self.load()
@@ -134,7 +135,7 @@ class BenchmarkStore:
             if reasons:
                 self._reject(given, reasons, file, places)
             if len(new):
-                write_table(pd.concat([stored, schema.typed(new)], ignore_index=True), self.path)
+                write_table(pd.concat([stored, measurements.typed(new)], ignore_index=True), self.path)
         return AppendReport(
             added=len(new),
             duplicates=len(good) - len(new),
@@ -162,26 +163,26 @@ class BenchmarkStore:
     def _locked(self) -> Iterator[None]:
         """Hold the store's lock (released by the system if this process dies) and clear what a crash left."""
         try:
-            lock = os.open(self.path.with_name(self.path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o644)
+            held = FileLock(f"{self.path}.lock", timeout=_LOCK_SECONDS).acquire()
+        except Timeout:
+            reason = f"another process has been writing for {_LOCK_SECONDS:g} s"
+            raise BadStore(f"{self.path}: {reason}") from None
         except OSError as error:
             raise BadStore(f"{self.path}: cannot lock: {error.strerror}") from None
-        try:
-            _take(lock, self.path)
+        with held:
             for target in (self.path, self.quarantine_path):
                 for leftover in target.parent.glob(f".{target.name}.*.tmp"):
                     leftover.unlink(missing_ok=True)
             yield
-        finally:
-            os.close(lock)
 
 
 def fingerprint(table: pd.DataFrame) -> str:
     """Return the SHA-256 (hex) of a table's content: independent of the order of rows and columns."""
     ordered = table.sort_values("row_id", kind="stable")
     total = hashlib.sha256()
-    for name in sorted(schema.COLUMNS):
+    for name in sorted(STORED):
         total.update(name.encode() + b"\0")
-        if name in schema.NUMERIC_COLUMNS:
+        if name in STORED_NUMBERS:
             values = ordered[name].to_numpy(dtype="<f8", copy=True)
             values[np.isnan(values)] = np.nan
             total.update(values.tobytes())
@@ -195,11 +196,9 @@ def _identified(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.reset_index(drop=True)
     for kind, find in (("gpu", catalogue.gpu), ("model", catalogue.model)):
         rows[kind] = [_catalogue_name(find, name) or name for name in rows[kind]]
-    numbers = rows[schema.NUMERIC_COLUMNS].apply(pd.to_numeric, errors="coerce")
+    numbers = rows[list(STORED_NUMBERS)].apply(pd.to_numeric, errors="coerce")
     rows["config_group"] = config_group(rows.assign(**{name: numbers[name] for name in numbers}))
-    content = rows.drop(columns=["row_id", "config_group", "weight", "duplicates", "notes"])
-    ids = [digest("|".join(map(str, cells))) for cells in content.itertuples(index=False)]
-    rows["row_id"] = rows["row_id"].where(rows["row_id"] != "", pd.Series(ids))
+    rows["row_id"] = rows["row_id"].where(rows["row_id"] != "", row_ids(rows))
     return rows
 
 
@@ -214,7 +213,8 @@ def _reasons(rows: pd.DataFrame, audit: Audit | None) -> list[tuple[int, str]]:
     """The schema's faults, names the catalogue does not know, and what is faster than physics allows."""
     from .importer import checks
 
-    found = dict(schema.faults(rows.assign(row_id=[f"{i}" for i in range(len(rows))])))
+    named = rows.assign(row_id=[f"{i}" for i in range(len(rows))])
+    found = {position: measurements.joined(each) for position, each in measurements.faults(named).items()}
     for kind, known, find in (
         ("gpu", catalogue.gpus(), catalogue.gpu),
         ("model", catalogue.models(), catalogue.model),
@@ -225,27 +225,15 @@ def _reasons(rows: pd.DataFrame, audit: Audit | None) -> list[tuple[int, str]]:
             except UnknownName as error:
                 found[position] = "; ".join(filter(None, [found.get(position, ""), str(error)]))
     sound = (
-        schema.typed(rows.drop(index=list(found))).set_axis(rows.index.drop(list(found))).assign(reject="")
+        measurements.typed(rows.drop(index=list(found)))
+        .set_axis(rows.index.drop(list(found)))
+        .assign(reject="")
     )
     checks.physics(sound, audit or checks.simple_audit)
     found.update(
         (i, reason) for i, reason in zip(sound.index.tolist(), sound["reject"], strict=True) if reason
     )
     return sorted(found.items())
-
-
-def _take(lock: int, path: Path) -> None:
-    import fcntl
-
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise BadStore(f"{path}: another process has been writing for {_LOCK_SECONDS:g} s") from None
-            time.sleep(0.05)
 
 
 def _read(path: Path) -> pd.DataFrame:

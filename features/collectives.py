@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.errors import UnknownName, nearest_names
+from .facts import Arrays
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
@@ -45,7 +46,7 @@ _BOX_OF_CARDS: Final = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fabric:
+class Fabric(Arrays):
     """What the messages of n deployments travel over; every field has shape (n,) or broadcasts with it.
 
     code: row of the coefficient table, from `fabric_index` [-]; link_bandwidth: one way, per GPU [B/s];
@@ -139,60 +140,41 @@ def _columns(keys: Sequence[tuple[str, str]], operation: str) -> dict[str, Float
     }
 
 
-def _fabric_name(link: str, domain: float) -> str:
-    """Return the fabric of a link: the longest prefix in the table; a rack-wide NVLink domain is its own."""
-    known = tables().links
+@cache
+def _code(link: str, rack: bool, library: str) -> int:
+    """Return the table's row: of the longest prefix of the link; a rack-wide NVLink domain is its own."""
+    links, libraries = tables().links, tables().libraries
     wanted = link.strip().lower() or "none"
-    prefixes = [prefix for prefix in known if wanted.startswith(prefix)]
+    prefixes = [prefix for prefix in links if wanted.startswith(prefix)]
     if not prefixes:
-        raise UnknownName("link", link, nearest_names(wanted, known))
-    name = known[max(prefixes, key=len)]
-    return "nvl72" if name == "nvlink5" and domain > _RACK_DOMAIN else name
+        raise UnknownName("link", link, nearest_names(wanted, links))
+    name = links[max(prefixes, key=len)]
+    if library.strip().lower() not in libraries:
+        raise UnknownName("collective library", library, nearest_names(library, libraries))
+    fabric = "nvl72" if name == "nvlink5" and rack else name
+    return tables().codes[fabric, libraries[library.strip().lower()]]
 
 
-def _library_name(library: str) -> str:
-    """Return "engine" or "nccl" for a library or engine name."""
-    known = tables().libraries
-    wanted = library.strip().lower()
-    if wanted not in known:
-        raise UnknownName("collective library", library, nearest_names(wanted, known))
-    return known[wanted]
+def fabric_index(link: Sequence[str], domain: ArrayLike, library: str) -> Codes:
+    """Return the coefficient table's row of each (link, domain), shape (n,).
 
-
-def fabric_index(
-    link: Sequence[str] | npt.NDArray[Any], domain: ArrayLike, library: Sequence[str] | npt.NDArray[Any] | str
-) -> Codes:
-    """Return the coefficient table's row of each (link, domain, library).
-
-    link: names as in the GPU catalogue ("nvlink4", "infinity-fabric", "pcie5", ...), shape (n,);
-    domain: GPUs of the scale-up domain, shape (n,) or a number; library: "engine" (the serving engine's own
-    kernels, in CUDA graphs), "nccl", or an engine's name, shape (n,) or one for all.
-    Raises UnknownName for a link or a library that the table lacks.
+    link: names as in the GPU catalogue ("nvlink4", "infinity-fabric", "pcie5", ...), shape (n,); domain: GPUs
+    of the scale-up domain, shape (n,) or a number; library: "engine" (the serving engine's own kernels, in
+    CUDA graphs), "nccl", or an engine's name. Raises UnknownName for a link or library that the table lacks.
     """
-    links = np.asarray(link, dtype=np.str_)
-    libraries = np.broadcast_to(np.asarray(library, dtype=np.str_), links.shape)
-    racks = np.broadcast_to(np.asarray(domain, dtype=np.float64) > _RACK_DOMAIN, links.shape)
-    result = np.zeros(links.shape, dtype=np.intp)
-    link_names, link_rows = np.unique(links, return_inverse=True)
-    library_names, library_rows = np.unique(libraries, return_inverse=True)
-    combined = (link_rows * len(library_names) + library_rows).reshape(links.shape) * 2 + racks
-    for value in np.unique(combined):
-        row, rack = divmod(int(value), 2)
-        name = _fabric_name(str(link_names[row // len(library_names)]), 72.0 if rack else 8.0)
-        key = (name, _library_name(str(library_names[row % len(library_names)])))
-        result[combined == value] = tables().codes[key]
-    return result
+    racks = np.broadcast_to(np.asarray(domain, dtype=np.float64) > _RACK_DOMAIN, (len(link),))
+    return np.array([_code(str(a), bool(rack), library) for a, rack in zip(link, racks, strict=True)])
 
 
 def fabric_arrays(
     *,
-    link: Sequence[str] | npt.NDArray[Any],
-    link_bandwidth: ArrayLike,
-    domain: ArrayLike,
-    nic_bandwidth: ArrayLike,
-    library: Sequence[str] | npt.NDArray[Any] | str = "engine",
-    nic_alpha_s: ArrayLike | None = None,
-    alpha_scale: ArrayLike = 1.0,
+    link: Sequence[str],
+    link_bandwidth: Floats | float,
+    domain: Floats | float,
+    nic_bandwidth: Floats | float,
+    library: str = "engine",
+    nic_alpha_s: float | None = None,
+    alpha_scale: float = 1.0,
 ) -> Fabric:
     """Return the `Fabric` of n deployments.
 
@@ -204,20 +186,19 @@ def fabric_arrays(
     each other over the host's PCIe and not over the network card. Raises UnknownName as `fabric_index` does.
 
     >>> fabric = fabric_arrays(link=["nvlink4"], link_bandwidth=450e9, domain=8, nic_bandwidth=50e9)
-        >>> bool(3e-6 < all_reduce_s(16384, 8, fabric)[0] < 6e-6)
-        True
+    >>> bool(3e-6 < all_reduce_s(16384, 8, fabric)[0] < 6e-6)
+    True
     """
-    links = np.atleast_1d(np.asarray(link, dtype=np.str_))
-    size = np.broadcast_to(np.asarray(domain, dtype=np.float64), links.shape)
-    code = fabric_index(links, size, library)
+    code = fabric_index(link, domain, library)
     hop = tables().network.alpha_s if nic_alpha_s is None else nic_alpha_s
+    one = np.ones(len(link))
     return Fabric(
         code=code,
-        link_bandwidth=np.broadcast_to(np.asarray(link_bandwidth, dtype=np.float64), links.shape),
-        domain=np.where(tables().cards[code], np.maximum(size, _BOX_OF_CARDS), np.maximum(size, 1.0)),
-        nic_bandwidth=np.broadcast_to(np.asarray(nic_bandwidth, dtype=np.float64), links.shape),
-        nic_alpha_s=np.broadcast_to(np.asarray(hop, dtype=np.float64), links.shape),
-        alpha_scale=np.broadcast_to(np.asarray(alpha_scale, dtype=np.float64), links.shape),
+        link_bandwidth=one * link_bandwidth,
+        domain=np.maximum(one * domain, np.where(tables().cards[code], _BOX_OF_CARDS, 1.0)),
+        nic_bandwidth=one * nic_bandwidth,
+        nic_alpha_s=one * hop,
+        alpha_scale=one * alpha_scale,
     )
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data import catalogue
 from ..data.specs import GpuSpec, ModelSpec, PlatformSpec
+from ..data.vocabulary import PRECISIONS
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -24,15 +26,41 @@ ARCHITECTURES = ("ampere", "hopper", "blackwell", "cdna3", "cdna4", "other")
 ARCHITECTURE_OF = {"blackwell-ultra": "blackwell", "rubin": "blackwell", "ada": "ampere"}
 # Chips for which engines ship kernels that widen 8- and 4-bit floats on the fly (Marlin and its kin, Quark).
 _WIDENING = ("turing", "ampere", "ada", "hopper", "blackwell", "blackwell-ultra", "rubin", "cdna3", "cdna4")
-PRECISIONS = ("bf16", "fp8", "fp4", "int8", "int4", "fp32")
-# Stored bytes per weight, group scales included: NVFP4 one FP8 scale per 16, INT4 one FP16 scale per 128.
-BYTES_PER_WEIGHT = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5625, "int8": 1.0, "int4": 0.53, "fp32": 4.0}
 # Host memory of a GPU whose platform does not say: a box of 2 TB for eight GPUs.
 HOST_BYTES = 256e9
 _LEAST_PCIE = 8e9  # of a GPU whose data sheet names none: PCIe 3.0 with 8 lanes
-BYTES_PER_MXFP4 = 0.53125
 NIC_BANDWIDTH = 50e9  # B/s per GPU one way (400 Gb/s), where the platform does not say
-BYTES_PER_KV = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5625, "int8": 1.0, "int4": 0.5625, "fp32": 4.0}
+
+
+class Arrays:
+    """A record whose fields are arrays of one length (n,), or records and mappings of such.
+
+    What is none of these is of all rows.
+    """
+
+    def take(self, rows: NDArray[Any]) -> Self:
+        """Return the record of a subset of rows."""
+        return type(self)(**{name: _taken(part, rows) for name, part in vars(self).items()})
+
+    def put(self, rows: IntArray, other: Arrays) -> Self:
+        """Return the record with some rows replaced by those of another."""
+        fresh = {name: values.copy() for name, values in vars(self).items()}
+        for name, values in vars(other).items():
+            fresh[name][rows] = values
+        return type(self)(**fresh)
+
+    def followed_by(self, other: Arrays) -> Self:
+        """Return the rows of this record and then those of another."""
+        pairs = {name: (part, vars(other)[name]) for name, part in vars(self).items()}
+        return type(self)(**{name: np.concatenate(pair) for name, pair in pairs.items()})
+
+
+def _taken(part: Any, rows: NDArray[Any]) -> Any:
+    if isinstance(part, np.ndarray):
+        return part[rows]
+    if isinstance(part, Mapping):
+        return {name: values[rows] for name, values in part.items()}
+    return part.take(rows) if hasattr(part, "take") else part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +171,7 @@ def _model_row(spec: ModelSpec) -> dict[str, float]:
 
 
 def _native_code(spec: ModelSpec) -> int:
-    native = {"mxfp4": "fp4", "nvfp4": "fp4", "fp16": "bf16"}.get(
-        spec.native_weight_precision, spec.native_weight_precision
-    )
-    return PRECISIONS.index(native) if native in PRECISIONS else 0
+    return PRECISIONS.index(PRECISIONS.find(spec.native_weight_precision) or PRECISIONS[0])
 
 
 def _gpu_row(spec: GpuSpec) -> dict[str, float]:

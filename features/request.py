@@ -5,26 +5,29 @@ feature means the same in both. No row raises here: a bad one is marked invalid 
 
 Defaults for a missing value: `gpu` from the platform; `tp` the most of 8, 4, 2, 1 that the GPUs not used by
 `pp` and the attention heads allow; `num_gpus` from the platform, else tp x pp; `engine` vllm;
-`weight_precision` the model's own, or bf16 where the GPU has no units for it; `kv_precision` fp8 with fp8 or
-fp4 weights under trtllm, else bf16; `pp`, `ep`, `dp` 1; `mode` from what is given: request_rate open-loop,
-concurrency closed-loop, else offline; `isl`, `osl` 1024; `concurrency` 32 where the mode needs one; `date`
-2026-07 (the newest engines measured). Everything lies in HBM unless a tier column says otherwise.
+`weight_precision` the published checkpoint's own, or bf16 where no engine runs it on the GPU; `kv_precision`
+fp8 with fp8 or fp4 weights under trtllm on a GPU with fp8 units, else bf16; `pp`, `ep`, `dp` 1; `mode` from
+what is given: request_rate open-loop, concurrency closed-loop, else offline; `isl`, `osl` 1024; `concurrency`
+32 where the mode needs one; `date` 2026-07 (the newest engines measured). Everything lies in HBM unless a
+tier column says otherwise.
 """
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data import catalogue
-from .columns import Table
+from ..data.columns import COLUMNS, TIER_COLUMNS
+from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
+from .cells import Rows, Table, default
 from .facts import (
     NIC_BANDWIDTH,
-    PRECISIONS,
+    Arrays,
     Facts,
     FloatArray,
     IntArray,
@@ -32,51 +35,23 @@ from .facts import (
     model_columns,
     platform_columns,
 )
-from .rows import Rows, codes_of, default, entries_of, months_of, share_of
+from .notes import Notes
 
-# What lies in host memory (Grace over NVLink-C2C, x86 over PCIe) instead of HBM; see `tiers.py`.
-TIER_COLUMNS = (
-    "kv_hot_tokens", "kv_reread_every", "prefix_tier", "experts_resident_frac",
-    "host_bandwidth_gb_s", "host_memory_gb",
-)  # fmt: skip
-REQUEST_COLUMNS = (
-    "model", "gpu", "platform", "num_gpus", "num_nodes", "engine", "engine_version", "date",
-    "weight_precision", "kv_precision", "tp", "pp", "ep", "dp", "disagg", "prefill_gpus", "decode_gpus",
-    "spec_decode", "mode", "isl", "osl", "concurrency", "request_rate", "prefix_cached_frac", "source",
-    *TIER_COLUMNS,
-)  # fmt: skip
-# Layout of the two pools of a disaggregated deployment; benchmark rows know it, users may say it.
-POOL_COLUMNS = (
-    "prefill_tp", "prefill_ep", "prefill_dp", "prefill_workers",
-    "decode_tp", "decode_ep", "decode_dp", "decode_workers",
-)  # fmt: skip
-TIERS = ("hbm", "host")
-MODES = ("static-batch", "closed-loop", "open-loop", "offline", "server")
-ENGINES = ("vllm", "trtllm", "sglang", "atom", "tgi", "llamacpp", "deepspeed", "transformers", "other")
-ENGINE_OF = {
-    "tensorrt-llm": "trtllm", "nim": "trtllm", "dynamo-trtllm": "trtllm",
-    "vllm-atom": "atom", "sglang-atom": "atom", "llm-d/vllm": "vllm", "llm-d": "vllm", "vllm-tpu": "vllm",
-    "1cat-vllm": "vllm", "dynamo-vllm": "vllm", "dynamo-sglang": "sglang", "tgis": "tgi",
-    "deepspeed-mii": "deepspeed", "lmdeploy": "other", "llama.cpp": "llamacpp",
-}  # fmt: skip
-SPECULATION = ("none", "mtp", "eagle", "draft")
-SPECULATION_OF = {"eagle/mtp": "mtp", "eagle3": "eagle", "medusa": "eagle", "": "none"}
 _BOX = 8.0  # GPUs of a machine at most; a larger domain is a rack's, whose trays share it
 _ASSUMED_TP = (2.0, 4.0, 8.0)
 _POSITION_STRETCH = 4.0  # rotary scaling (YaRN) serves up to about this many times the trained length
 _NEEDS_UNITS = ("fp8", "fp4", "int8")
+_INTEGERS = ("int8", "int4")
 DEFAULT_DATE_MONTHS = 18.0  # 2026-07, counted from 2025-01
-_WEIGHT_ALIASES = {
-    "fp16": "bf16", "nvfp4": "fp4", "mxfp4": "fp4", "awq": "int4", "gptq": "int4",
-    "fp4/fp8 native": "fp4",
-}  # fmt: skip
+_DEFAULT = {name: float(COLUMNS[name].default or 0.0) for name in ("isl", "osl")}
+_ASSUMED_CONCURRENCY = 32.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Requests:
-    """n requests as arrays of shape (n,); names as codes into the tuples of this module.
+class Requests(Arrays):
+    """n requests as arrays of shape (n,); names as codes into the vocabularies.
 
-    `valid` is False where a row cannot be answered; `reason` says why, or which default was assumed.
+    `valid` is False where a row cannot be answered; `notes` say why, or which default was assumed.
     """
 
     model: Facts
@@ -116,18 +91,15 @@ class Requests:
     source: NDArray[np.uint64]
     mean_ttft: NDArray[np.bool_]
     valid: NDArray[np.bool_]
-    reason: NDArray[np.object_]
+    notes: Notes
 
     def __len__(self) -> int:
         return len(self.tp)
 
-    def take(self, rows: NDArray[np.bool_] | IntArray) -> Requests:
-        """Return the requests of a subset of rows."""
-        parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        taken: dict[str, Any] = {
-            name: part.take(rows) if isinstance(part, Facts) else part[rows] for name, part in parts.items()
-        }
-        return Requests(**taken)
+    @property
+    def reason(self) -> NDArray[np.object_]:
+        """Why each request cannot be answered, else what was assumed of it, in words, shape (n,)."""
+        return self.notes.texts()
 
     def is_mode(self, *names: str) -> NDArray[np.bool_]:
         """Return a mask of the rows in any of the named modes."""
@@ -139,12 +111,12 @@ class Requests:
 
 def _hardware(rows: Rows) -> tuple[Facts, dict[str, Any]]:
     """Resolve gpu and platform: GPU facts, and the platform's size, domain and network per row."""
-    code, has_platform = entries_of(rows, "platform", catalogue.platform, catalogue.platforms)
-    gpu, has_gpu = entries_of(rows, "gpu", catalogue.gpu, catalogue.gpus)
+    code, has_platform = rows.entry("platform", catalogue.platform, catalogue.platforms)
+    gpu, has_gpu = rows.entry("gpu", catalogue.gpu, catalogue.gpus)
     platform = Facts(columns=platform_columns(), codes=code)
     of_platform = platform.gpu.astype(np.int64)
-    rows.fault(has_platform & has_gpu & (gpu != of_platform), "gpu and platform disagree: give one of them")
-    rows.fault(~has_platform & ~has_gpu, "gpu or platform is required")
+    rows.fault(has_platform & has_gpu & (gpu != of_platform), "gpu-and-platform", "gpu")
+    rows.fault(~has_platform & ~has_gpu, "gpu-or-platform", "gpu")
     gpu = np.where(has_platform & ~has_gpu, of_platform, gpu)
     rows.number("num_nodes", whole=True)
     facts = Facts(columns=gpu_columns(), codes=gpu)
@@ -160,28 +132,22 @@ def _hardware(rows: Rows) -> tuple[Facts, dict[str, Any]]:
 def _precisions(
     rows: Rows, model: Facts, gpu: Facts, engine: IntArray
 ) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
-    weight = codes_of(rows, "weight_precision", PRECISIONS, _WEIGHT_ALIASES)
+    weight = rows.word("weight_precision", PRECISIONS)
     native = model.native_precision.astype(np.int64)
     units = (np.stack([gpu.columns[f"units_{p}"] for p in PRECISIONS], axis=1) > 0)[gpu.codes]
-    fits = units[np.arange(rows.n), native] | (native == PRECISIONS.index("int4"))
+    # A format without units is weight-only: any GPU widens integers, some floats too.
+    runs = units | np.isin(PRECISIONS, _INTEGERS) | (gpu.widens > 0)[:, None]
     missing = weight < 0
-    weight = np.where(missing, np.where(fits, native, 0), weight)
+    weight = np.where(missing, np.where(runs[np.arange(rows.n), native], native, 0), weight)
     for code in np.unique(weight[missing]) if missing.any() else ():
-        rows.note(missing & (weight == code), f"weight_precision assumed {PRECISIONS[code]}")
+        rows.note(missing & (weight == code), "assumed", "weight_precision", PRECISIONS[code])
     for name in _NEEDS_UNITS:
         code = PRECISIONS.index(name)
-        foreign = ~missing & (weight == code) & ~units[:, code]
-        rows.fault(
-            foreign & (gpu.widens == 0) & (name != "int8"),
-            f"weight_precision = {name} is not allowed: this GPU has no {name} units, and no engine "
-            "widens such weights on it, but bf16 or int4",
-        )
-        rows.note(
-            foreign & rows.valid,
-            f"this GPU has no {name} units: weights are widened and multiplied in 16 bits",
-        )
-    kv = codes_of(rows, "kv_precision", PRECISIONS, _WEIGHT_ALIASES)
-    quantised = ((weight == 1) | (weight == 2)) & (engine == ENGINES.index("trtllm"))
+        foreign = (weight == code) & ~units[:, code]
+        rows.fault(foreign & ~runs[:, code], "no-units", "weight_precision", name)
+        rows.note(foreign & rows.valid, "widened", "weight_precision", name)
+    kv = rows.word("kv_precision", PRECISIONS)
+    quantised = ((weight == 1) | (weight == 2)) & (engine == ENGINES.index("trtllm")) & units[:, 1]
     return weight, np.where(kv < 0, np.where(quantised, 1, 0), kv), kv >= 0
 
 
@@ -197,12 +163,12 @@ def _layout(rows: Rows, model: Facts, platform_gpus: FloatArray) -> dict[str, Fl
     tp = np.where(assumed, 1.0, tp)
     for degree in _ASSUMED_TP:
         tp = np.where(assumed & (degree <= room) & (model.n_heads % degree == 0), degree, tp)
-    rows.note(assumed & rows.valid & (tp > 1), "tp assumed from num_gpus")
+    rows.note(assumed & rows.valid & (tp > 1), "assumed-from-gpus", "tp")
     ep = default(rows.number("ep", whole=True), 1.0)
     dp = rows.number("dp", whole=True)
     # A dense model has no experts to share: its dp are copies, whether counted inside tp or beside it.
     copies = (model.is_moe == 0) & (dp > 1.0)
-    rows.note(copies, "dp of a dense model is counted as independent replicas")
+    rows.note(copies, "copies", "dp")
     num = np.where(copies & np.isnan(num), tp * pp * dp, num)
     inside = copies & (tp * pp * dp > num) & (tp % np.where(copies, dp, 1.0) == 0)
     tp = np.where(inside, tp / np.where(copies, dp, 1.0), tp)
@@ -213,7 +179,7 @@ def _layout(rows: Rows, model: Facts, platform_gpus: FloatArray) -> dict[str, Fl
     dp = np.where(wide, ep / tp, dp)
     beside = (model.is_moe > 0) & (dp > 1.0) & (wide | (dp > tp)) & (ep > 1)
     beside = beside & (np.isnan(num) | (tp * dp * pp <= num))
-    rows.note(beside, "experts spread over more GPUs than tp: counted as one copy on tp x dp GPUs")
+    rows.note(beside, "spread-experts", "ep")
     tp = np.where(beside, tp * dp, tp)
     num = np.where(np.isnan(num), tp * pp, num)
     spread = (
@@ -222,9 +188,9 @@ def _layout(rows: Rows, model: Facts, platform_gpus: FloatArray) -> dict[str, Fl
         & (model.is_moe > 0)
         & (tp <= num)
     )
-    rows.note(spread, "attention data parallelism assumed: tp does not divide the heads")
+    rows.note(spread, "attention-dp", "dp")
     dp = np.where(spread, tp, default(dp, 1.0))
-    rows.note(rows.valid & (dp > tp), "dp above tp is counted as independent replicas")
+    rows.note(rows.valid & (dp > tp), "replicas", "dp")
     return {"num_gpus": num, "tp": tp, "pp": pp, "ep": ep, "dp": dp}
 
 
@@ -243,8 +209,8 @@ def _pools(rows: Rows, layout: dict[str, FloatArray], disagg: NDArray[np.bool_])
     prefill_tp = pool("prefill_tp", np.minimum(decode_tp, prefill), tp)
     prefill_tp = np.where(disagg, np.minimum(prefill_tp, prefill), tp)
     workers = np.maximum(np.floor(prefill / prefill_tp), 1.0)
-    rows.note(disagg & (prefill + decode != num), "num_gpus counted as prefill_gpus + decode_gpus")
-    rows.note(disagg & np.isnan(rows.number("prefill_gpus")), "prefill_gpus assumed: half of the GPUs")
+    rows.note(disagg & (prefill + decode != num), "pools", "num_gpus")
+    rows.note(disagg & np.isnan(rows.number("prefill_gpus")), "assumed-half", "prefill_gpus")
     return {
         "num_gpus": np.where(disagg, prefill + decode, num),
         "tp": decode_tp,
@@ -263,56 +229,47 @@ def _pools(rows: Rows, layout: dict[str, FloatArray], disagg: NDArray[np.bool_])
 def _load(rows: Rows) -> dict[str, Any]:
     """Fill mode, lengths, concurrency and request rate."""
     concurrency, rate = rows.number("concurrency"), rows.number("request_rate")
-    mode = codes_of(rows, "mode", MODES, {})
+    mode = rows.word("mode", MODES)
     guess = np.where(~np.isnan(rate), 2, np.where(~np.isnan(concurrency), 1, 3))
     mode = np.where(mode < 0, guess, mode)
     needs = np.isin(mode, [0, 1]) & np.isnan(concurrency)
-    rows.note(needs, "concurrency assumed 32")
-    rows.fault((mode == 2) & np.isnan(rate) & np.isnan(concurrency), "mode = open-loop needs request_rate")
+    rows.note(needs, "assumed", "concurrency", _ASSUMED_CONCURRENCY)
+    rows.fault((mode == 2) & np.isnan(rate) & np.isnan(concurrency), "required-rate", "mode")
     isl, osl = rows.number("isl", low=1.0, strict=False), rows.number("osl", low=1.0, strict=False)
-    rows.note(np.isnan(isl) & rows.valid, "isl assumed 1024")
-    rows.note(np.isnan(osl) & rows.valid, "osl assumed 1024")
+    for name, values in (("isl", isl), ("osl", osl)):
+        rows.note(np.isnan(values) & rows.valid, "assumed", name, _DEFAULT[name])
     return {
         "mode": mode,
-        "isl": default(isl, 1024.0),
-        "osl": default(osl, 1024.0),
-        "concurrency": np.where(needs, 32.0, concurrency),
+        "isl": default(isl, _DEFAULT["isl"]),
+        "osl": default(osl, _DEFAULT["osl"]),
+        "concurrency": np.where(needs, _ASSUMED_CONCURRENCY, concurrency),
         "request_rate": rate,
-        "prefix_cached_frac": share_of(rows, "prefix_cached_frac", 0.0),
+        "prefix_cached_frac": rows.share("prefix_cached_frac", 0.0),
     }
 
 
 def _tiers(rows: Rows, model: Facts, hardware: dict[str, Any]) -> dict[str, Any]:
     """Fill what lies in host memory, and the host's size and rate per GPU."""
-    if not any(name in rows.columns for name in TIER_COLUMNS):
+    if not any(name in rows.table for name in TIER_COLUMNS):
         every, none = np.ones(rows.n), np.zeros(rows.n, dtype=bool)
         return {"kv_hot_tokens": np.inf * every, "kv_reread_every": every, "prefix_on_host": none,
                 "experts_resident_frac": every}  # fmt: skip
     hot = default(rows.number("kv_hot_tokens", strict=False), np.inf)
     spilled = np.isfinite(hot)
     reread = rows.number("kv_reread_every", strict=False, whole=True)
-    rows.note(spilled & np.isnan(reread), "kv_reread_every assumed 1: the cold cache is read at every step")
+    rows.note(spilled & np.isnan(reread), "assumed-every-step", "kv_reread_every")
     skips = spilled & ~np.isnan(reread) & (reread != 1.0)
-    rows.note(skips, "attention skips the cold tokens between re-reads: quality may change")
-    alone = np.flatnonzero(~np.isnan(reread) & ~spilled)
-    rows.fault_each(
-        alone,
-        [f"kv_reread_every = {reread[i]:g} is not allowed: only beside kv_hot_tokens" for i in alone],
-    )
-    resident = share_of(rows, "experts_resident_frac", 1.0)
-    rows.fault(
-        (resident < 1.0) & (model.is_moe == 0),
-        "experts_resident_frac is not allowed: this model has no experts",
-    )
-    on_host = codes_of(rows, "prefix_tier", TIERS, {"": "hbm", "grace": "host", "cpu": "host"}) == 1
+    rows.note(skips, "skips", "kv_reread_every")
+    alone = ~np.isnan(reread) & ~spilled
+    rows.fault(alone, "not-allowed", "kv_reread_every", reread, "only beside kv_hot_tokens")
+    resident = rows.share("experts_resident_frac", 1.0)
+    rows.fault((resident < 1.0) & (model.is_moe == 0), "no-experts", "experts_resident_frac")
+    on_host = rows.word("prefix_tier", TIERS) == TIERS.index("host")
     rate = rows.number("host_bandwidth_gb_s") * 1e9
     hardware["host_bandwidth"] = default(rate, hardware["host_bandwidth"])
     hardware["host_bytes"] = default(rows.number("host_memory_gb") * 1e9, hardware["host_bytes"])
     used = spilled | (resident < 1.0) | on_host
-    rows.fault(
-        used & (hardware["host_bandwidth"] <= 0.0),
-        "host_bandwidth_gb_s is required: no link from this GPU to host memory is known",
-    )
+    rows.fault(used & (hardware["host_bandwidth"] <= 0.0), "required-host", "host_bandwidth_gb_s")
     reread = np.where(reread == 0.0, np.inf, default(reread, 1.0))
     return {"kv_hot_tokens": hot, "kv_reread_every": reread, "prefix_on_host": on_host,
             "experts_resident_frac": resident}  # fmt: skip
@@ -321,36 +278,23 @@ def _tiers(rows: Rows, model: Facts, hardware: dict[str, Any]) -> dict[str, Any]
 def _check(rows: Rows, model: Facts, parts: dict[str, Any]) -> None:
     """Mark what no engine would start: layouts that do not divide, lengths past the model's limit."""
     share = parts["tp"] / np.maximum(parts["dp"], 1.0)
-    split = np.flatnonzero(share != np.round(share))
-    rows.fault_each(
-        split,
-        [f"dp = {parts['dp'][i]:g} is not allowed: a divisor of tp = {parts['tp'][i]:g}" for i in split],
-    )
+    rows.fault(share != np.round(share), "divisor", "dp", parts["dp"], parts["tp"])
     share = np.round(share)
-    uneven = np.flatnonzero((share > 1) & (model.n_heads % np.maximum(share, 1.0) != 0))
-    pairs = zip(share[uneven], model.n_heads[uneven], strict=True)
-    rows.fault_each(uneven, [f"tp = {t:g} does not divide the {h:g} attention heads" for t, h in pairs])
-    deep = np.flatnonzero(parts["pp"] > model.n_layers)
-    pairs = zip(parts["pp"][deep], model.n_layers[deep], strict=True)
-    rows.fault_each(deep, [f"pp = {p:g} is not allowed: at most the {n:g} layers" for p, n in pairs])
-    length = parts["isl"] + parts["osl"]
-    long = np.flatnonzero(length > 1.02 * model.max_position)
-    limits = model.max_position[long]
-    rows.note_each(long, [f"isl + osl passes the model's limit of {limit:g} tokens" for limit in limits])
-    hopeless = np.flatnonzero(length > _POSITION_STRETCH * model.max_position)
-    pairs = zip(length[hopeless], model.max_position[hopeless], strict=True)
-    rows.fault_each(
-        hopeless, [f"isl + osl = {n:.0f} is not allowed: the model's limit is {m:g}" for n, m in pairs]
+    rows.fault(
+        (share > 1) & (model.n_heads % np.maximum(share, 1.0) != 0), "heads", "tp", share, model.n_heads
     )
+    rows.fault(parts["pp"] > model.n_layers, "layers", "pp", parts["pp"], model.n_layers)
+    length, most = parts["isl"] + parts["osl"], model.max_position
+    rows.note(length > 1.02 * most, "long", "isl", length, most)
+    rows.fault(length > _POSITION_STRETCH * most, "too-long", "isl", length, most)
     needed = parts["tp"] * parts["pp"]
-    short = np.flatnonzero((parts["num_gpus"] < needed) & ~parts["disagg"])
-    pairs = zip(parts["num_gpus"][short], needed[short], strict=True)
-    rows.fault_each(short, [f"num_gpus = {n:g} is not allowed: at least tp x pp = {m:g}" for n, m in pairs])
+    short = (parts["num_gpus"] < needed) & ~parts["disagg"]
+    rows.fault(short, "degrees", "num_gpus", parts["num_gpus"], needed)
 
 
 def engine_codes(rows: Rows) -> IntArray:
     """Return each row's engine as a place in ENGINES, -1 where missing: one of many names is one engine."""
-    return codes_of(rows, "engine", ENGINES, ENGINE_OF, other=ENGINES.index("other"))
+    return rows.word("engine", ENGINES, other="other")
 
 
 def normalise(frame: Table) -> Requests:
@@ -361,12 +305,12 @@ def normalise(frame: Table) -> Requests:
     length n; never raises for a bad row.
     """
     rows = Rows(frame)
-    model_codes, has_model = entries_of(rows, "model", catalogue.model, catalogue.models)
-    rows.fault(~has_model, "model is required")
+    model_codes, has_model = rows.entry("model", catalogue.model, catalogue.models)
+    rows.fault(~has_model, "required", "model")
     model = Facts(columns=model_columns(), codes=model_codes)
     gpu, hardware = _hardware(rows)
     engine = engine_codes(rows)
-    rows.note(engine < 0, "engine assumed vllm")
+    rows.note(engine < 0, "assumed", "engine", ENGINES[0])
     engine = np.maximum(engine, 0)
     weight, kv, kv_given = _precisions(rows, model, gpu, engine)
     disagg = default(rows.number("disagg", strict=False), 0.0) > 0
@@ -379,11 +323,11 @@ def normalise(frame: Table) -> Requests:
     per_node = np.maximum(np.ceil(parts["num_gpus"] / nodes), 1.0)
     hardware["domain"] = np.where(shared, np.minimum(hardware["domain"], per_node), hardware["domain"])
     return Requests(
-        model=model, gpu=gpu, engine=engine, months=default(months_of(rows), DEFAULT_DATE_MONTHS),
+        model=model, gpu=gpu, engine=engine, months=default(rows.months("date"), DEFAULT_DATE_MONTHS),
         mean_ttft=_is_mean(rows), source=_source_of(rows),
         weight_precision=weight, kv_precision=kv, kv_given=kv_given,
-        spec_decode=np.maximum(codes_of(rows, "spec_decode", SPECULATION, SPECULATION_OF), 0),
-        valid=rows.valid, reason=rows.reason, **hardware, **parts,
+        spec_decode=np.maximum(rows.word("spec_decode", SPECULATION), 0),
+        valid=rows.valid, notes=rows.notes, **hardware, **parts,
     )  # fmt: skip
 
 

@@ -3,8 +3,7 @@
     decode step = max(weights, compute) + KV + communication + launch        [s]
     prefill     = max(compute, weights) + attention + communication + launch [s]
 
-`Rates` says what share of each datasheet rate is reached and what each step costs besides. With
-`ideal_rates` every share is 1 and every overhead 0, and terms overlap perfectly: that is the floor.
+`Rates` says what share of each datasheet rate is reached and what each step costs besides.
 """
 
 from __future__ import annotations
@@ -16,45 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import catalogue
+from ..data.vocabulary import PRECISIONS
+from .coefficients import Rates
 from .collectives import Fabric, all_gather_s, all_reduce_s, all_to_all_s, fabric_index, tables
-from .facts import PRECISIONS, FloatArray
+from .facts import Arrays, FloatArray
+from .memory import MemoryFit, memory_fit, streamed_bytes, streamed_expert_bytes
 from .request import Requests
-from .tiers import streamed_bytes, streamed_expert_bytes
-from .work import Layout, Work, peak_flops, prefill_work, step_work
+from .work import Layout, Work, decode_layout, peak_flops, prefill_layout, prefill_work, step_work
 
 _BOX = 8.0  # GPUs; a larger scale-up domain is a rack's
 _BF16 = PRECISIONS.index("bf16")
 _FP8 = PRECISIONS.index("fp8")
-# Draft tokens verified per step under speculation: the depth of nearly all measured MTP and EAGLE runs.
-DRAFTED_TOKENS = 3.0
-_MOST_DRAFTED = 7.0  # by any engine's speculation that was measured: what the floor grants
-# The floor must hold for routing that favours some experts: the strongest skew seen in served models.
-_FLOOR_SKEW = 0.5
+# Sequences an engine schedules at once unless told otherwise (vLLM v1 max_num_seqs on 80 GB cards: 1024;
+# TensorRT-LLM max_batch_size 2048; SGLang is bounded by memory).
+MAX_SEQUENCES = 1024.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rates:
-    """Achieved shares and overheads per request, shape (n,); see `baseline.Coefficients` for the sources."""
-
-    weight_bandwidth: FloatArray
-    kv_bandwidth: FloatArray
-    compute: FloatArray
-    attention_compute: FloatArray
-    layer_s: FloatArray
-    step_s: FloatArray
-    sequence_s: FloatArray
-    collective_latency: FloatArray
-    collective_bandwidth: FloatArray
-    expert_imbalance: FloatArray
-    expert_skew: FloatArray
-    host_bandwidth: FloatArray
-    accepted: FloatArray
-    drafted: FloatArray
-    perfect_overlap: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepTime:
+class StepTime(Arrays):
     """Seconds of one step by term, shape (n,); of a prefill pass, `each` is what one more prompt adds."""
 
     weights: FloatArray
@@ -67,17 +45,34 @@ class StepTime:
     each: FloatArray
 
 
-def ideal_rates(r: Requests) -> Rates:
-    """Return rates at datasheet peaks without overheads; speculation accepts every draft token."""
-    one, zero = np.ones(len(r)), np.zeros(len(r))
-    drafted = np.where(r.spec_decode > 0, _MOST_DRAFTED, 0.0)
-    return Rates(
-        weight_bandwidth=one, kv_bandwidth=one, compute=one, attention_compute=one,
-        layer_s=zero, step_s=zero, sequence_s=zero, collective_latency=zero, collective_bandwidth=one,
-        expert_imbalance=one, expert_skew=_FLOOR_SKEW * one, host_bandwidth=one,
-        accepted=1.0 + drafted, drafted=drafted,
-        perfect_overlap=np.ones(len(r), dtype=bool),
-    )  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class System(Arrays):
+    """n requests on their hardware: at what rates, over which fabric, in how much memory."""
+
+    r: Requests
+    rates: Rates
+    fabric: Fabric
+    fit: MemoryFit
+
+    @property
+    def decode(self) -> Layout:
+        """The layout of the GPUs that decode."""
+        return decode_layout(self.r)
+
+    @property
+    def prefill(self) -> Layout:
+        """The layout of the GPUs that prefill (the same ones without disaggregation)."""
+        return prefill_layout(self.r)
+
+    @property
+    def most(self) -> FloatArray:
+        """Sequences that memory and the engine hold at once per replica, shape (n,)."""
+        return np.minimum(self.fit.max_batch, MAX_SEQUENCES * self.r.dp)
+
+
+def system(r: Requests, rates: Rates, *, overcommit: bool = False) -> System:
+    """Return requests on their hardware, at these rates; overcommit: as in `memory_fit`."""
+    return System(r=r, rates=rates, fabric=fabric_of(r, rates), fit=memory_fit(r, overcommit=overcommit))
 
 
 def fabric_of(r: Requests, rates: Rates) -> Fabric:
@@ -101,16 +96,14 @@ def _fabric_codes() -> NDArray[np.intp]:
     return np.stack([fabric_index(links, domain, "engine") for domain in (_BOX, 9.0 * _BOX)])
 
 
-def _communication(
-    r: Requests, layout: Layout, tokens: FloatArray, fabric: Fabric, rates: Rates
-) -> FloatArray:
+def communication_s(s: System, layout: Layout, tokens: FloatArray) -> FloatArray:
     """Return the seconds of all layers' collectives for `tokens` tokens per replica.
 
     Two all-reduces of tokens x d_model x 2 bytes per layer (16 KB each for d_model 8192 and one token).
     With attention data parallelism the tokens are gathered before and scattered after the experts; with
     expert parallelism, top-k copies of each token travel there and back.
     """
-    m = r.model
+    r, rates, fabric, m = s.r, s.rates, s.fabric, s.r.model
     message = tokens * m.d_model * 2.0
     own = message / layout.dp
     if rates.perfect_overlap.all():
@@ -144,8 +137,9 @@ def _ideal_communication(r: Requests, layout: Layout, message: FloatArray) -> Fl
     return least
 
 
-def _rooflines(r: Requests, work: Work, rates: Rates, layout: Layout) -> tuple[FloatArray, ...]:
+def _rooflines(s: System, work: Work, layout: Layout) -> tuple[FloatArray, ...]:
     """Return seconds of weight reads, matrix products, KV reads and attention products."""
+    r, rates = s.r, s.rates
     imbalance = np.where((layout.ep > 1) & (r.model.is_moe > 0), rates.expert_imbalance, 1.0)
     weights = work.weight_bytes * imbalance / (r.gpu.bandwidth * rates.weight_bandwidth)
     compute = work.linear_flops * imbalance / (peak_flops(r, r.weight_precision) * rates.compute)
@@ -155,21 +149,20 @@ def _rooflines(r: Requests, work: Work, rates: Rates, layout: Layout) -> tuple[F
     return weights, compute, kv, attention
 
 
-def decode_step(
-    r: Requests, layout: Layout, rates: Rates, fabric: Fabric, batch: FloatArray, context: FloatArray
-) -> StepTime:
+def decode_step(s: System, batch: FloatArray, context: FloatArray) -> StepTime:
     """Return the time of one decode step with `batch` sequences per replica at mean context [tokens].
 
     Under pipeline parallelism batch / pp sequences pass each stage together. Draft tokens of speculative
     decoding are verified in the same step; the caller divides by the accepted length.
     """
+    r, rates, layout = s.r, s.rates, s.decode
     sequences = np.maximum(batch / layout.pp, 1.0)
     tokens = sequences * (1.0 + rates.drafted)
     work = step_work(r, layout, tokens, sequences, context, rates.expert_skew, rates.perfect_overlap)
-    weights, compute, kv, attention = _rooflines(r, work, rates, layout)
+    weights, compute, kv, attention = _rooflines(s, work, layout)
     linear = np.maximum(weights, compute)
     cache = np.maximum(kv, attention)
-    communication = _communication(r, layout, tokens, fabric, rates)
+    communication = communication_s(s, layout, tokens)
     launch = r.model.n_layers * rates.layer_s + rates.step_s + rates.sequence_s * sequences
     streamed = streamed_bytes(r, layout, tokens, sequences, context, rates.expert_skew)
     host = streamed / np.maximum(r.host_bandwidth * rates.host_bandwidth, 1.0)
@@ -183,25 +176,19 @@ def decode_step(
     )  # fmt: skip
 
 
-def prefill_time(
-    r: Requests,
-    layout: Layout,
-    rates: Rates,
-    fabric: Fabric,
-    tokens: FloatArray,
-    prompts: FloatArray | float = 1.0,
-) -> StepTime:
+def prefill_time(s: System, tokens: FloatArray, prompts: FloatArray | float = 1.0) -> StepTime:
     """Return the time to prefill `prompts` prompts of `tokens` new tokens together on one replica.
 
     What is cached of each prompt (r.isl - tokens) is attended to but not computed again.
     """
+    r, rates, layout = s.r, s.rates, s.prefill
     together = np.maximum(prompts / layout.dp, 1.0) * layout.dp
     prompts = np.asarray(prompts, dtype=np.float64)
     cached, least = np.maximum(r.isl - tokens, 0.0), rates.perfect_overlap
     work = prefill_work(r, layout, tokens, cached, prompts, rates.expert_skew, least)
-    weights, compute, _, attention = _rooflines(r, work, rates, layout)
+    weights, compute, _, attention = _rooflines(s, work, layout)
     linear = np.maximum(weights, compute)
-    communication = _communication(r, layout, tokens * together, fabric, rates) * (prompts / together)
+    communication = communication_s(s, layout, tokens * together) * (prompts / together)
     launch = r.model.n_layers * rates.layer_s + rates.step_s
     missed = streamed_expert_bytes(r, layout, tokens * prompts, rates.expert_skew)
     host = missed / np.maximum(r.host_bandwidth * rates.host_bandwidth, 1.0)

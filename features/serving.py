@@ -14,24 +14,18 @@ disaggregated  prefill workers are a queue of their own, decode steps are not st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .collectives import Fabric
-from .facts import FloatArray
-from .memory import MemoryFit
+from .facts import Arrays, FloatArray
+from .memory import prefix_load_s
 from .request import Requests
-from .roofline import Rates, StepTime, decode_step, prefill_time
-from .tiers import prefix_load_s
-from .work import decode_layout, kv_bytes_stored, prefill_layout
+from .roofline import StepTime, System, decode_step, prefill_time
+from .work import kv_bytes_stored
 
-# Sequences an engine schedules at once unless told otherwise (vLLM v1 max_num_seqs on 80 GB cards: 1024;
-# TensorRT-LLM max_batch_size 2048; SGLang is bounded by memory).
-MAX_SEQUENCES = 1024.0
 _SWEEPS = 6
 # Benchmark clients draw lengths from [0.8, 1] x nominal, so requests that started together end within this
 # share of their duration, and send about this many requests per slot, the first of which arrive at once.
@@ -43,33 +37,7 @@ _MOST_BUSY = 0.98
 
 
 @dataclass(frozen=True, kw_only=True)
-class Behaviour:
-    """Calibrated coefficients of scheduling, shape (n,): see `baseline.Coefficients`.
-
-    first_token_s [s] and first_token_per_token_s [s per prompt token]: handling beside the model; handoff_s
-    [s]: between separate pools; backlog [requests]: what an overloaded server gathers; stall, passes, queue,
-    wave, opening, wait_steps, offline, disagg_burst: factors [-] on the terms of `steady_state`.
-    """
-
-    first_token_s: FloatArray
-    first_token_per_token_s: FloatArray
-    stall: FloatArray
-    passes: FloatArray
-    queue: FloatArray
-    wave: FloatArray
-    opening: FloatArray
-    wait_steps: FloatArray
-    offline: FloatArray
-    backlog: FloatArray
-    handoff_s: FloatArray
-    disagg_burst: FloatArray
-
-
-Part = TypeVar("Part", Rates, Fabric, StepTime, Behaviour)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Steady:
+class Steady(Arrays):
     """The serving model's answer per request, shape (n,): seconds, and rates over the whole deployment.
 
     stall_s is what other prompts add to each token, queue_s what a prompt waits, burst_s the time that all
@@ -90,11 +58,11 @@ class Steady:
     stable: NDArray[np.bool_]
 
 
-def in_flight(r: Requests, fit: MemoryFit) -> FloatArray:
+def in_flight(s: System) -> FloatArray:
     """Return the requests in flight per replica [-]; offline, what memory and the engine hold at once."""
-    most = np.minimum(fit.max_batch, MAX_SEQUENCES * r.dp)
-    given = np.where(np.isnan(r.concurrency), most * r.replicas, r.concurrency)
-    given = np.where(r.is_mode("offline"), np.minimum(given, most * r.replicas), given)
+    r, most = s.r, s.most * s.r.replicas
+    given = np.where(np.isnan(r.concurrency), most, r.concurrency)
+    given = np.where(r.is_mode("offline"), np.minimum(given, most), given)
     in_all: FloatArray = np.maximum(given, 1.0) / r.replicas
     return in_all
 
@@ -113,17 +81,15 @@ def _queue_wait(
     return np.maximum(response - demand, 0.0)
 
 
-def _open_loop_customers(
-    r: Requests, rates: Rates, fabric: Fabric, alone: StepTime, stall: FloatArray, most: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def _open_loop_customers(s: System, alone: StepTime) -> tuple[FloatArray, FloatArray]:
     """Return requests in flight per replica at the asked rate, and the rate that can be sustained [1/s].
 
     Little's law: customers = rate x (prefill + osl x step / (1 - prefill's share of the time)).
     """
-    layout, context = decode_layout(r), _context(r)
+    r, rates, most, context = s.r, s.rates, s.most, _context(s.r)
     rate = np.where(np.isnan(r.request_rate), 0.0, r.request_rate) / r.replicas
-    each = np.where(r.disagg, 0.0, stall * alone.each)
-    full = decode_step(r, layout, rates, fabric, most, context)
+    each = np.where(r.disagg, 0.0, rates.stall * alone.each)
+    full = decode_step(s, most, context)
     limit = 1.0 / (each + r.osl * full.total / rates.accepted / most)
     workers = np.where(r.disagg, r.prefill_workers / r.replicas, 1.0)
     limit = np.minimum(limit, workers / alone.each)
@@ -131,7 +97,7 @@ def _open_loop_customers(
 
     def excess(customers: FloatArray, step: StepTime | None = None) -> FloatArray:
         """Return by how much more requests would be in flight than the batch that serves them has."""
-        step = step or decode_step(r, layout, rates, fabric, customers, context)
+        step = step or decode_step(s, customers, context)
         return rate * (alone.total + r.osl * step.total / rates.accepted / free) - customers
 
     customers = _root(excess, np.ones(len(r)), most, excess(most, full))
@@ -160,23 +126,13 @@ def _root(
     return found
 
 
-def _customers(
-    r: Requests,
-    rates: Rates,
-    fabric: Fabric,
-    fit: MemoryFit,
-    alone: StepTime,
-    stall: FloatArray,
-    most: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
+def _customers(s: System, alone: StepTime) -> tuple[FloatArray, FloatArray]:
     """Return requests in flight per replica [-] in every mode, and the rate that can last [1/s each]."""
-    customers = np.maximum(in_flight(r, fit), 1e-3)
-    limit = np.full(len(r), np.inf)
-    rows = np.flatnonzero(sent_at_a_rate(r))
+    customers = np.maximum(in_flight(s), 1e-3)
+    limit = np.full(len(s.r), np.inf)
+    rows = np.flatnonzero(sent_at_a_rate(s.r))
     if len(rows):
-        customers[rows], limit[rows] = _open_loop_customers(
-            r.take(rows), _take(rates, rows), _take(fabric, rows), _take(alone, rows), stall[rows], most[rows]
-        )
+        customers[rows], limit[rows] = _open_loop_customers(s.take(rows), alone.take(rows))
     return customers, limit
 
 
@@ -206,7 +162,7 @@ def _prompt_demand(r: Requests, alone: StepTime, tpot: FloatArray, batch: FloatA
 
 
 def _prompt_wait(
-    r: Requests, behaviour: Behaviour, demand_s: FloatArray, tpot: FloatArray, batch: FloatArray
+    s: System, demand_s: FloatArray, tpot: FloatArray, batch: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return a prompt's mean wait behind others, what the opening adds, and all prompts' time in turn [s].
 
@@ -214,62 +170,64 @@ def _prompt_wait(
     same time) + the opening burst, which only a mean over all requests sees. At a request rate Poisson
     arrivals at one server of fixed service: the M/D/1 queue, rho x demand / (2 (1 - rho)) (Pollaczek 1930).
     """
+    r, rates = s.r, s.rates
     demand = demand_s * np.where(r.disagg, r.replicas / r.prefill_workers, 1.0)
-    wait = _queue_wait(demand, r.osl * tpot, np.maximum(batch, 1.0), behaviour.queue)
+    wait = _queue_wait(demand, r.osl * tpot, np.maximum(batch, 1.0), rates.queue)
     burst = np.maximum(batch - 1.0, 0.0) * demand
-    together = np.where(r.disagg, behaviour.disagg_burst, 1.0)
-    wait = wait + together * behaviour.wave * np.maximum(burst - _SPREAD * r.osl * tpot, 0.0) / 2.0
+    together = np.where(r.disagg, rates.disagg_burst, 1.0)
+    wait = wait + together * rates.wave * np.maximum(burst - _SPREAD * r.osl * tpot, 0.0) / 2.0
     wait = np.minimum(wait, burst)
     by_rate = sent_at_a_rate(r)
-    opening = np.where(r.mean_ttft & ~by_rate, together * behaviour.opening * burst / (2.0 * WAVES), 0.0)
+    opening = np.where(r.mean_ttft & ~by_rate, together * rates.opening * burst / (2.0 * WAVES), 0.0)
     if by_rate.any():
         busy = np.minimum(np.where(by_rate, r.request_rate, 0.0) / r.replicas * demand, _MOST_BUSY)
         wait = np.where(by_rate, busy * demand / (2.0 * (1.0 - busy)), wait)
     return wait, opening, burst
 
 
-def _first_token_s(r: Requests, behaviour: Behaviour, step_s: FloatArray) -> FloatArray:
+def _first_token_s(s: System, step_s: FloatArray) -> FloatArray:
     """Return what a first token costs beside prefill and queue [s]: handling, KV transfer, a step's end."""
+    r, rates = s.r, s.rates
     way = np.where(r.num_gpus <= r.domain, np.maximum(r.gpu.link_bandwidth, r.nic_bandwidth), r.nic_bandwidth)
     transfer = np.where(r.disagg, kv_bytes_stored(r, r.isl) / (way * r.prefill_tp), 0.0)
-    first = behaviour.first_token_s + behaviour.first_token_per_token_s * r.isl
-    first = first + transfer + np.where(r.disagg, behaviour.handoff_s, 0.0)
+    first = rates.first_token_s + rates.first_token_per_token_s * r.isl
+    first = first + transfer + np.where(r.disagg, rates.handoff_s, 0.0)
     # Prompts sent at a rate arrive anywhere in a step; in a closed loop they come together, at its end.
-    steps = np.where(sent_at_a_rate(r), np.minimum(behaviour.wait_steps, 0.5), behaviour.wait_steps)
+    steps = np.where(sent_at_a_rate(r), np.minimum(rates.wait_steps, 0.5), rates.wait_steps)
     steps = np.where(r.disagg | r.is_mode("static-batch"), 0.0, steps)
     return first + steps * step_s
 
 
-def steady_state(r: Requests, rates: Rates, behaviour: Behaviour, fit: MemoryFit, fabric: Fabric) -> Steady:
+def steady_state(s: System) -> Steady:
     """Solve all modes at once for n requests."""
+    r, rates = s.r, s.rates
     static, offline, by_rate = r.is_mode("static-batch"), r.is_mode("offline"), sent_at_a_rate(r)
     fresh = np.maximum(r.isl * (1.0 - r.prefix_cached_frac), 1.0)
-    alone = _with_prefix(r, rates, fabric, prefill_time(r, prefill_layout(r), rates, fabric, fresh))
-    most = np.minimum(fit.max_batch, MAX_SEQUENCES * r.dp)
-    customers, limit = _customers(r, rates, fabric, fit, alone, behaviour.stall, most)
+    alone = _with_prefix(s, prefill_time(s, fresh))
+    customers, limit = _customers(s, alone)
     stable = ~by_rate | (np.where(by_rate, r.request_rate, 0.0) < limit * r.replicas)
-    batch = np.maximum(np.minimum(customers, most), np.minimum(customers, 1.0))
-    prefill = _together(r, rates, fabric, alone, fresh, batch)
-    step = decode_step(r, decode_layout(r), rates, fabric, np.maximum(batch, 1.0), _context(r))
-    step = _separate_decode(r, rates, behaviour, fabric, alone, step, batch)
+    batch = np.maximum(np.minimum(customers, s.most), np.minimum(customers, 1.0))
+    prefill = _together(s, alone, fresh, batch)
+    step = decode_step(s, np.maximum(batch, 1.0), _context(r))
+    step = _separate_decode(s, alone, step, batch)
     per_token = step.total / rates.accepted
     demand = _prompt_demand(r, alone, per_token, batch)
-    passes = behaviour.passes * np.maximum(demand - alone.each, 0.0)
-    stall = np.maximum(batch - 1.0, 0.0) * (behaviour.stall * alone.each + passes) / r.osl
+    passes = rates.passes * np.maximum(demand - alone.each, 0.0)
+    stall = np.maximum(batch - 1.0, 0.0) * (rates.stall * alone.each + passes) / r.osl
     stall = np.where(r.disagg | static, 0.0, stall)
     tpot = per_token + stall
-    wait, opening, burst = _prompt_wait(r, behaviour, demand, tpot, batch)
+    wait, opening, burst = _prompt_wait(s, demand, tpot, batch)
     # Each other request is prefilled once in a request's time: while it waits, or while it decodes.
     ahead = np.where(by_rate, 0.0, np.minimum(wait / np.maximum(burst, 1e-12), 1.0))
     stall = stall * (1.0 - ahead)
     tpot = per_token + stall
     wait = np.where(static, 0.0, wait + opening)
-    first = _first_token_s(r, behaviour, per_token * rates.accepted)
+    first = _first_token_s(s, per_token * rates.accepted)
     alone_e2e = first + prefill.total + wait + (r.osl - 1.0) * tpot
     queued = _slot_wait(r, customers, batch, alone_e2e + tpot, alone_e2e)
-    queued = np.where(stable, queued, behaviour.backlog / 2.0 / np.maximum(limit * r.replicas, 1e-9))
+    queued = np.where(stable, queued, rates.backlog / 2.0 / np.maximum(limit * r.replicas, 1e-9))
     # The end-to-end time of a static batch is that of its last request: the time the whole batch takes.
-    e2e = np.where(offline, behaviour.offline, 1.0) * (alone_e2e + np.where(static, 2.0 * queued, queued))
+    e2e = np.where(offline, rates.offline, 1.0) * (alone_e2e + np.where(static, 2.0 * queued, queued))
     total = np.where(offline, batch, customers) * r.replicas
     total = np.where(by_rate & stable, np.where(by_rate, r.request_rate, 0.0) * e2e, total)
     served = np.where(stable, total / e2e, np.minimum(limit, 1e9) * r.replicas)
@@ -283,74 +241,48 @@ def steady_state(r: Requests, rates: Rates, behaviour: Behaviour, fit: MemoryFit
     )  # fmt: skip
 
 
-def _separate_decode(
-    r: Requests,
-    rates: Rates,
-    behaviour: Behaviour,
-    fabric: Fabric,
-    alone: StepTime,
-    step: StepTime,
-    batch: FloatArray,
-) -> StepTime:
+def _separate_decode(s: System, alone: StepTime, step: StepTime, batch: FloatArray) -> StepTime:
     """Return the decode steps where prefill has its own GPUs: requests in prefill are not in the batch.
 
     Of a request's time the share osl x tpot / (first token + osl x tpot) is spent in the decode pool.
     """
-    rows = np.flatnonzero(r.disagg)
+    rows = np.flatnonzero(s.r.disagg)
     if not len(rows):
         return step
-    part, own, ways = r.take(rows), _take(rates, rows), _take(behaviour, rows)
-    prefill, inside = _take(alone, rows), _take(step, rows)
+    part, prefill, inside, held = s.take(rows), alone.take(rows), step.take(rows), batch[rows]
     for _ in range(2):
-        tpot = inside.total / own.accepted
-        demand = _prompt_demand(part, prefill, tpot, batch[rows])
-        wait, opening, _ = _prompt_wait(part, ways, demand, tpot, batch[rows])
-        first = _first_token_s(part, ways, inside.total) + prefill.total + wait + opening
-        busy = batch[rows] * part.osl * tpot / (first + part.osl * tpot)
-        inside = decode_step(
-            part, decode_layout(part), own, _take(fabric, rows), np.maximum(busy, 1.0), _context(part)
-        )
-    return _put(step, rows, vars(inside))
+        tpot = inside.total / part.rates.accepted
+        demand = _prompt_demand(part.r, prefill, tpot, held)
+        wait, opening, _ = _prompt_wait(part, demand, tpot, held)
+        first = _first_token_s(part, inside.total) + prefill.total + wait + opening
+        busy = held * part.r.osl * tpot / (first + part.r.osl * tpot)
+        inside = decode_step(part, np.maximum(busy, 1.0), _context(part.r))
+    return step.put(rows, inside)
 
 
-def _with_prefix(r: Requests, rates: Rates, fabric: Fabric, fresh: StepTime) -> StepTime:
+def _with_prefix(s: System, fresh: StepTime) -> StepTime:
     """Return the prefill of prompts whose cached prefix lies in host memory: loaded, or computed again.
 
     The engine does what is faster, so that a hit never costs more than a miss.
     """
-    rows = np.flatnonzero(r.prefix_on_host & (r.prefix_cached_frac > 0.0))
+    rows = np.flatnonzero(s.r.prefix_on_host & (s.r.prefix_cached_frac > 0.0))
     if not len(rows):
         return fresh
-    part, own = r.take(rows), _take(rates, rows)
-    whole = prefill_time(part, prefill_layout(part), own, _take(fabric, rows), part.isl)
-    load = prefix_load_s(part, own.host_bandwidth)
-    hit = _take(fresh, rows)
-    longest = np.where(own.perfect_overlap, np.maximum(hit.total, load), hit.total + load)
+    part, hit = s.take(rows), fresh.take(rows)
+    whole = prefill_time(part, part.r.isl)
+    load = prefix_load_s(part.r, part.rates.host_bandwidth)
+    longest = np.where(part.rates.perfect_overlap, np.maximum(hit.total, load), hit.total + load)
     loaded = replace(hit, host=hit.host + load, total=longest)
-    better = loaded.total < whole.total
-    return _put(fresh, rows, {k: np.where(better, v, getattr(whole, k)) for k, v in vars(loaded).items()})
+    better = np.flatnonzero(loaded.total < whole.total)
+    return fresh.put(rows, whole.put(better, loaded.take(better)))
 
 
-def _put(times: StepTime, rows: NDArray[np.int64], parts: Mapping[str, FloatArray]) -> StepTime:
-    """Return the same times with some rows replaced."""
-    joined = {name: values.copy() for name, values in vars(times).items()}
-    for name, values in parts.items():
-        joined[name][rows] = values
-    return StepTime(**joined)
-
-
-def _together(
-    r: Requests, rates: Rates, fabric: Fabric, alone: StepTime, fresh: FloatArray, batch: FloatArray
-) -> StepTime:
+def _together(s: System, alone: StepTime, fresh: FloatArray, batch: FloatArray) -> StepTime:
     """Return the prefill that a request lives through: its own prompt's, or its whole static batch's."""
-    rows = np.flatnonzero(r.is_mode("static-batch"))
+    rows = np.flatnonzero(s.r.is_mode("static-batch"))
     if not len(rows):
         return alone
-    part = r.take(rows)
-    whole = prefill_time(
-        part, prefill_layout(part), _take(rates, rows), _take(fabric, rows), fresh[rows], batch[rows]
-    )
-    return _put(alone, rows, vars(whole))
+    return alone.put(rows, prefill_time(s.take(rows), fresh[rows], batch[rows]))
 
 
 def _slot_wait(
@@ -365,9 +297,3 @@ def _slot_wait(
     once = np.maximum(customers / np.maximum(batch, 1.0) - 1.0, 0.0) / 2.0 * batch_s
     waiting = np.where(r.is_mode("static-batch"), once, steady)
     return np.where(sent_at_a_rate(r) | r.is_mode("offline"), 0.0, waiting)
-
-
-def _take(parts: Part, rows: NDArray[np.int64]) -> Part:
-    """Return the same coefficients for a subset of rows."""
-    arrays: dict[str, Any] = {k: v[rows] for k, v in vars(parts).items() if isinstance(v, np.ndarray)}
-    return replace(parts, **arrays)

@@ -12,22 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .facts import (
-    ARCHITECTURES,
-    BYTES_PER_KV,
-    BYTES_PER_MXFP4,
-    BYTES_PER_WEIGHT,
-    PRECISIONS,
-    FloatArray,
-    IntArray,
-)
+from ..data.vocabulary import MXFP4_WEIGHT_BYTES, PRECISIONS
+from .facts import ARCHITECTURES, FloatArray, IntArray
 from .request import Requests
 
-_WEIGHT_BYTES = np.array([BYTES_PER_WEIGHT[p] for p in PRECISIONS])
+_WEIGHT_BYTES = np.array([term.weight_bytes for term in PRECISIONS.terms])
 _SURE = 1.0 - 1e-12
 _POINTS, _WEIGHTS = (half / 2.0 for half in np.polynomial.legendre.leggauss(6))
 _POINTS = _POINTS + 0.5  # of Gauss-Legendre quadrature over [0, 1]
-_KV_BYTES = np.array([BYTES_PER_KV[p] for p in PRECISIONS])
+_KV_BYTES = np.array([term.kv_bytes for term in PRECISIONS.terms])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +68,7 @@ def weight_bytes_each(r: Requests) -> FloatArray:
     each: FloatArray = np.minimum(_WEIGHT_BYTES[r.weight_precision], native)
     # MXFP4, one scale byte per 32 values, where the model is published so or the GPU multiplies it (CDNA 4).
     mx = (r.model.native_mxfp4 > 0) | (r.gpu.architecture == ARCHITECTURES.index("cdna4"))
-    return np.where(mx & (each == BYTES_PER_WEIGHT["fp4"]), BYTES_PER_MXFP4, each)
+    return np.where(mx & (each == PRECISIONS.term("fp4").weight_bytes), MXFP4_WEIGHT_BYTES, each)
 
 
 def attention_bytes_each(r: Requests) -> FloatArray:

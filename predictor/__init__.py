@@ -11,17 +11,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .bundles import load_bundle, save_bundle
+    from ..training.model.bundle import load_bundle, save_bundle
     from .prediction import Prediction
     from .predictor import Predictor
 
 __all__ = ["Prediction", "Predictor", "load_bundle", "save_bundle"]
 
 _HOME = {
-    "Prediction": "prediction",
-    "Predictor": "predictor",
-    "load_bundle": "bundles",
-    "save_bundle": "bundles",
+    "Prediction": ".prediction",
+    "Predictor": ".predictor",
+    "load_bundle": "..training.model.bundle",
+    "save_bundle": "..training.model.bundle",
 }
 
 
@@ -29,6 +29,6 @@ def __getattr__(name: str) -> object:
     """Load a public name from its module."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    value: object = getattr(importlib.import_module(_HOME[name], __name__), name)
     globals()[name] = value
     return value

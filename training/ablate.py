@@ -21,14 +21,16 @@ from numpy.typing import NDArray
 from ..data.files import replace_text
 from ..data.progress import Progress, silent
 from ..data.store import BenchmarkStore
-from ..features.baseline import Coefficients, Estimate, baseline
+from ..features.baseline import Estimate, baseline
+from ..features.coefficients import Coefficients
 from ..features.facts import FloatArray
 from ..features.frame import feature_columns
-from ..predictor.model import CORRECTED, STRATA
 from . import crossfit, splits
 from .ablate_page import FULL, RESEEDED, SOURCE, page
 from .calibrate import calibrate
 from .learner import Sample, Settings, fit, learning_frame, measured_seconds, sample_of
+from .model.model import CORRECTED
+from .model.support import STRATA
 from .tune import physics_digest
 
 FOLDS = 3

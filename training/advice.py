@@ -21,8 +21,8 @@ from ..data import catalogue
 from ..data.prices import price
 from ..features.facts import FloatArray
 from ..predictor.advisor.odds import probability
-from ..predictor.model import two_digits
 from .crossfit import ALPHA
+from .model.support import two_digits
 from .splits import shape_labels
 
 # Limits [ms] as services state them; only those that divide a workload's configurations ask anything.

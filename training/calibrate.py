@@ -15,7 +15,8 @@ import pandas as pd
 from scipy.optimize import least_squares
 from scipy.sparse import csr_array
 
-from ..features.baseline import ENGINE_KINDS, KIND_OF_ENGINE, Coefficient, Coefficients, Estimate, baseline
+from ..features.baseline import Estimate, baseline
+from ..features.coefficients import ENGINE_KINDS, KIND_OF_ENGINE, Coefficient, Coefficients
 from ..features.facts import ARCHITECTURES, FloatArray, IntArray
 from ..features.request import Requests, normalise
 from .metrics import METRICS

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import errors
-from ..predictor.intervals import IntervalTable, Level
+from .model.intervals import IntervalTable, Level
 
 Floats = NDArray[np.float64]
 POOLED = "*"

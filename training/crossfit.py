@@ -1,7 +1,7 @@
 """Out-of-fold predictions by protocol, and what they teach: how far to trust the correction, how sure to be.
 
 Each protocol's folds are fitted apart: calibration and boosters see the training groups alone. The records of
-all protocols then calibrate blend weights and intervals by stratum of support (see `predictor.model`). To
+all protocols then calibrate blend weights and intervals by stratum of support (see `model.support`). To
 judge fold k of a protocol, the records of rows tested in it are left out of that calibration
 (cross-conformal prediction, Vovk 2015).
 """
@@ -21,24 +21,22 @@ from numpy.typing import NDArray
 from ..data.progress import Progress, silent
 from ..features.baseline import baseline
 from ..features.facts import FloatArray
-from ..predictor.intervals import IntervalTable
-from ..predictor.model import (
+from . import splits
+from .conformal import fit_intervals
+from .learner import Fitted, Frame, Sample, Settings, fit, fit_spread, learning_frame, measured_seconds
+from .metrics import METRICS
+from .model.intervals import IntervalTable
+from .model.model import (
     CORRECTED,
-    STRATA,
     corrections,
     interval_keys,
-    levels,
     log_times,
     shrink,
     spread_matrix,
     spread_of,
     spreads,
-    support_of,
 )
-from . import splits
-from .conformal import fit_intervals
-from .learner import Fitted, Frame, Sample, Settings, fit, fit_spread, learning_frame, measured_seconds
-from .metrics import METRICS
+from .model.support import STRATA, levels, support_of
 from .references import neighbour, pure_ml, raw_columns
 
 _SPREAD_PARTS = 2

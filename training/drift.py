@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..predictor.model import Answers, Model, answer
 from . import splits
 from .learner import sample_of
 from .metrics import METRICS
+from .model.model import Answers, Model, answer
 
 COLUMNS = ("gpu", "platform_raw", "model", "engine", "engine_version", "weight_precision", "mode", "source")
 KNOWN_GROUND = ("setup", "family")

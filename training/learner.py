@@ -16,13 +16,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data.errors import BadRequest
-from ..features.baseline import Coefficients, Estimate, baseline, floor
+from ..features.baseline import Estimate, baseline, floor
+from ..features.coefficients import Coefficients
 from ..features.facts import FloatArray
 from ..features.frame import feature_matrix
 from ..features.request import Requests, normalise
-from ..predictor.model import CORRECTED, set_up_keys
-from ..predictor.siblings import Siblings, places_of, siblings_of
 from .calibrate import calibrate
+from .model.model import CORRECTED
+from .model.residuals import Siblings, places_of, siblings_of
+from .model.support import set_up_keys
 
 DEFAULT_PARAMETERS: dict[str, Any] = {
     "objective": "l1",
@@ -161,7 +163,7 @@ def fit_boosters(
 def fit_spread(matrix: FloatArray, residual: FloatArray, seed: int = 1) -> lgb.Booster:
     """Fit the logarithm of the size that a row's error is expected to have.
 
-    matrix: `predictor.model.spread_matrix`, shape (n, k); residual: log errors of held-out rows, shape (n,),
+    matrix: `model.spread_matrix`, shape (n, k); residual: log errors of held-out rows, shape (n,),
     NaN unknown. Few and shallow trees on some of the rows: it tells cases apart, not rows.
     """
     known = np.flatnonzero(np.isfinite(residual))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..predictor.model import STRATA
 from .metrics import METRICS, NAMES, answered, by_support
+from .model.support import STRATA
 
 UNITS = {"tpot_ms": "ms", "ttft_ms": "ms", "output_tok_s": "tok/s"}
 INCHES = (12.0, 4.2)

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from ..data import errors
-from ..predictor.bundles import load_bundle
+from .model.bundle import load_bundle
 from .tracking import MODEL_NAME, ROWS_FILE, download_bundle, mlflow_module, open_store, store_folder
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"

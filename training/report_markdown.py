@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..predictor.model import STRATA
 from .metrics import METRICS, NAMES, PREDICTIONS, SLICES
+from .model.support import STRATA
 from .splits import PROTOCOLS
 
 COVERAGE_TARGET = (0.86, 0.94)

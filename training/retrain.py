@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from ..data.errors import BadBundle, BadRequest, BadStore
 from ..data.progress import Progress, silent, within
 from ..data.store import TABLE_FILE, BenchmarkStore
-from ..predictor.bundles import load_bundle
 from . import crossfit, drift
 from .learner import Sample, Settings, sample_of
+from .model.bundle import load_bundle
 from .registry import (
     CHALLENGER,
     CHAMPION,

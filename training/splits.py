@@ -15,9 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data import catalogue, errors
-from ..features.request import ENGINES, engine_codes
-from ..features.rows import Rows
-from ..predictor.model import shape_key, two_digits
+from ..data.vocabulary import ENGINES
+from ..features.cells import Rows
+from ..features.request import engine_codes
+from .model.support import shape_key, two_digits
 
 PROTOCOLS = ("configuration", "family", "platform", "model", "source")
 LEAVE_ONE_OUT = ("platform", "model", "source")

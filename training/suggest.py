@@ -25,17 +25,9 @@ from ..features.baseline import floor, floor_and_baseline
 from ..features.facts import FloatArray
 from ..features.frame import feature_matrix
 from ..features.request import Requests, normalise
-from ..predictor.model import (
-    CORRECTED,
-    NEW_SOURCE,
-    STRATA,
-    Model,
-    corrections,
-    interval_keys,
-    spreads,
-    support_keys,
-)
 from ..predictor.predictor import Predictor
+from .model.model import CORRECTED, Model, corrections, interval_keys, spreads
+from .model.support import NEW_SOURCE, STRATA, support_keys
 
 ENGINES = {"nvidia": ("vllm", "trtllm", "sglang"), "amd": ("vllm", "sglang")}
 _BITS = {"bf16": 16, "fp8": 8, "fp4": 4, "int4": 4}

@@ -124,7 +124,7 @@ class TrainingRun:
         with TemporaryDirectory() as temporary:
             logged = mlflow.pyfunc.log_model(
                 name="model",
-                python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+                python_model=str(Path(__file__).parents[1] / "predictor" / "pyfunc_model.py"),
                 artifacts={"bundle": str(bundle)},
                 pip_requirements=[f"{name}=={version(name)}" for name in SERVING_REQUIREMENTS],
                 code_paths=[_serving_code(Path(temporary) / "roofcast")],

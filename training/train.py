@@ -17,10 +17,11 @@ import pandas as pd
 
 from ..data.progress import Progress, silent, within
 from ..data.store import BenchmarkStore
-from ..predictor.bundles import save_bundle
-from ..predictor.model import CORRECTED, Model, support_of
 from . import crossfit, metrics
 from .learner import Fitted, Sample, Settings, fit, sample_of
+from .model.bundle import save_bundle
+from .model.model import CORRECTED, Model
+from .model.support import support_of
 
 if TYPE_CHECKING:
     from .tracking import TrainingRun

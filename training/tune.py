@@ -31,13 +31,14 @@ from optuna.storages.journal import JournalFileBackend
 from ..data.errors import BadRequest, BadStore
 from ..data.progress import Progress, silent, within
 from ..data.store import BenchmarkStore
-from ..features.baseline import Coefficients, baseline
+from ..features.baseline import baseline
+from ..features.coefficients import Coefficients
 from ..features.facts import FloatArray
 from ..features.frame import FRAME_VERSION, feature_matrix
-from ..predictor.model import CORRECTED, corrections
 from . import crossfit, splits
 from .calibrate import calibrate
 from .learner import DEFAULT_PARAMETERS, Sample, Settings, fit, sample_of, targets
+from .model.model import CORRECTED, corrections
 
 STUDY = "roofcast"
 SEARCHED = (

@@ -129,6 +129,8 @@ def ingest(
 def checked_answers(answers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the answers that were given, names as the catalogue has them. Raises BadRequest, UnknownName."""
     said = {name: value for name, value in answers.items() if value is not None and value != ""}
+    if isinstance(said.get("disagg"), bool | np.bool_):  # a switch; elsewhere a truth value is no number
+        said["disagg"] = float(said["disagg"])
     for name in said.keys() - {*NAMES, *FIGURES}:
         raise BadRequest(name, said[name], f"one of {', '.join((*NAMES, *FIGURES))}")
     for name in said.keys() & schema.ALLOWED.keys():
@@ -242,6 +244,8 @@ def _answered(draft: Draft, said: Mapping[str, Any], tool: str) -> Draft:
             row[name] = float(said[name])
         elif not math.isclose(row[name], float(said[name]), rel_tol=0.01):
             refuse(row, f"the file says {name} = {row[name]:g}, {_flag(name)} {float(said[name]):g}")
+    if row.get("disagg") == 1 and not _known(row.get("num_gpus")):
+        row["num_gpus"] = row.get("prefill_gpus", math.nan) + row.get("decode_gpus", math.nan)
     row["model"] = row.get("model") or row.get("model_raw", "")
     row["spec_decode"] = row.get("spec_decode") or "none"
     if row.get("mode") == "offline":

@@ -196,7 +196,7 @@ class _Search:
     def _climb(self) -> None:
         """First pass: all configurations at a ladder of loads per offer, by physics; then the best ones."""
         load = self.workload.load
-        lowest = 1.0 if self.workload.users is not None else load / MOST_BOXES
+        lowest = 1.0 if self.workload.closed else load / MOST_BOXES
         rungs = load * _STEP ** np.arange(-_BELOW, _ABOVE + 1.0)
         self.ladder = np.unique([max(lowest, min(load, rungs[0])), *rungs[rungs >= lowest]])
         self._look(physics=True)
@@ -333,7 +333,7 @@ class _Search:
         load, out = self.workload.load, []
         for direction, end in (("above", self.ladder[-1]), ("below", self.ladder[0])):
             loads = np.geomspace(load, end, _STEPS)[1:] if end != load else np.array([])
-            if self.workload.users is not None:
+            if self.workload.closed:
                 loads = np.array(list(dict.fromkeys(np.round(loads))))
             for at in loads:
                 winner = self._cheapest_at(float(at))

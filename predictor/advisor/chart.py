@@ -32,18 +32,17 @@ def measured_points(space: SweepSpace, store: Path | None = None) -> pd.DataFram
     from ...data.store import BenchmarkStore
 
     table = BenchmarkStore(store).load()
-    shape = catalogue.models()[space.name].shape_key
+    shape = space.spec.shape_key
     alike = {name for name, spec in catalogue.models().items() if spec.shape_key == shape}
     gpus = {catalogue.platform(c.offer.platform).gpu for c in space.rows}
     rows = table[table["model"].isin(alike) & table["gpu"].isin(gpus) & (table["mode"] == "closed-loop")]
     rows = rows[rows["output_tok_s"].notna() & rows["tpot_ms"].notna() & (rows["disagg"] != 1)]
     rows = rows[rows["spec_decode"].replace("", "none").isin(space.spec_decode)]
-    what = (
-        rows["engine"] + " " + rows["weight_precision"] + " tp" + rows["tp"].map("{:.0f}".format)
-        + ", " + rows["concurrency"].map("{:.0f}".format) + " in flight"
-    )  # fmt: skip
+    ways = zip(rows["engine"], rows["weight_precision"], rows["tp"], rows["concurrency"], strict=True)
     return rows[["gpu", "isl", "osl", "ttft_ms", "source"]].assign(
-        tok_s_per_gpu=rows["output_tok_s"] / rows["num_gpus"], tok_s_per_user=1e3 / rows["tpot_ms"], what=what
+        tok_s_per_gpu=rows["output_tok_s"] / rows["num_gpus"],
+        tok_s_per_user=1e3 / rows["tpot_ms"],
+        what=[f"{engine} {weight} tp{tp:.0f}, {load:.0f} in flight" for engine, weight, tp, load in ways],
     )
 
 
@@ -62,8 +61,9 @@ def write_chart(sweep: Sweep, space: SweepSpace, path: Path, measured: pd.DataFr
                 for trace in _traces(rows.sort_values(panel[1]), panel, str(platform), colour, column == 1):
                     figure.add_trace(trace, row=1, col=column)
                     pairs.append((isl, osl))
-                if measured is not None and column == 1:
-                    figure.add_trace(_points(measured, isl, osl, str(platform), colour), row=1, col=1)
+                points = _near(measured, isl, osl, str(platform)) if column == 1 else None
+                if points is not None and len(points):
+                    figure.add_trace(_points(points, str(platform), colour), row=1, col=1)
                     pairs.append((isl, osl))
     _dress(figure, space, pairs)
     replace_file(path, lambda fresh: figure.write_html(fresh, include_plotlyjs=True, full_html=True))
@@ -96,11 +96,19 @@ def _traces(
     return [band, line]
 
 
-def _points(measured: pd.DataFrame, isl: float, osl: float, platform: str, colour: str) -> Any:
+def _near(measured: pd.DataFrame | None, isl: float, osl: float, platform: str) -> pd.DataFrame | None:
+    """Return the measured rows of about these lengths on the platform's GPU."""
+    if measured is None:
+        return None
+    ratio = np.maximum(np.abs(np.log(measured["isl"] / isl)), np.abs(np.log(measured["osl"] / osl)))
+    here = (ratio <= np.log(_CLOSE)) & (measured["gpu"] == catalogue.platform(platform).gpu)
+    rows: pd.DataFrame = measured[here]
+    return rows
+
+
+def _points(rows: pd.DataFrame, platform: str, colour: str) -> Any:
     from plotly.graph_objects import Scatter
 
-    ratio = np.maximum(np.abs(np.log(measured["isl"] / isl)), np.abs(np.log(measured["osl"] / osl)))
-    rows = measured[(ratio <= np.log(_CLOSE)) & (measured["gpu"] == catalogue.platform(platform).gpu)]
     return Scatter(
         x=rows["tok_s_per_user"], y=rows["tok_s_per_gpu"], mode="markers", name=f"{platform}, measured",
         text=rows["gpu"] + ", " + rows["what"] + ", " + rows["source"], legendgroup=platform,

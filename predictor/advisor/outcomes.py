@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...data.columns import BOUNDS
 from ...features.baseline import Estimate, baseline
 from ...features.facts import FloatArray, IntArray
 from ...features.percentiles import tpot_ratio, ttft_ratio
 from ...features.request import Requests, normalise
-from ..model import Answers, Model, answer
-from ..prediction import BOUNDS
-from ..predictor import in_chunks
+from ...features.serving import sent_at_a_rate
+from ...training.model.model import Answers, Model, answer
+from ..predictor import CHUNK_ROWS, in_chunks
+from .mixing import at_equal_load, in_one_queue
 from .odds import log_percentile, probability, spread
 from .workload import Workload
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 TERMS = ("weights", "kv", "compute", "communication", "launch", "queue")
 LIMITED = ("ttft", "tpot")
+_FIRST = tuple(f"ttft_ms{bound}" for bound in BOUNDS)
 _MIDDLE, _WIDE = 60.0, 90.0  # per cent
 _DOUBT = 2.0
 _FULL = 1.001  # in flight over the batch: above, somebody waits for a slot
@@ -74,40 +77,51 @@ def outcomes(
 
     physics: take the baseline's answers, thirty times as fast, within a factor of `_DOUBT`.
     """
-    import pandas as pd
-
-    kinds = workload.kinds
-    column = "concurrency" if workload.users is not None else "request_rate"
-    parts = [
-        frame.assign(
-            isl=kind.isl, osl=kind.osl, prefix_cached_frac=kind.cached,
-            mode="closed-loop" if workload.users is not None else "open-loop", **{column: load},
-        )
-        for kind in kinds
-    ]  # fmt: skip
-    whole = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
-    values = _values(model, whole, workload, physics)
-    # Rows are kind by kind: (m, n) turned to (n, m).
-    return _joined({name: v.reshape(len(kinds), -1).T for name, v in values.items()}, model, workload)
-
-
-def _values(model: Model, frame: pd.DataFrame, workload: Workload, physics: bool) -> dict[str, NDArray[Any]]:
-    out: dict[str, NDArray[Any]] = {}
+    shape = (len(frame), len(workload.kinds))
+    values: dict[str, NDArray[Any]] = {}
 
     def work(rows: IntArray) -> None:
-        r = normalise(frame.iloc[rows])
-        if physics:
-            base = baseline(r, model.coefficients)
-            found = _physics(base)
-        else:
-            answers = answer(model, r)
-            found, base = _learned(answers), answers.baseline
-        found |= _common(base, r, workload.percentile)
+        found = _values(model, frame.iloc[rows], workload, load[rows], physics)
         for name, value in found.items():
-            out.setdefault(name, np.empty(len(frame), dtype=value.dtype))[rows] = value
+            # Kind by kind, (m, n), turned to (n, m).
+            turned = value.reshape(shape[1], -1).T
+            values.setdefault(name, np.empty(shape, dtype=value.dtype))[rows] = turned
 
-    in_chunks(frame, work)
-    return out
+    in_chunks(frame, work, max(CHUNK_ROWS // shape[1], 1))
+    return _joined(values, model, workload)
+
+
+def _requests(frame: pd.DataFrame, workload: Workload, load: FloatArray) -> Requests:
+    """Return every kind of request on all deployments at the whole load, kind by kind."""
+    import pandas as pd
+
+    mode, column = ("closed-loop", "concurrency") if workload.closed else ("open-loop", "request_rate")
+    parts = [
+        frame.assign(isl=kind.isl, osl=kind.osl, prefix_cached_frac=kind.cached, mode=mode, **{column: load})
+        for kind in workload.kinds
+    ]
+    return normalise(pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0])
+
+
+def _values(
+    model: Model, frame: pd.DataFrame, workload: Workload, load: FloatArray, physics: bool
+) -> dict[str, NDArray[Any]]:
+    """Return what the kinds of requests meet on n deployments, kind by kind, shape (m x n,) each."""
+    r = _requests(frame, workload, load)
+    shares = np.array([kind.share for kind in workload.kinds])
+    mixed = len(shares) > 1 and not workload.closed
+    if mixed:
+        r = at_equal_load(r, model.coefficients, shares)
+    if physics:
+        base = baseline(r, model.coefficients)
+        found = _physics(base)
+    else:
+        answers = answer(model, r)
+        found, base = _learned(answers), answers.baseline
+    queued = in_one_queue(r, base, load, shares) if mixed else base
+    if mixed:
+        found |= {name: found[name] * queued.ttft_s / base.ttft_s for name in _FIRST}
+    return found | _common(base, queued, r, workload.percentile)
 
 
 def _learned(answers: Answers) -> dict[str, NDArray[Any]]:
@@ -127,20 +141,24 @@ def _physics(base: Estimate) -> dict[str, NDArray[Any]]:
     return {**out, **nothing, "support": np.full(len(base.batch), "far", dtype=object)}
 
 
-def _common(base: Estimate, r: Requests, percentile: float) -> dict[str, NDArray[Any]]:
-    """Return what the physics says in both cases: widths over requests, slots, bytes, the bottleneck."""
+def _common(base: Estimate, queued: Estimate, r: Requests, percentile: float) -> dict[str, NDArray[Any]]:
+    """Return what the physics says in both cases: widths over requests, slots, bytes, the bottleneck.
+
+    queued: the same with the wait for the first token behind prompts of all kinds.
+    """
     # A median has no width: the 90th percentile gives it. Beyond that the first wave of a benchmark, whose
     # clients all arrive at once, would set the tail of a closed loop: users do not come like that.
     at = percentile if percentile > _MIDDLE else _WIDE
     first = min(at, _WIDE) if r.is_mode("closed-loop").all() else at
     terms = np.stack([base.terms[name] for name in TERMS])
     return {
-        "scale_ttft": spread(ttft_ratio(r, base, first), first),
+        "scale_ttft": spread(ttft_ratio(r, queued, first), first),
         "scale_tpot": spread(tpot_ratio(r, base, at), at),
         "batch": base.batch,
         "bottleneck": np.nan_to_num(terms).argmax(axis=0),
         "fits": base.feasible,
-        "served": base.stable & (base.concurrency <= base.batch * r.replicas * _FULL),
+        # At a rate the batch is what the rate makes it: prompts in prefill or in its queue are beside it.
+        "served": base.stable & (sent_at_a_rate(r) | (base.concurrency <= base.batch * r.replicas * _FULL)),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..prediction import for_json
+from ...data.files import for_json
 from .economics import Cost
 from .workload import Workload
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ...data import catalogue
 from ...data.errors import UnknownName
 from ...data.specs import GpuSpec, ModelSpec, PlatformSpec
-from ...features.facts import BYTES_PER_WEIGHT, PRECISIONS
+from ...data.vocabulary import PRECISIONS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,8 +109,8 @@ def precisions(model: ModelSpec, gpu: GpuSpec, wanted: Sequence[str] = ()) -> li
     native = {"fp16": "bf16", "mxfp4": "fp4", "nvfp4": "fp4", "fp32": "bf16"}.get(
         model.native_weight_precision, model.native_weight_precision
     )
-    bytes_native = BYTES_PER_WEIGHT.get(native, 2.0)
-    narrower = [p for p in _NARROWER if BYTES_PER_WEIGHT[p] < bytes_native and gpu.has_units(p)]
+    bytes_native = PRECISIONS.term(native).weight_bytes
+    narrower = [p for p in _NARROWER if PRECISIONS.term(p).weight_bytes < bytes_native and gpu.has_units(p)]
     # Four-bit weights of a mixture run on chips without four-bit units too: widened on the way.
     return [p for p in dict.fromkeys([native, *narrower]) if not wanted or p in wanted]
 

@@ -21,14 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data import catalogue
+from ...data.columns import BOUNDS
 from ...data.errors import BadRequest
 from ...data.files import replace_file, replace_text
 from ...data.progress import Progress, silent
+from ...data.specs import ModelSpec
+from ...data.vocabulary import SPECULATION
 from ...features.baseline import Estimate, baseline
 from ...features.facts import FloatArray, IntArray
-from ...features.request import SPECULATION, Requests, normalise
-from ..model import answer
-from ..prediction import BOUNDS
+from ...features.request import Requests, normalise
+from ...training.model.model import answer
 from ..predictor import Predictor, in_chunks
 from .economics import Economics
 from .pareto import front, near
@@ -82,12 +84,16 @@ class SweepSpace:
         """The model's catalogue name."""
         return resolve_model(self.model)[0]
 
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's shape; a size or config.json is entered into the catalogue first."""
+        return catalogue.model(self.name)
+
     @cached_property
     def rows(self) -> list[Configuration]:
         """The configurations of one offer each."""
         known = [catalogue.platform(p) for p in self.platforms] or list(catalogue.platforms().values())
-        spec = catalogue.models()[self.name]
-        return [c for p in known for c in configurations(spec, p, self.engines, self.weight_precisions)]
+        return [c for p in known for c in configurations(self.spec, p, self.engines, self.weight_precisions)]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -263,7 +269,7 @@ class Sweeper:
 
     def identity(self) -> dict[str, Any]:
         """Return what tells this sweep from another: the space, and a digest with prices and bundle."""
-        shape = catalogue.models()[self.space.name].shape_key
+        shape = self.space.spec.shape_key
         files = self.predictor.manifest["sha256"]
         whole = [asdict(self.space), self.space.name, shape, files, asdict(self.economics), REACH, PART_ROWS]
         text = json.dumps(whole, default=str, sort_keys=True)

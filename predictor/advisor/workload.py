@@ -81,6 +81,11 @@ class Workload:
                 raise BadRequest("context", self.context, f"at least isl + osl = {isl + osl:g}")
 
     @property
+    def closed(self) -> bool:
+        """Whether the load is a number of users, each with a request in flight."""
+        return self.users is not None
+
+    @property
     def load(self) -> float:
         """Requests in flight, or requests per second."""
         return float(self.users if self.users is not None else self.request_rate or 0.0)
@@ -88,7 +93,7 @@ class Workload:
     @property
     def unit(self) -> str:
         """What `load` counts."""
-        return "users" if self.users is not None else "requests/s"
+        return "users" if self.closed else "requests/s"
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -132,7 +137,8 @@ def _of_size(text: str, size: re.Match[str]) -> tuple[str, str]:
         gap = abs(math.log(spec.params_total / params))
         return gap + abs(math.log(spec.params_active / active)) * (1.0 if size[3] else 0.0)
 
-    same_kind = [m for m in catalogue.models().values() if m.is_moe == bool(size[3])]
+    # Stand-ins entered for other questions are no shapes to scale.
+    same_kind = [m for m in catalogue.shipped_models().values() if m.is_moe == bool(size[3])]
     near = min((m for m in same_kind if m.attention != "mla" or size[3]), key=distance)
     name = catalogue.add_model(_scaled(near, params, active, text.strip().lower()))
     return name, f"model of size {text}: the shape of {near.name}, scaled"

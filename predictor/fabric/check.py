@@ -15,10 +15,9 @@ import numpy as np
 
 from ...data.errors import BadRequest
 from ...data.fabric_parts import Gpu, Machine, gpus_of, machine_of, table
-from ...data.files import replace_text
+from ...data.files import for_json, replace_text
 from ...data.specs import GpuSpec
 from ...features.measured import MeasuredFabric
-from ..prediction import for_json
 from .capture import Capture, read_paths, run_tools
 from .findings import FileReport, Finding, Report
 from .nccl_tests import Table, compare, large, latency_factor

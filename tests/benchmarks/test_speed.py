@@ -22,7 +22,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from roofcast.predictor import Predictor
-from roofcast.predictor.bundles import MANIFEST
+from roofcast.training.model.bundle import MANIFEST
 
 pytestmark = [
     pytest.mark.skipif(
@@ -178,7 +178,7 @@ Where the time goes, and what keeps it there:
 
 - **A cold start** imports numpy, typer and rich, and reads the catalogues and the bundle. One request needs
   no pandas (`features/columns.py` reads it from lists), and the trees are walked by LightGBM's own library
-  without its Python package, which would import scikit-learn, scipy and pandas (`predictor/trees.py`).
+  without its Python package, which would import scikit-learn, scipy and pandas (`training/model/trees.py`).
 - **One prediction** is a few hundred numpy calls on arrays of one row: it costs calls, not numbers.
 - **A frame** spends four fifths of its time in the trees, in proportion to their number times their depth.
   Rows are sorted so that like ones follow each other, and many rows walk a few trees at a time: that makes

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from roofcast.data.store import BenchmarkStore
 from roofcast.features.facts import FloatArray
 from roofcast.predictor import Predictor
-from roofcast.predictor.model import NEW_SOURCE, Model, answer, support_keys, support_of
 from roofcast.training.learner import Sample, Settings, fit, sample_of
 from roofcast.training.metrics import METRICS
+from roofcast.training.model.model import Model, answer
+from roofcast.training.model.support import NEW_SOURCE, support_keys, support_of
 from roofcast.training.suggest import KNOWN, choose, widths
 
 GPUS = ("b200-sxm", "mi355x", "h200-sxm")

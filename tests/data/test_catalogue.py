@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -276,6 +278,26 @@ def test_the_catalogues_are_read_only() -> None:
         catalogue.gpus()["x"] = catalogue.gpu("b200")  # type: ignore[index]
     with pytest.raises(TypeError):
         catalogue.gpu("b200").flops["bf16"] = 1.0  # type: ignore[index]
+
+
+# In a process of its own: a model added stays.
+ADDED_MEANWHILE = """
+from dataclasses import replace
+from roofcast.data import catalogue
+
+@catalogue.follows_models
+def names():
+    before = list(catalogue.models())
+    catalogue.add_model(replace(catalogue.model("qwen3-32b"), name="mine", n_layers=65, aliases=(), hf_id=""))
+    return before
+
+print("mine" in names(), "mine" in names(), catalogue.model("mine").n_layers)
+"""
+
+
+def test_what_was_made_of_the_models_while_one_was_added_is_made_anew() -> None:
+    done = subprocess.run([sys.executable, "-c", ADDED_MEANWHILE], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "65"]
 
 
 def _benchmark_names(folder: Path, column: str) -> Counter[str]:

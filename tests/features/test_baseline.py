@@ -9,15 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roofcast.features.baseline import (
-    ENGINE_KINDS,
-    Coefficients,
-    Estimate,
-    baseline,
-    default_coefficients,
-    floor,
-    rates_of,
-)
+from roofcast.features.baseline import Estimate, baseline, floor
+from roofcast.features.coefficients import ENGINE_KINDS, Coefficients, default_coefficients, rates_of
 from roofcast.features.facts import ARCHITECTURES
 from roofcast.features.request import Requests, normalise
 

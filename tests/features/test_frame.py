@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 
 from roofcast.data import catalogue
-from roofcast.features.baseline import Coefficients, baseline, floor
+from roofcast.data.vocabulary import MODES
+from roofcast.features.baseline import baseline, floor
+from roofcast.features.coefficients import Coefficients
 from roofcast.features.facts import FloatArray
 from roofcast.features.frame import FRAME_VERSION, feature_columns, feature_matrix
-from roofcast.features.request import MODES, Requests, normalise
+from roofcast.features.request import Requests, normalise
 
 
 def matrix_of(r: Requests) -> tuple[FloatArray, tuple[str, ...]]:

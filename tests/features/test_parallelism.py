@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roofcast.features.baseline import Coefficients, Estimate, baseline, floor, rates_of
+from roofcast.features.baseline import Estimate, baseline, floor
+from roofcast.features.coefficients import Coefficients, rates_of
 from roofcast.features.collectives import all_gather_s, all_reduce_s, all_to_all_s
 from roofcast.features.memory import memory_fit
 from roofcast.features.request import Requests, normalise
-from roofcast.features.roofline import _communication, fabric_of
+from roofcast.features.roofline import communication_s, fabric_of, system
 from roofcast.features.work import decode_layout, kv_bytes_stored, kv_share
 
 FOUR_BIT = {"weight_precision": "fp4", "kv_precision": "fp8", "engine": "trtllm"}
@@ -130,8 +131,8 @@ def spread(ep: int, gpus: int, tokens: float, model: str = "deepseek-r1") -> tup
     """Return a deployment with attention spread over all GPUs, and its collectives' time per step [s]."""
     r = ask(model, platform="gb200-nvl72", tp=gpus, dp=gpus, ep=ep, num_gpus=gpus, weight_precision="fp8")
     assert r.valid[0], r.reason[0]
-    rates = rates_of(r, Coefficients())
-    return r, float(_communication(r, decode_layout(r), tokens * np.ones(1), fabric_of(r, rates), rates)[0])
+    s = system(r, rates_of(r, Coefficients()))
+    return r, float(communication_s(s, s.decode, tokens * np.ones(1))[0])
 
 
 def test_experts_on_32_gpus_exchange_only_the_chosen_copies() -> None:
@@ -151,10 +152,9 @@ def test_experts_on_32_gpus_exchange_only_the_chosen_copies() -> None:
 
 def test_without_spread_attention_a_layer_takes_two_all_reduces() -> None:
     r = ask("deepseek-r1", gpu="h200-sxm", tp=8, ep=8, weight_precision="fp8")
-    rates = rates_of(r, Coefficients())
-    fabric = fabric_of(r, rates)
-    time = _communication(r, decode_layout(r), 64 * np.ones(1), fabric, rates)
-    assert time[0] == pytest.approx(61 * 2 * all_reduce_s(64 * 14_336.0, 8, fabric)[0], rel=1e-9)
+    s = system(r, rates_of(r, Coefficients()))
+    time = communication_s(s, s.decode, 64 * np.ones(1))
+    assert time[0] == pytest.approx(61 * 2 * all_reduce_s(64 * 14_336.0, 8, s.fabric)[0], rel=1e-9)
 
 
 def test_the_fullest_gpu_sets_the_pace_of_spread_experts() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from roofcast.data.store import BenchmarkStore
-from roofcast.features.baseline import Coefficients, baseline
+from roofcast.features.baseline import baseline
+from roofcast.features.coefficients import Coefficients
 from roofcast.features.facts import FloatArray
 from roofcast.features.percentiles import itl_ratio, tpot_ratio, ttft_ratio
 from roofcast.features.request import Requests, normalise

@@ -8,16 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from roofcast.features.facts import PRECISIONS
-from roofcast.features.request import (
-    DEFAULT_DATE_MONTHS,
-    ENGINES,
-    MODES,
-    REQUEST_COLUMNS,
-    SPECULATION,
-    Requests,
-    normalise,
-)
+from roofcast.data import catalogue
+from roofcast.data.columns import REQUEST_COLUMNS
+from roofcast.data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION
+from roofcast.features.request import DEFAULT_DATE_MONTHS, Requests, normalise
+from roofcast.features.work import peak_flops, weight_bytes_each
 
 GOOD: dict[str, Any] = {
     "model": "qwen2.5-72b",
@@ -140,17 +135,37 @@ def test_a_platform_names_the_gpu_its_number_and_its_domain() -> None:
     [
         ("qwen2.5-72b", "h100", "bf16"),
         ("deepseek-r1", "h100", "fp8"),
-        ("deepseek-r1", "a100", "bf16"),
+        ("deepseek-r1", "a100", "fp8"),
         ("gpt-oss-120b", "b200", "fp4"),
-        ("gpt-oss-120b", "h100", "bf16"),
+        ("gpt-oss-120b", "h100", "fp4"),
+        ("gpt-oss-20b", "h200", "fp4"),
+        ("gpt-oss-120b", "mi300x", "fp4"),
+        ("kimi-k2.7", "v100", "int4"),
+        ("gpt-oss-120b", "v100", "bf16"),
+        ("gpt-oss-120b", "gaudi2", "bf16"),
     ],
 )
-def test_the_precision_assumed_is_the_models_own_where_the_gpu_multiplies_in_it(
+def test_the_precision_assumed_is_the_models_own_where_engines_run_it(
     model: str, gpu: str, precision: str
 ) -> None:
     r = ask(model=model, gpu=gpu)
+    assert r.valid[0]
     assert PRECISIONS[r.weight_precision[0]] == precision
     assert f"weight_precision assumed {precision}" in r.reason[0]
+
+
+@pytest.mark.parametrize("gpu", sorted(catalogue.gpus()))
+@pytest.mark.parametrize("model", ["gpt-oss-120b", "deepseek-r1", "kimi-k2.7", "qwen2.5-72b"])
+def test_the_precision_assumed_is_one_that_may_be_said(model: str, gpu: str) -> None:
+    assumed = PRECISIONS[ask(model=model, gpu=gpu).weight_precision[0]]
+    assert ask(model=model, gpu=gpu, weight_precision=assumed).valid[0]
+
+
+def test_weights_assumed_without_units_are_stored_narrow_and_multiplied_in_16_bits_with_a_note() -> None:
+    r = ask(model="gpt-oss-120b", gpu="h100")
+    assert weight_bytes_each(r)[0] == 0.53125
+    assert peak_flops(r, r.weight_precision)[0] == r.gpu.peak_bf16[0]
+    assert "this GPU has no fp4 units: weights are widened and multiplied in 16 bits" in r.reason[0]
 
 
 @pytest.mark.parametrize(
@@ -160,6 +175,11 @@ def test_the_precision_assumed_is_the_models_own_where_the_gpu_multiplies_in_it(
 def test_the_kv_precision_assumed_depends_on_engine_and_weights(engine: str, weights: str, kv: str) -> None:
     r = ask(**{**GOOD, "gpu": "b200", "engine": engine, "weight_precision": weights})
     assert PRECISIONS[r.kv_precision[0]] == kv
+
+
+def test_no_8_bit_kv_is_assumed_where_the_gpu_does_not_multiply_it() -> None:
+    r = ask(model="deepseek-r1", gpu="a100", engine="trtllm")
+    assert (PRECISIONS[r.weight_precision[0]], PRECISIONS[r.kv_precision[0]]) == ("fp8", "bf16")
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roofcast.features.baseline import Coefficients, rates_of
+from roofcast.features.coefficients import Coefficients, ideal_rates, rates_of
 from roofcast.features.facts import FloatArray
 from roofcast.features.request import Requests, normalise
-from roofcast.features.roofline import StepTime, decode_step, fabric_of, ideal_rates, prefill_time
-from roofcast.features.work import decode_layout, prefill_layout
+from roofcast.features.roofline import StepTime, decode_step, prefill_time, system
 
 
 def ask(model: str = "llama-3.1-8b", gpu: str = "h100-sxm", tp: int = 1, **columns: Any) -> Requests:
@@ -28,12 +27,12 @@ def one(value: float) -> FloatArray:
 
 def decode(r: Requests, batch: float, context: float = 1000.0, ideal: bool = False) -> StepTime:
     rates = ideal_rates(r) if ideal else rates_of(r, Coefficients())
-    return decode_step(r, decode_layout(r), rates, fabric_of(r, rates), one(batch), one(context))
+    return decode_step(system(r, rates), one(batch), one(context))
 
 
 def prefill(r: Requests, tokens: float, ideal: bool = False, prompts: float = 1.0) -> StepTime:
     rates = ideal_rates(r) if ideal else rates_of(r, Coefficients())
-    return prefill_time(r, prefill_layout(r), rates, fabric_of(r, rates), one(tokens), one(prompts))
+    return prefill_time(system(r, rates), one(tokens), one(prompts))
 
 
 def total(step: StepTime) -> float:
@@ -145,8 +144,5 @@ def test_experts_out_of_balance_slow_expert_parallel_steps_only() -> None:
     for r, slower in ((spread, True), (whole, False)):
         even = replace(rates_of(r, Coefficients()), expert_imbalance=one(1))
         uneven = replace(even, expert_imbalance=one(2))
-        fabric = fabric_of(r, even)
-        times = [
-            decode_step(r, decode_layout(r), x, fabric, one(64), one(500)).weights[0] for x in (even, uneven)
-        ]
+        times = [decode_step(system(r, x), one(64), one(500)).weights[0] for x in (even, uneven)]
         assert (times[1] > times[0]) == slower

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roofcast.features.baseline import Coefficients, Estimate, baseline, floor
+from roofcast.features.baseline import Estimate, baseline, floor
+from roofcast.features.coefficients import Coefficients
 from roofcast.features.facts import FloatArray
 from roofcast.features.request import Requests, normalise
-from roofcast.features.serving import MAX_SEQUENCES, _queue_wait
+from roofcast.features.roofline import MAX_SEQUENCES
+from roofcast.features.serving import _queue_wait
 
 
 def ask(mode: str = "closed-loop", n: int = 1, **columns: Any) -> Requests:

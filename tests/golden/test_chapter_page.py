@@ -19,10 +19,9 @@ from roofcast.data import catalogue
 from roofcast.data.store import BenchmarkStore
 from roofcast.features.baseline import baseline, floor
 from roofcast.features.collectives import all_reduce_s, fabric_arrays
-from roofcast.features.memory import memory_fit
+from roofcast.features.memory import memory_fit, prefix_load_s
 from roofcast.features.percentiles import itl_ratio, tpot_ratio
 from roofcast.features.request import Requests, normalise
-from roofcast.features.tiers import prefix_load_s
 from roofcast.features.work import distinct_experts, kv_bytes_stored
 from roofcast.predictor import Predictor
 from roofcast.predictor.audit import audit

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from roofcast.data.store import BenchmarkStore
-from roofcast.features.baseline import ENGINE_KINDS, Coefficients, baseline, floor
+from roofcast.features.baseline import baseline, floor
+from roofcast.features.coefficients import ENGINE_KINDS, Coefficients
 from roofcast.features.facts import ARCHITECTURES
 from roofcast.features.memory import memory_fit
 from roofcast.features.percentiles import tpot_ratio, ttft_ratio

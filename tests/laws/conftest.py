@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from roofcast.features.baseline import Coefficients
+from roofcast.features.coefficients import Coefficients
 
 MODELS = (
     "llama-3.1-8b",

@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roofcast.features.baseline import Coefficients, Estimate, baseline, floor
+from roofcast.features.baseline import Estimate, baseline, floor
+from roofcast.features.coefficients import Coefficients
 from roofcast.features.frame import feature_matrix
 from roofcast.features.request import Requests, normalise
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roofcast.features.baseline import Coefficients, baseline, floor
+from roofcast.features.baseline import baseline, floor
+from roofcast.features.coefficients import Coefficients
 from roofcast.features.facts import Facts, FloatArray
 from roofcast.features.memory import memory_fit
 from roofcast.features.request import Requests, normalise

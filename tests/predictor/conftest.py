@@ -1,120 +1,21 @@
-"""A small real model for the predictor's tests: trained here, saved and loaded as a bundle."""
+"""What the predictor's tests share: a small trained model, and the command line in this process."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from roofcast.features.baseline import Coefficients, baseline, floor
-from roofcast.features.frame import feature_matrix
-from roofcast.features.request import normalise
-from roofcast.predictor import Predictor, cli, save_bundle
-from roofcast.predictor.intervals import IntervalTable, Level
-from roofcast.predictor.model import CORRECTED, STRATA, Model, set_up_keys, spread_matrix, support_of
-from roofcast.predictor.siblings import places_of, siblings_of
+from roofcast.predictor import cli
 
+from ..small_model import QUESTION, bundle, predictor, requests_frame, trained
+
+__all__ = ["OPTIONS", "QUESTION", "Run", "bundle", "predictor", "requests_frame", "run", "trained"]
+
+OPTIONS = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in QUESTION.items())
 Run = Callable[[str], tuple[int, str, str]]
-QUESTION: dict[str, Any] = {
-    "model": "qwen2.5-72b",
-    "gpu": "b200-sxm",
-    "num_gpus": 8,
-    "tp": 8,
-    "weight_precision": "fp4",
-    "engine": "trtllm",
-    "isl": 2048,
-    "osl": 512,
-    "concurrency": 32,
-}
-# Half width of the log interval and weight of the correction, by stratum of support.
-_WIDTH = dict(zip(STRATA, (0.1, 0.15, 0.3, 0.5, 0.6, 0.2, 0.3, 0.6, 1.0, 1.2), strict=True))
-_WEIGHT = dict(zip(STRATA, (1.0, 0.9, 0.6, 0.3, 0.2) * 2, strict=True))
-
-
-def requests_frame(n: int, seed: int = 0) -> pd.DataFrame:
-    """Return n plausible closed-loop requests, drawn at random."""
-    rng = np.random.default_rng(seed)
-    tp = rng.choice([1, 2, 4, 8], n)
-    return pd.DataFrame(
-        {
-            "model": rng.choice(["qwen2.5-72b", "llama-3.1-8b", "deepseek-r1", "qwen3-32b"], n),
-            "gpu": rng.choice(["b200-sxm", "h100-sxm", "h200-sxm", "mi300x"], n),
-            "num_gpus": tp,
-            "tp": tp,
-            "engine": rng.choice(["vllm", "trtllm", "sglang"], n),
-            "weight_precision": "fp8",
-            "isl": rng.integers(16, 8000, n),
-            "osl": rng.integers(1, 2000, n),
-            "concurrency": rng.integers(1, 512, n),
-        }
-    )
-
-
-@pytest.fixture(scope="session")
-def trained() -> Model:
-    """A model of 20 trees per time, fitted to the baseline times a known pattern and noise."""
-    import lightgbm as lgb
-
-    r = normalise(requests_frame(1500, seed=1))
-    low, base = floor(r), baseline(r, Coefficients())
-    rows = np.flatnonzero(base.feasible)
-    matrix, names = feature_matrix(r, low, base)
-    rng = np.random.default_rng(2)
-    options = {"num_leaves": 8, "verbosity": -1, "deterministic": True, "force_row_wise": True, "seed": 3}
-    boosters, spreads = {}, {}
-    even = 1e-6 * rng.normal(size=len(rows))  # the logarithm of a spread of one, everywhere
-    for name in CORRECTED:
-        target = 0.3 * np.sin(np.log(r.concurrency)) + 0.1 * rng.normal(size=len(r))
-        data = lgb.Dataset(matrix[rows], target[rows], feature_name=list(names))
-        boosters[name] = lgb.train(options, data, num_boost_round=20)
-        place = np.full(len(rows), STRATA[0])
-        seen = spread_matrix(matrix[rows], target[rows], np.zeros(len(rows)), place)
-        data = lgb.Dataset(seen, even)
-        spreads[name] = lgb.train(options, data, num_boost_round=3)
-    levels = {
-        name: Level(lower=-width, upper=width, rows=100, guaranteed=True) for name, width in _WIDTH.items()
-    }
-    return Model(
-        coefficients=Coefficients(),
-        boosters=boosters,
-        siblings=siblings_of(
-            set_up_keys(r)[rows],
-            places_of(r, base.concurrency)[rows],
-            np.ones(len(rows)),
-            {name: 0.05 * rng.normal(size=len(rows)) for name in CORRECTED},
-        ),
-        feature_names=tuple(names),
-        support=support_of(r.take(rows)),
-        blend=dict.fromkeys(CORRECTED, _WEIGHT),
-        spreads=spreads,
-        intervals={name: IntervalTable(alpha=0.1, levels=levels) for name in CORRECTED},
-    )
-
-
-@pytest.fixture(scope="session")
-def bundle(trained: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The trained model as a bundle folder; not to be changed: copy it."""
-    folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    return save_bundle(
-        trained,
-        folder,
-        fingerprint="0" * 64,
-        errors={"configuration": {"tpot_ms": 0.05}},
-        ranges={"isl": [16, 8000]},
-        created="2026-11-01T00:00:00+00:00",
-    )
-
-
-@pytest.fixture(scope="session")
-def predictor(bundle: Path) -> Predictor:
-    """The predictor of that bundle."""
-    return Predictor.load(bundle)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from roofcast.data.store import BenchmarkStore
-from roofcast.features.baseline import Coefficients, baseline
+from roofcast.features.baseline import baseline
+from roofcast.features.coefficients import Coefficients
 from roofcast.training import ablate
 from roofcast.training.ablate import Variant, ablate_sample, compare, physics_names, variants, version_number
 from roofcast.training.ablate_page import FULL, RESEEDED, SOURCE, reading

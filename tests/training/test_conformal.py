@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import norm
 
 from roofcast.data import errors
-from roofcast.predictor.intervals import IntervalTable
 from roofcast.training.conformal import fit_intervals
+from roofcast.training.model.intervals import IntervalTable
 
 
 def _support(n: int, level: str = "in") -> np.ndarray:

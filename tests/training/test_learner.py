@@ -8,12 +8,14 @@ import pytest
 
 from roofcast.data.errors import BadRequest
 from roofcast.data.store import BenchmarkStore
-from roofcast.features.baseline import Coefficients, baseline
+from roofcast.features.baseline import baseline
+from roofcast.features.coefficients import Coefficients
 from roofcast.features.frame import feature_matrix
 from roofcast.features.request import normalise
-from roofcast.predictor.model import corrections, set_up_keys
 from roofcast.training.calibrate import calibrate, predicted
 from roofcast.training.learner import Sample, Settings, fit, measured_seconds, sample_of, targets
+from roofcast.training.model.model import corrections
+from roofcast.training.model.support import set_up_keys
 
 QUICK = Settings(trees={"tpot": 30, "ttft": 30, "e2e": 30}, threads=1)
 

@@ -13,7 +13,7 @@ import pytest
 
 from roofcast.data import errors
 from roofcast.data.store import BenchmarkStore
-from roofcast.features.baseline import Coefficients
+from roofcast.features.coefficients import Coefficients
 from roofcast.predictor import Predictor
 from roofcast.training import crossfit, learner, registry, tracking
 from roofcast.training.learner import Settings, sample_of
@@ -221,8 +221,8 @@ import os, shutil, signal, sys
 from pathlib import Path
 import mlflow, pandas as pd
 from roofcast.data.store import BenchmarkStore
-from roofcast.features.baseline import Coefficients
-from roofcast.predictor.bundles import load_bundle
+from roofcast.features.coefficients import Coefficients
+from roofcast.training.model.bundle import load_bundle
 from roofcast.training import crossfit, learner, registry, retrain, tracking, train
 
 warm, folder, table, old = (Path(argument) for argument in sys.argv[1:])

@@ -13,7 +13,8 @@ import pytest
 from roofcast.data import errors
 from roofcast.features.request import normalise
 from roofcast.predictor import Predictor
-from roofcast.predictor.model import Model, support_of
+from roofcast.training.model.model import Model
+from roofcast.training.model.support import support_of
 from roofcast.training.suggest import KNOWN, choose, questions, suggest, widths
 
 MEASURED = pd.DataFrame(

@@ -12,7 +12,7 @@ import pytest
 
 from roofcast.data import errors
 from roofcast.data.store import BenchmarkStore
-from roofcast.features.baseline import Coefficients
+from roofcast.features.coefficients import Coefficients
 from roofcast.training import crossfit, splits, tracking, tune
 from roofcast.training.learner import DEFAULT_PARAMETERS, Sample, Settings, sample_of
 

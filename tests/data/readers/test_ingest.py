@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,6 +45,39 @@ def test_a_platform_says_which_gpu(build: SimpleNamespace, store: BenchmarkStore
     assert list(store.load()["gpu"]) == ["h100-sxm"]
 
 
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "roofcast.predictor", "ingest", *arguments]
+    return subprocess.run(line, capture_output=True, text=True, check=False)
+
+
+def test_the_switch_for_separate_pools_asks_for_their_sizes_and_counts_the_gpus(
+    build: SimpleNamespace, store: BenchmarkStore, tmp_path: Path
+) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(build.vllm()))
+    said = (
+        f"--gpu h100-sxm --engine vllm --weight-precision bf16 --tp 1 --disagg --store {store.path}".split()
+    )
+    asked = command(str(tmp_path / "a.json"), *said)
+    assert asked.returncode == 2
+    assert "give --prefill-gpus, --decode-gpus" in asked.stderr
+    done = command(str(tmp_path / "a.json"), *said, "--prefill-gpus", "1", "--decode-gpus", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    (row,) = store.load().to_dict("records")
+    layout = ("disagg", "prefill_gpus", "decode_gpus", "num_gpus", "tp", "prefill_workers", "decode_workers")
+    assert [row[name] for name in layout] == [1, 1, 2, 3, 1, 1, 2]
+    figures = [build.OUTPUT_TOK_S, build.TOTAL_TOK_S, build.TTFT["p50"], build.TPOT["p50"]]
+    assert [row[n] for n in ("output_tok_s", "total_tok_s", "ttft_ms", "tpot_ms")] == pytest.approx(figures)
+
+
+@pytest.mark.parametrize(("said", "stored"), [(True, 1.0), (1, 1.0), (False, 0.0)])
+def test_from_python_separate_pools_are_a_truth_value_or_a_number(
+    said: object, stored: float, build: SimpleNamespace, store: BenchmarkStore, take_in: TakeIn
+) -> None:
+    pools = {"prefill_gpus": 1, "decode_gpus": 1} if said else {}
+    take_in(build.vllm(), {**build.ANSWERS, "tp": 1, "disagg": said, **pools})
+    assert list(store.load()["disagg"]) == [stored]
+
+
 @pytest.mark.parametrize(
     ("answers", "reason"),
     [
@@ -72,6 +107,7 @@ def test_a_name_that_only_the_machine_knows_is_replaced_by_the_user_s(
     [
         ({"mode": "burst"}, BadRequest),
         ({"tp": 0}, BadRequest),
+        ({"tp": True}, BadRequest),
         ({"date": "yesterday"}, BadRequest),
         ({"colour": "red"}, BadRequest),
         ({"platform": "hgx-b200", "gpu": "h100-sxm"}, BadRequest),

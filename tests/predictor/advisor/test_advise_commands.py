@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 Run = Callable[[str], tuple[int, str, str]]
@@ -37,6 +38,30 @@ def test_impossible_limits_are_an_answer(advise: Run) -> None:
     code, out, _ = advise(f"{CHAT} --tpot-ms 0.1")
     assert code == 0
     assert "no deployment holds these limits; the closest" in out
+
+
+def test_a_rate_that_one_box_carries_buys_one_box(run: Run) -> None:
+    """The shipped model's answer: prompts in prefill are not requests that find no room in the batch."""
+    line = "recommend --model llama-3.1-8b --request-rate 40 --isl 1875 --osl 175 --platform hgx-h100"
+    code, out, err = run(f"{line} --percentile 99 --ttft-ms 300 --json")
+    assert (code, err) == (0, "")
+    best = json.loads(out)["ranked"][0]
+    assert (best["platform"], best["boxes"], best["gpus"]) == ("hgx-h100", 1, 8)
+    assert best["ttft_ms"]["value"] <= 300
+
+
+def test_a_mix_at_a_rate_costs_between_its_kinds_and_at_most_twice_at_twice_the_rate(run: Run) -> None:
+    line = "recommend --model llama-3.1-8b --platform hgx-h100 --percentile 99 --ttft-ms 1000 --json"
+
+    def boxes(rate: float, kinds: str) -> float:
+        code, out, err = run(f"{line} --request-rate {rate:g} {kinds}")
+        assert (code, err) == (0, "")
+        return float(json.loads(out)["ranked"][0]["boxes"])
+
+    mix = "--mix 500/100/3 --mix 6000/400/1"
+    short, mixed, long = (boxes(320, kinds) for kinds in ("--isl 500 --osl 100", mix, "--isl 6000 --osl 400"))
+    assert short < mixed < 0.5 * long
+    assert mixed < boxes(640, mix) <= 2 * mixed
 
 
 @pytest.mark.parametrize(
@@ -74,3 +99,67 @@ def test_a_sweep_leaves_parts_fronts_and_a_chart(advise: Run, tmp_path: Path) ->
     assert names == {"sweep.json", "part-00000.parquet", "front.parquet", "sweep.html"}
     code, out, _ = advise(f"sweep {options} --json")
     assert json.loads(out)["front"]
+
+
+CONFIG = {
+    "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 30,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256, "torch_dtype": "bfloat16",
+}  # fmt: skip
+
+
+@pytest.fixture
+def own_model(tmp_path: Path) -> Path:
+    """A folder with the config.json of a model that the catalogue does not hold."""
+    folder = tmp_path / "own-model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "measured"),
+    [
+        ("deepseek-r1", "deepseek-r1", True),
+        ("qwen3-0.6b", "qwen3-0.6b", False),
+        ("own-model", "own-model", False),
+        ("own-model/config.json", "own-model", False),
+        ("300b", "300b", False),
+        ("29b-a3b", "29b-a3b", False),
+    ],
+)
+def test_whatever_names_a_model_can_be_swept(
+    model: str, name: str, measured: bool, advise: Run, own_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With rows of the benchmark table to lay over the chart, and without any."""
+    monkeypatch.chdir(own_model.parent)
+    line = f"sweep --model {model} --platform hgx-b200 --engine vllm --concurrency 4 --concurrency 64 --out s"
+    code, out, err = advise(line)
+    assert (code, err.strip()) == (0, "")
+    assert "hgx-b200" in out
+    rows, front = (pd.read_parquet(Path("s") / file) for file in ("part-00000.parquet", "front.parquet"))
+    assert set(rows["concurrency"]) == {4.0, 64.0}
+    assert (rows["output_tok_s"] > 0).all()
+    assert 0 < len(front) <= len(rows)
+    page = (Path("s") / "sweep.html").read_text(encoding="utf-8")
+    assert f"{name}: fronts over all configurations" in page
+    assert '"fill":"toself"' in page
+    assert ('"name":"hgx-b200, measured"' in page) == measured
+
+
+def test_a_sweep_shows_measured_points_at_the_lengths_that_have_some(advise: Run, tmp_path: Path) -> None:
+    """One of the two menus' entries has no row near it; --no-measured leaves out the others too."""
+    line = "sweep --model deepseek-r1 --platform hgx-b200 --lengths 1024/1024 --lengths 7/9 --concurrency 8"
+    points = []
+    for folder, option in (("with", ""), ("without", "--no-measured")):
+        code, _, err = advise(f"{line} --out {tmp_path / folder} {option}")
+        assert (code, err.strip()) == (0, "")
+        page = (tmp_path / folder / "sweep.html").read_text(encoding="utf-8")
+        points.append(page.count('"name":"hgx-b200, measured"'))
+    assert points == [1, 0]
+
+
+def test_a_sweep_in_which_nothing_fits_is_an_empty_front(advise: Run, tmp_path: Path) -> None:
+    code, out, err = advise(f"sweep --model 1t --platform b200 --concurrency 1 --out {tmp_path / 's'}")
+    assert (code, err.strip()) == (0, "")
+    assert "0 valid of" in out
+    assert pd.read_parquet(tmp_path / "s" / "front.parquet").empty

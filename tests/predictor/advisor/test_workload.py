@@ -59,6 +59,13 @@ def test_a_size_is_the_nearest_shape_scaled() -> None:
     assert "llama-3.1-405b" in note
 
 
+def test_a_size_asked_for_again_or_beside_others_is_scaled_from_the_same_shape() -> None:
+    first = resolve_model("310b")
+    resolve_model("305b")
+    assert resolve_model("310b") == first
+    assert catalogue.model("305b").source == "llama-3.1-405b scaled to 3.05e+11"
+
+
 def test_a_size_with_active_parameters_is_a_mixture_of_experts() -> None:
     spec = catalogue.model(resolve_model("1t-a32b")[0])
     assert (spec.params_total, spec.params_active, spec.is_moe) == (1e12, 32e9, True)

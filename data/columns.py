@@ -1,0 +1,180 @@
+"""The table of columns: everything that can be asked of a prediction or stored of a measurement, once each.
+
+Requests, the store's schema, readers, command-line options and their help, MLflow's signature and the docs'
+tables are derived from it: a new column is one entry here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .vocabulary import LENGTH_KINDS, MODES, STATISTICS, TIERS, TPOT_KINDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column.
+
+    kind: text, name (text from `allowed`), number, count (a whole number), share (0 to 1) or flag. role: what
+    it speaks of (see ROLES). asked: a request may hold it; stored: a benchmark row does. allowed: names that
+    a stored row may hold; low, high: least and most [unit] that a serving system can show. default: what a
+    request means by leaving it out, or `otherwise` in words where that depends; missing: what a stored row
+    holds where it is not given ("" or NaN if None). label: a figure's name in tables for people.
+    """
+
+    name: str
+    kind: str = "text"
+    role: str
+    unit: str = ""
+    help: str = ""
+    label: str = ""
+    asked: bool = False
+    stored: bool = True
+    required: bool = False
+    allowed: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 1e12
+    default: float | str | None = None
+    otherwise: str = ""
+    missing: float | str | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are text."""
+        return self.kind in ("text", "name")
+
+    @property
+    def described(self) -> str:
+        """Its help, with the default."""
+        default = f"{self.default:g}" if isinstance(self.default, float) else self.default
+        words = default or self.otherwise
+        return f"{self.help} [default: {words}]" if words else self.help
+
+
+# What is asked about; how it is laid out, in all and in two pools; how it is loaded; what lies in host
+# memory; where a row comes from; how its figures were taken; what was measured; how much it counts.
+ROLES = ("subject", "layout", "pool", "load", "tier", "origin", "statistic", "measured", "weight")
+_STORED_PRECISIONS = ("fp32", "bf16", "fp8", "fp4", "int8", "int4")
+
+
+def _asked(name: str, kind: str, role: str, help: str, **more: object) -> Column:
+    return Column(name=name, kind=kind, role=role, help=help, asked=True, **more)  # type: ignore[arg-type]
+
+
+def _pool(name: str, **more: object) -> Column:
+    return Column(name=name, kind="count", role="pool", asked=True, **more)  # type: ignore[arg-type]
+
+
+def _measured(name: str, unit: str, help: str = "", label: str = "", **more: object) -> Column:
+    return Column(name=name, kind="number", role="measured", unit=unit, help=help, label=label, **more)  # type: ignore[arg-type]
+
+
+TABLE = (
+    _asked("model", "text", "subject", "Model: a catalogue name, alias or Hugging Face id.", required=True),
+    _asked("gpu", "text", "subject", "GPU name, such as b200-sxm.", required=True),
+    _asked("platform", "text", "subject", "Platform name, such as hgx-b200, instead of --gpu.", stored=False),
+    _asked("num_gpus", "count", "layout", "GPUs of the whole deployment.", required=True, low=1, high=1e5),
+    _asked("num_nodes", "count", "layout", "Machines of the whole deployment."),
+    _asked("engine", "text", "subject", "vllm, trtllm, sglang, ...", required=True, default="vllm"),
+    _asked("engine_version", "text", "subject", "Version of the engine."),
+    _asked("date", "text", "subject", "Age of the software, YYYY-MM", otherwise="the newest"),
+    _asked("weight_precision", "name", "subject", "bf16, fp8, fp4, int8, int4",
+           allowed=_STORED_PRECISIONS, missing="bf16"),
+    _asked("kv_precision", "name", "subject", "Precision of the KV cache, as above.",
+           allowed=("", *_STORED_PRECISIONS)),
+    _asked("tp", "count", "layout", "Tensor-parallel degree", otherwise="the GPUs, to 8"),
+    _asked("pp", "count", "layout", "Pipeline-parallel degree", default=1.0, missing=1.0),
+    _asked("ep", "count", "layout", "Expert-parallel degree", default=1.0),
+    _asked("dp", "count", "layout", "Attention-data-parallel degree", default=1.0),
+    Column(name="replicas", kind="count", role="layout"),
+    _asked("disagg", "flag", "layout", "Prefill and decode on separate GPUs.", high=1.0, missing=0.0),
+    _asked("prefill_gpus", "count", "layout", "GPUs that prefill, with --disagg."),
+    _asked("decode_gpus", "count", "layout", "GPUs that decode, with --disagg."),
+    _pool("prefill_tp"), _pool("prefill_ep"), _pool("prefill_dp"), _pool("prefill_workers"),
+    _pool("decode_tp"), _pool("decode_ep"), _pool("decode_dp"), _pool("decode_workers"),
+    _asked("spec_decode", "name", "subject", "Speculation: none, mtp, eagle, draft.",
+           allowed=("", "none", "mtp", "eagle", "eagle3", "draft", "medusa"), missing="none"),
+    _asked("mode", "name", "load", ", ".join(MODES.names) + ".", required=True, allowed=MODES.names,
+           missing="closed-loop"),
+    _asked("isl", "number", "load", "Tokens in per request", unit="tokens", low=1, high=2e7, default=1024.0),
+    _asked("osl", "number", "load", "Tokens out per request", unit="tokens", low=1, high=1e6, default=1024.0,
+           required=True),
+    _asked("concurrency", "number", "load", "Requests in flight, all replicas together.", unit="requests",
+           low=0.5, high=1e7),
+    _asked("request_rate", "number", "load", "Requests per second (open loop).", unit="1/s",
+           low=1e-5, high=1e6),
+    _asked("prefix_cached_frac", "share", "load", "Share of the prompt found in a cache.", high=1.0),
+    _asked("source", "text", "origin",
+           "Who measures: a source of the table, or any other name for wider intervals.", required=True),
+    _asked("kv_hot_tokens", "number", "tier",
+           "Tokens per sequence whose KV stays in HBM; the rest in host memory.", unit="tokens",
+           stored=False),
+    _asked("kv_reread_every", "count", "tier",
+           "Steps between reads of the cold KV: 1 every step, 0 never", default=1.0, stored=False),
+    _asked("prefix_tier", "name", "tier", "Where cached prefixes lie: hbm or host", allowed=TIERS.names,
+           default="hbm", stored=False),
+    _asked("experts_resident_frac", "share", "tier", "Share of the experts in HBM; the rest in host memory.",
+           stored=False),
+    _asked("host_bandwidth_gb_s", "number", "tier", "One-way rate to host memory per GPU", unit="GB/s",
+           otherwise="the platform's", stored=False),
+    _asked("host_memory_gb", "number", "tier", "Host memory per GPU", unit="GB", otherwise="the platform's",
+           stored=False),
+    Column(name="row_id", role="origin", required=True),
+    Column(name="config_group", role="origin"),
+    Column(name="source_family", role="origin"),
+    Column(name="source_ref", role="origin"),
+    Column(name="license", role="origin"),
+    Column(name="platform_raw", role="origin"),
+    Column(name="notes", role="origin"),
+    Column(name="length_kind", kind="name", role="statistic", allowed=LENGTH_KINDS, missing="fixed",
+           help="Lengths of the requests: fixed, uniform (a range), dataset."),
+    Column(name="ttft_stat", kind="name", role="statistic", allowed=("", *STATISTICS)),
+    Column(name="tpot_stat", kind="name", role="statistic", allowed=("", *STATISTICS)),
+    Column(name="tpot_kind", kind="name", role="statistic", allowed=("", *TPOT_KINDS)),
+    _measured("output_tok_s", "tok/s", "output tokens per second, the whole deployment", "output",
+              low=1e-3, high=1e10),
+    _measured("total_tok_s", "tok/s", "tokens per second, in and out, the whole deployment",
+              "input + output", low=1e-3, high=1e11),
+    _measured("request_s", "1/s", "requests per second, the whole deployment", low=1e-7, high=1e8),
+    _measured("ttft_ms", "ms", "time to first token, in ms", "time to first token", low=1e-2, high=1e8),
+    _measured("tpot_ms", "ms", "time per output token after the first, in ms", "time per output token",
+              low=1e-3, high=1e6),
+    _measured("ttft_mean_ms", "ms"), _measured("tpot_mean_ms", "ms"),
+    _measured("ttft_p90_ms", "ms"), _measured("ttft_p99_ms", "ms"),
+    _measured("tpot_p90_ms", "ms"), _measured("tpot_p99_ms", "ms"),
+    _measured("e2e_ms", "ms", "time of a whole request, in ms", "end to end"),
+    _measured("power_w", "W"),
+    _measured("tok_s_per_user", "tok/s", "tokens per second of one stream: 1000 / TPOT", stored=False),
+    _measured("output_tok_s_per_gpu", "tok/s", "output tokens per second and GPU", stored=False),
+    _measured("total_tok_s_per_gpu", "tok/s", "tokens per second and GPU, in and out", stored=False),
+    Column(name="weight", kind="number", role="weight", high=1.0, missing=1.0),
+    Column(name="duplicates", kind="number", role="weight", high=1e6, missing=0.0),
+)  # fmt: skip
+COLUMNS = {column.name: column for column in TABLE}
+
+# The figures that are learned, judged and explained; the answers of a prediction, and the bounds of each.
+FIGURES = ("tpot_ms", "ttft_ms", "output_tok_s")
+ANSWERS = ("output_tok_s", "total_tok_s", "ttft_ms", "tpot_ms", "e2e_ms")
+BOUNDS = ("", "_lo", "_hi")
+
+
+def names(*, asked: bool | None = None, stored: bool | None = None, text: bool | None = None,
+          roles: tuple[str, ...] = ROLES) -> tuple[str, ...]:  # fmt: skip
+    """Return the names of the columns of these roles that are asked, stored, text (None: either)."""
+    return tuple(
+        c.name
+        for c in TABLE
+        if c.role in roles
+        and (asked is None or c.asked == asked)
+        and (stored is None or c.stored == stored)
+        and (text is None or c.is_text == text)
+    )
+
+
+STORED_TEXTS = names(stored=True, text=True)
+STORED_NUMBERS = names(stored=True, text=False)
+STORED = (*STORED_TEXTS, *STORED_NUMBERS)
+TIER_COLUMNS = names(roles=("tier",))
+POOL_COLUMNS = names(roles=("pool",))  # the layout of two pools: benchmark rows know it, users may say it
+REQUEST_COLUMNS = tuple(n for n in names(asked=True) if n not in POOL_COLUMNS)
+ASKED = REQUEST_COLUMNS + POOL_COLUMNS

@@ -1,0 +1,84 @@
+"""Which rows are alike: of one model shape, of one configuration, or one and the same row."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+
+from . import catalogue
+from .columns import STORED
+
+# What a configuration is beside its model's shape, its load and its lengths.
+_NAMES = ("gpu", "engine", "weight_precision", "spec_decode", "mode")
+_LAYOUT = (
+    "num_gpus", "tp", "pp", "ep", "dp", "replicas", "disagg",
+    "prefill_gpus", "decode_gpus", "prefill_tp", "decode_tp", "prefill_dp", "decode_dp",
+)  # fmt: skip
+_LENGTH_STEP = 0.04
+# The content that names a row, in this order for ever; of columns added later, what is given is added.
+_CONTENT = (
+    "source", "source_family", "source_ref", "license", "date", "engine", "engine_version", "platform_raw",
+    "gpu", "model", "weight_precision", "kv_precision", "spec_decode", "mode", "length_kind", "ttft_stat",
+    "tpot_stat", "tpot_kind", "num_gpus", "num_nodes", "tp", "pp", "ep", "dp", "replicas", "disagg",
+    "prefill_gpus", "prefill_tp", "prefill_ep", "prefill_dp", "prefill_workers", "decode_gpus", "decode_tp",
+    "decode_ep", "decode_dp", "decode_workers", "isl", "osl", "concurrency", "request_rate",
+    "prefix_cached_frac", "output_tok_s", "total_tok_s", "request_s", "ttft_ms", "tpot_ms", "ttft_mean_ms",
+    "tpot_mean_ms", "ttft_p90_ms", "ttft_p99_ms", "tpot_p90_ms", "tpot_p99_ms", "e2e_ms", "power_w",
+)  # fmt: skip
+_BOOKKEEPING = ("row_id", "config_group", "weight", "duplicates", "notes")
+_ADDED_LATER = tuple(name for name in STORED if name not in (*_CONTENT, *_BOOKKEEPING))
+_ID_LENGTH = 12
+
+
+@catalogue.follows_models
+def same_architecture() -> dict[str, str]:
+    """Map each model to the first (in alphabetical order) of those with its very shape.
+
+    DeepSeek-R1 and R1-0528, or Llama 3.1 70B and 3.3 70B, differ in training only: a run of one is a repeat
+    of the other as far as speed goes, and splits must not part them.
+    """
+    first: dict[tuple[object, ...], str] = {}
+    models = catalogue.models()
+    return {name: first.setdefault(models[name].shape_key, name) for name in sorted(models)}
+
+
+def config_group(rows: pd.DataFrame) -> pd.Series[str]:
+    """Return 12 hex digits for each row: equal for rows that measure one configuration.
+
+    Hashed: the model's shape, GPU, engine, precision, layout, speculation, mode, load and lengths; not the
+    source, date or version. Lengths are taken in steps of 4 %, so that a measured mean of 922 meets 0.9 x
+    1024
+    (those of data sets to two digits), concurrency and request rate to three digits.
+    """
+    models = same_architecture()
+    key = pd.DataFrame({"model": rows["model"].map(models).fillna(rows["model"])})
+    for name in _NAMES:
+        key[name] = rows[name]
+    for name in _LAYOUT:
+        key[name] = rows[name].map("{:g}".format)
+    for name in ("concurrency", "request_rate"):
+        key[name] = rows[name].map("{:.3g}".format)
+    key["prefix"] = rows["prefix_cached_frac"].fillna(0.0).map("{:.1f}".format)
+    for name in ("isl", "osl"):
+        steps = np.round(np.log(rows[name].clip(lower=1.0)) / _LENGTH_STEP).map("{:g}".format)
+        digits = rows[name].map("{:.2g}".format)
+        key[name] = steps.where(rows["length_kind"] != "dataset", digits)
+    texts = ["|".join(map(str, cells)) for cells in key.itertuples(index=False)]
+    return pd.Series([digest(text) for text in texts], index=rows.index)
+
+
+def row_ids(rows: pd.DataFrame) -> pd.Series[str]:
+    """Return 12 hex digits for each row: of what it says, but not of how much it counts."""
+    texts = ["|".join(map(str, cells)) for cells in rows[list(_CONTENT)].itertuples(index=False)]
+    for name in _ADDED_LATER:
+        given = rows[name].notna() & (rows[name] != "")
+        cells = zip(texts, rows[name], given, strict=True)
+        texts = [f"{text}|{name}={value}" if there else text for text, value, there in cells]
+    return pd.Series([digest(text) for text in texts], index=rows.index)
+
+
+def digest(text: str) -> str:
+    """Return the first 12 hex digits of the SHA-1 of `text`: a name for content, no protection."""
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:_ID_LENGTH]

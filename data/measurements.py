@@ -1,0 +1,97 @@
+"""Rows of the benchmark table: completed to its columns, checked against them, typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .columns import COLUMNS, FIGURES, STORED, STORED_NUMBERS, STORED_TEXTS, Column
+from .errors import BadRows, Fault
+
+_REQUIRED = tuple(name for name in STORED if COLUMNS[name].required)
+
+
+def complete(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return `rows` with every stored column, in order; what is not given is default or unknown.
+
+    Raises BadRows for a column that the table does not have and for one that it cannot do without.
+    """
+    strange = sorted(set(map(str, rows.columns)) - set(STORED))
+    missing = [name for name in _REQUIRED if name not in rows.columns and name != "row_id"]
+    if strange or missing:
+        faults = [Fault(code="unknown-column", column=name) for name in strange]
+        faults += [Fault(code="missing-column", column=name) for name in missing]
+        raise BadRows("rows", [(0, str(fault)) for fault in faults])
+    full = rows.copy()
+    for name in STORED:
+        column = COLUMNS[name]
+        empty = column.missing if column.missing is not None else "" if column.is_text else np.nan
+        if name not in full:
+            full[name] = empty
+        elif column.missing is not None or column.is_text:
+            full[name] = full[name].where(full[name].notna(), empty)
+    return full[list(STORED)]
+
+
+def faults(rows: pd.DataFrame) -> dict[int, list[Fault]]:
+    """Return what is wrong with each row, by position from 0; sound rows are absent."""
+    numbered = rows.reset_index(drop=True)
+    found: dict[int, list[Fault]] = {}
+    for name in STORED:
+        column = COLUMNS[name]
+        for position, value, allowed in _bad_values(numbered[name], column):
+            fault = Fault(code="value", column=name, value=value, allowed=allowed)
+            found.setdefault(position, []).append(fault)
+    blind = numbered[list(FIGURES)].apply(pd.to_numeric, errors="coerce").isna().all(axis=1)
+    for position in map(int, np.flatnonzero(blind)):
+        found.setdefault(position, []).append(Fault(code="no-figure"))
+    return dict(sorted(found.items()))
+
+
+def _bad_values(values: pd.Series[Any], column: Column) -> Iterator[tuple[int, object, str]]:
+    """Yield (position, value, what is allowed) of each value that the column does not allow."""
+    checks: list[tuple[pd.Series[bool], str]] = []
+    shown = values
+    if column.is_text:
+        shown = values.astype(str)
+        if column.name == "row_id":
+            checks.append((shown.duplicated(keep=False), "unique"))
+        if column.allowed:
+            allowed = "one of " + ", ".join(name or "empty" for name in column.allowed)
+            checks.append((~shown.isin(column.allowed), allowed))
+        elif column.required:
+            checks.append((shown == "", "not empty"))
+    else:
+        numbers = pd.to_numeric(values, errors="coerce").astype(float)
+        no_number = numbers.isna() & values.notna()
+        shown = numbers.astype(object).where(~no_number, values)
+        checks.append((no_number, "a number"))
+        if column.required:
+            checks.append((values.isna(), "not missing"))
+        outside = (numbers < column.low) | (numbers > column.high)
+        checks.append((outside, f"between {column.low:g} and {column.high:g}"))
+    for wrong, allowed in checks:
+        yield from ((int(i), shown.iloc[i], allowed) for i in np.flatnonzero(wrong))
+
+
+def validate(rows: pd.DataFrame, file: str = "rows") -> pd.DataFrame:
+    """Return complete, typed rows, or raise BadRows: file, line (1 = the first row), column, reason."""
+    full = complete(rows)
+    wrong = faults(full)
+    if wrong:
+        raise BadRows(file, [(position + 1, joined(found)) for position, found in wrong.items()])
+    return typed(full)
+
+
+def joined(faults: list[Fault]) -> str:
+    """Return a row's faults in one text."""
+    return "; ".join(dict.fromkeys(map(str, faults)))
+
+
+def typed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the table's columns as text and float64, in order."""
+    kinds = dict.fromkeys(STORED_TEXTS, str) | dict.fromkeys(STORED_NUMBERS, float)
+    return rows[list(STORED)].astype(kinds).reset_index(drop=True)

@@ -1,0 +1,191 @@
+"""Every name of an engine, a precision, a mode, a speculation and a memory tier, and what else it is called.
+
+GPUs, platforms and models are named by their catalogues. The order of the names is their code in arrays and
+in trained models: append, never reorder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One name.
+
+    spellings: other words for the very same thing, which are stored as `name`; variants: narrower names that
+    are stored as they are and answered as `name` ("eagle3" is an eagle, a NIM runs trtllm).
+    """
+
+    name: str
+    spellings: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision(Term):
+    """A number format: bits; bytes stored per weight and per KV value, group scales included."""
+
+    bits: int
+    weight_bytes: float
+    kv_bytes: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine(Term):
+    """A serving engine: vendors of the GPUs it is proposed for; whether it has coefficients of its own."""
+
+    vendors: tuple[str, ...] = ()
+    calibrated: bool = True
+
+
+T = TypeVar("T", bound=Term)
+
+
+class Vocabulary(Sequence[str], Generic[T]):
+    """The terms of one kind: a sequence of their names, whose places are their codes."""
+
+    def __init__(self, *terms: T) -> None:
+        self.terms: Sequence[T] = terms
+
+        self.names = tuple(term.name for term in terms)
+
+    def __getitem__(self, code: Any) -> Any:
+        return self.names[code]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def term(self, name: str) -> T:
+        """Return the term of a name. Raises ValueError for any other."""
+        return self.terms[self.names.index(name)]
+
+    @cached_property
+    def _spelled(self) -> dict[str, str]:
+        return {word: term.name for term in self.terms for word in (term.name, *term.spellings)}
+
+    @cached_property
+    def _answered(self) -> dict[str, str]:
+        return self._spelled | {word: term.name for term in self.terms for word in term.variants}
+
+    def find(self, text: str) -> str:
+        """Return the name that answers for `text` in any letter case, "" where none does.
+
+        >>> ENGINES.find("TensorRT-LLM"), ENGINES.find("nim"), PRECISIONS.find("NVFP4"), ENGINES.find("x")
+        ('trtllm', 'trtllm', 'fp4', '')
+        """
+        return self._answered.get(text.lower(), "")
+
+    def stored(self, text: str) -> str:
+        """Return what a stored row says for `text`: the name it spells, else the text itself."""
+        return self._spelled.get(text.lower(), text)
+
+
+# Group scales included: NVFP4 has one FP8 scale per 16 weights, INT4 one FP16 scale per 128.
+PRECISIONS = Vocabulary(
+    Precision(name="bf16", bits=16, weight_bytes=2.0, kv_bytes=2.0, spellings=("fp16",)),
+    Precision(name="fp8", bits=8, weight_bytes=1.0, kv_bytes=1.0),
+    Precision(
+        name="fp4", bits=4, weight_bytes=0.5625, kv_bytes=0.5625,
+        spellings=("nvfp4", "mxfp4", "fp4/fp8 native"),
+    ),
+    Precision(name="int8", bits=8, weight_bytes=1.0, kv_bytes=1.0),
+    Precision(name="int4", bits=4, weight_bytes=0.53, kv_bytes=0.5625, spellings=("awq", "gptq")),
+    Precision(name="fp32", bits=32, weight_bytes=4.0, kv_bytes=4.0),
+)  # fmt: skip
+MXFP4_WEIGHT_BYTES = 0.53125  # one 8-bit scale per 32 weights
+ENGINES = Vocabulary(
+    Engine(
+        name="vllm", vendors=("nvidia", "amd"), spellings=("llm-d/vllm", "1cat-vllm", "vllm-tpu"),
+        variants=("llm-d", "dynamo-vllm"),
+    ),
+    Engine(
+        name="trtllm", vendors=("nvidia",), spellings=("tensorrt-llm",), variants=("nim", "dynamo-trtllm"),
+    ),
+    Engine(name="sglang", vendors=("nvidia", "amd"), variants=("dynamo-sglang",)),
+    Engine(name="atom", variants=("vllm-atom", "sglang-atom")),
+    Engine(name="tgi", spellings=("tgis",)),
+    Engine(name="llamacpp", spellings=("llama.cpp",)),
+    Engine(name="deepspeed", spellings=("deepspeed-mii",), calibrated=False),
+    Engine(name="transformers"),
+    Engine(name="other", variants=("lmdeploy",)),
+)  # fmt: skip
+MODES = Vocabulary(
+    Term(name="static-batch"),
+    Term(name="closed-loop"),
+    Term(name="open-loop"),
+    Term(name="offline"),
+    Term(name="server"),
+)
+SPECULATION = Vocabulary(
+    Term(name="none"),
+    Term(name="mtp", spellings=("eagle/mtp",)),
+    Term(name="eagle", variants=("eagle3", "medusa")),
+    Term(name="draft"),
+)
+TIERS = Vocabulary(Term(name="hbm"), Term(name="host", spellings=("grace", "cpu")))
+LENGTH_KINDS = ("fixed", "uniform", "dataset")
+STATISTICS = ("p50", "mean")
+TPOT_KINDS = ("tpot", "itl")
+
+# What tools print, first match first: all of the text for a precision, part of it for an engine and for a
+# precision inside a checkpoint's name.
+_PRINTED_PRECISIONS = (
+    (r"fp32|float32|float", "fp32"),
+    (r"bf16|fp16|bfloat16|float16|half", "bf16"),
+    (r"(nv|mx)?fp4|fp4_e2m1|modelopt_fp4|w4a8_mxfp4_fp8|mxfp4_.*", "fp4"),
+    (r"fp8.*|.*_fp8|float8.*|fp8_e4m3|modelopt", "fp8"),
+    (r"(int4|awq|gptq|w4a16|w4a8).*", "int4"),
+    (r"(int8|w8a8|w8a16).*", "int8"),
+)
+_CHECKPOINT_PRECISIONS = (
+    (r"fp4", "fp4"),
+    (r"fp8|w8a8-?fp8", "fp8"),
+    (r"awq|gptq|int4|w4a16|w4a8", "int4"),
+    (r"int8|w8a8|w8a16", "int8"),
+)
+_PRINTED_ENGINES = (
+    (r"sglang.*atom|atom.*sglang", "sglang-atom"),
+    (r"vllm.*atom|atom.*vllm", "vllm-atom"),
+    (r"sglang|sgl\b", "sglang"),
+    (r"vllm", "vllm"),
+    (r"tensorrt|\btrt", "trtllm"),
+    *((name, name) for name in ("atom", "tgi", "lmdeploy", "deepspeed", "llamacpp", "transformers", "nim")),
+)
+_UNQUANTISED = r"none|auto|null|no_quant|"
+
+
+def printed_precision(text: str) -> str:
+    """Return the name of a number format as tools print it: "" for none stated, else the text itself.
+
+    >>> printed_precision("w4a8_mxfp4_fp8"), printed_precision("auto"), printed_precision("q4_K_M")
+    ('fp4', '', 'q4_k_m')
+    """
+    lower = text.lower()
+    if re.fullmatch(_UNQUANTISED, lower):
+        return ""
+    return next((name for pattern, name in _PRINTED_PRECISIONS if re.fullmatch(pattern, lower)), lower)
+
+
+def checkpoint_precision(name: str) -> str:
+    """Return the precision that a checkpoint's name states, "" where it states none.
+
+    >>> checkpoint_precision("nvidia/Llama-3.1-8B-Instruct-NVFP4")
+    'fp4'
+    """
+    lower = name.lower()
+    return next((found for pattern, found in _CHECKPOINT_PRECISIONS if re.search(pattern, lower)), "")
+
+
+def printed_engine(text: str) -> str:
+    """Return the stored name of the engine that a tool prints, "" where the text names none.
+
+    >>> printed_engine("TensorRT-LLM 1.2"), printed_engine("sgl-router"), printed_engine("?")
+    ('trtllm', 'sglang', '')
+    """
+    lower = text.lower()
+    return next((name for pattern, name in _PRINTED_ENGINES if re.search(pattern, lower)), "")

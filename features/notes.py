@@ -1,0 +1,154 @@
+"""What is wrong with requests and what was assumed of them: records by row, words where they are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.intp]
+_WRITTEN_OUT = 1e9  # whole numbers below are written in full
+Many = NDArray[Any] | list[Any] | None
+# What would have been allowed, by a fault's code. {value} and {limit} stand as people write them.
+_ALLOWED = {
+    "not-allowed": "{limit}",
+    "unknown-word": "one of {limit}",
+    "no-units": "this GPU has no {value} units, and no engine widens such weights on it, but bf16 or int4",
+    "layers": "at most the {limit} layers",
+    "degrees": "at least tp x pp = {limit}",
+    "divisor": "a divisor of tp = {limit}",
+    "too-long": "isl + osl up to the model's limit of {limit}",
+}
+_TEXTS = {
+    # faults that are no value out of range
+    "unknown-name": "{value}",  # a catalogue's error, which names the nearest
+    "too-long": "isl + osl = {value} is not allowed: the model's limit is {limit}",
+    "required": "{column} is required",
+    "required-rate": "mode = open-loop needs request_rate",
+    "required-host": "{column} is required: no link from this GPU to host memory is known",
+    "gpu-or-platform": "gpu or platform is required",
+    "gpu-and-platform": "gpu and platform disagree: give one of them",
+    "no-experts": "{column} is not allowed: this model has no experts",
+    "heads": "{column} = {value} does not divide the {limit} attention heads",
+    # notes: how the row was understood
+    "assumed": "{column} assumed {value}",
+    "assumed-from-gpus": "{column} assumed from num_gpus",
+    "assumed-half": "{column} assumed: half of the GPUs",
+    "assumed-every-step": "{column} assumed 1: the cold cache is read at every step",
+    "uncommon": "{column} {quoted} is not known: assumed like the less common ones",
+    "widened": "this GPU has no {value} units: weights are widened and multiplied in 16 bits",
+    "copies": "dp of a dense model is counted as independent replicas",
+    "replicas": "dp above tp is counted as independent replicas",
+    "spread-experts": "experts spread over more GPUs than tp: counted as one copy on tp x dp GPUs",
+    "attention-dp": "attention data parallelism assumed: tp does not divide the heads",
+    "pools": "num_gpus counted as prefill_gpus + decode_gpus",
+    "skips": "attention skips the cold tokens between re-reads: quality may change",
+    "long": "isl + osl passes the model's limit of {limit} tokens",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """One thing to say of a row; `fault`: it cannot be answered; `limit`: what would have been allowed."""
+
+    code: str
+    column: str
+    value: Any = None
+    limit: Any = ""
+    fault: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """What would have been allowed, in words; the whole text where it is not of a value's range."""
+        return self._words(_ALLOWED[self.code]) if self.code in _ALLOWED else str(self)
+
+    def __str__(self) -> str:
+        template = _TEXTS.get(self.code) or "{column} = {shown} is not allowed: " + _ALLOWED[self.code]
+        return self._words(template)
+
+    def _words(self, template: str) -> str:
+        value, limit = _plain(self.value), _plain(self.limit)
+        quoted = repr(self.value) if isinstance(self.value, str) else value
+        shown = quoted if self.code == "unknown-word" else value
+        return template.format(column=self.column, value=value, quoted=quoted, shown=shown, limit=limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """One note of many rows; `values` and `limits` hold one for each of them, or one for all."""
+
+    rows: Rows
+    note: Note
+    values: Many = None
+    limits: Many = None
+
+    def of(self, at: int) -> Note:
+        """Return the note of the row at this place of `rows`."""
+        value = self.note.value if self.values is None else self.values[at]
+        limit = self.note.limit if self.limits is None else self.limits[at]
+        return replace(self.note, value=value, limit=limit)
+
+    def texts(self) -> list[str]:
+        """Return the words for each of the rows."""
+        if self.values is None and self.limits is None:
+            return [str(self.note)] * len(self.rows)
+        return [str(self.of(at)) for at in range(len(self.rows))]
+
+
+class Notes:
+    """The notes and faults of n rows, in the order in which they were made."""
+
+    def __init__(self, n: int) -> None:
+        self._entries: list[_Entry] = []
+        self._index: Rows = np.arange(n)
+        self._made_for = n
+
+    def add(
+        self, rows: Rows, code: str, column: str = "", value: Any = None, limit: Any = "", *, fault: bool
+    ) -> None:
+        """Add one note to the rows at these positions; arrays and lists of values and limits are one per row.
+
+        Only for notes that were not taken from others.
+        """
+        if len(rows):
+            values, limits = (v if isinstance(v, np.ndarray | list) else None for v in (value, limit))
+            note = Note(code=code, column=column, value=value, limit=limit, fault=fault)
+            self._entries.append(_Entry(rows=rows, note=note, values=values, limits=limits))
+
+    def take(self, rows: NDArray[Any]) -> Notes:
+        """Return the notes of a subset of rows."""
+        taken = Notes(0)
+        taken._entries, taken._index, taken._made_for = self._entries, self._index[rows], self._made_for
+        return taken
+
+    def of(self, row: int) -> list[Note]:
+        """Return the notes of one row; of one with faults the faults alone."""
+        base = self._index[row]
+        found = [e.of(int(at)) for e in self._entries for at in np.flatnonzero(e.rows == base)]
+        return [note for note in found if note.fault] or found
+
+    def texts(self) -> NDArray[np.object_]:
+        """Return each row's notes in words, shape (n,), joined by "; "; where faults are, they alone."""
+        faulty = np.zeros(self._made_for, dtype=bool)
+        for entry in self._entries:
+            faulty[entry.rows] |= entry.note.fault
+        out = np.full(self._made_for, "", dtype=object)
+        for entry in self._entries:
+            for row, text in zip(entry.rows, entry.texts(), strict=True):
+                if entry.note.fault or not faulty[row]:
+                    out[row] = f"{out[row]}; {text}" if out[row] else text
+        return out[self._index]
+
+
+def _plain(value: Any) -> str:
+    """Return a value as a person would write it.
+
+    >>> _plain(np.float64(8)), _plain(131072.0), _plain("fp8")
+    ('8', '131072', 'fp8')
+    """
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, float):
+        return f"{plain:.0f}" if plain.is_integer() and abs(plain) < _WRITTEN_OUT else f"{plain:g}"
+    return str(plain)

@@ -1,0 +1,132 @@
+"""What training saw, and how far a request lies from it: its stratum.
+
+Catalogue names never enter: a GPU is a hash of its name, a model a hash of its shape.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...data import catalogue
+from ...features.facts import FloatArray
+from ...features.memory import uses_host
+from ...features.request import Requests
+
+_KNOWN = ("setup", "family", "parts", "model", "gpu")
+NEW_SOURCE = "+source"
+STRATA = (*_KNOWN, *(name + NEW_SOURCE for name in _KNOWN))
+_LEVEL = {"setup": "in", "family": "near", "parts": "near", "model": "far", "gpu": "far"}
+LEVEL_OF = {name: _LEVEL[name.removesuffix(NEW_SOURCE)] for name in STRATA}
+SORTED_STRATA = np.array(sorted(STRATA))
+STRATUM_PLACES = np.array([STRATA.index(str(name)) for name in SORTED_STRATA], dtype=np.float64)
+_SORTED_LEVELS = np.array([LEVEL_OF[str(name)] for name in SORTED_STRATA])
+_ODD, _SHIFT, _ONE = np.uint64(0x9E3779B97F4A7C15), np.uint64(29), np.uint64(1)
+_SUPPORT = ("gpus", "shapes", "families", "setups", "sources")
+
+
+def shape_key(spec: catalogue.ModelSpec) -> str:
+    """Return a model's shape as text: models of one shape are served alike."""
+    fields = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff", "n_experts", "d_ff_expert")
+    return "-".join(str(getattr(spec, field)) for field in fields)
+
+
+@catalogue.follows_models
+def _name_hashes() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return stable hashes of the catalogue's GPU names and model shapes, in catalogue order."""
+    gpus = [zlib.crc32(name.encode()) for name in catalogue.gpus()]
+    shapes = [zlib.crc32(shape_key(spec).encode()) for spec in catalogue.models().values()]
+    return np.array(gpus, dtype=np.uint64), np.array(shapes, dtype=np.uint64)
+
+
+def _mix(first: NDArray[np.uint64], *parts: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return one hash per row of a hash and whole-number columns (63 bits, so that JSON readers agree)."""
+    rest = np.array(parts, dtype=np.float64).astype(np.int64).astype(np.uint64)
+    key = np.zeros(len(first), dtype=np.uint64)
+    for part in (first, *rest):
+        key = (key ^ part) * _ODD
+        key ^= key >> _SHIFT
+    return key >> _ONE
+
+
+def two_digits(values: FloatArray) -> FloatArray:
+    """Return lengths rounded to two significant digits; 921.6 is 920."""
+    scale = 10.0 ** (np.floor(np.log10(np.maximum(values, 1.0))) - 1.0)
+    return np.round(values / scale) * scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class Support:
+    """What training saw, as sorted hashes: GPUs, model shapes, families and setups.
+
+    A family is (gpu, shape, engine); a setup adds precision, layout, speculation, mode and lengths to two
+    digits, all but the load. Strata, best first: `setup` seen at another load; `family` seen in another
+    setup; `parts`, GPU and shape both seen but not together under that engine; `model` or `gpu` never seen.
+    "+source" is added where the request names a source of measurements that is none of `sources`: it brings
+    definitions and limits of its own. What lies in host memory was never measured: `gpu`.
+    """
+
+    gpus: NDArray[np.uint64]
+    shapes: NDArray[np.uint64]
+    families: NDArray[np.uint64]
+    setups: NDArray[np.uint64]
+    sources: NDArray[np.uint64]
+
+    def stratum(self, r: Requests) -> NDArray[np.str_]:
+        """Return the stratum of each request, shape (n,): one of STRATA."""
+        gpu, shape, family, setup = support_keys(r)
+        seen_gpu, seen_shape = _among(gpu, self.gpus), _among(shape, self.shapes)
+        out = np.where(seen_gpu & seen_shape, "parts", np.where(seen_gpu, "model", "gpu"))
+        out = np.where(_among(family, self.families), "family", out)
+        out = np.where(_among(setup, self.setups), "setup", out)
+        out = np.where(uses_host(r), "gpu", out)
+        new = (r.source > 0) & ~_among(r.source, self.sources)
+        return np.where(new, np.char.add(out, NEW_SOURCE), out)
+
+    def to_dict(self) -> dict[str, list[int]]:
+        """Return lists of whole numbers, for JSON."""
+        return {name: getattr(self, name).tolist() for name in _SUPPORT}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Sequence[int]]) -> Support:
+        """Rebuild from `to_dict`'s output."""
+        return Support(**{name: np.array(data[name], dtype=np.uint64) for name in _SUPPORT})
+
+
+def _among(keys: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    if not len(known):
+        return np.zeros(len(keys), dtype=bool)
+    place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+    return np.asarray(known[place] == keys)
+
+
+def support_keys(r: Requests) -> tuple[NDArray[np.uint64], ...]:
+    """Return the hashes of GPU, shape, family and setup of each request, each of shape (n,)."""
+    gpu_names, shapes = _name_hashes()
+    gpu, shape = gpu_names[r.gpu.codes], shapes[r.model.codes]
+    setup = _mix(set_up_keys(r), two_digits(r.isl), two_digits(r.osl))
+    return gpu, shape, _mix(gpu, shape, r.engine), setup
+
+
+def set_up_keys(r: Requests) -> NDArray[np.uint64]:
+    """Return the hash of each request's setup without its lengths, shape (n,): what siblings share."""
+    gpu_names, shapes = _name_hashes()
+    layout = (r.weight_precision, r.tp, r.pp, r.ep, r.dp, r.num_gpus, r.disagg, r.prefill_gpus)
+    return _mix(gpu_names[r.gpu.codes], shapes[r.model.codes], r.engine, *layout, r.spec_decode, r.mode)
+
+
+def support_of(r: Requests) -> Support:
+    """Return the support that training on these requests gives."""
+    gpu, shape, family, setup = (np.unique(keys) for keys in support_keys(r))
+    source = np.unique(r.source[r.source > 0])
+    return Support(gpus=gpu, shapes=shape, families=family, setups=setup, sources=source)
+
+
+def levels(stratum: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Return the short form of each stratum: in, near or far."""
+    return _SORTED_LEVELS[np.searchsorted(SORTED_STRATA, stratum)]
