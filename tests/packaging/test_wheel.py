@@ -97,6 +97,7 @@ def test_the_wheel_holds_every_module_and_all_package_data(installed: Installed,
     data = [
         path for pattern in ("*.toml", "*.parquet", "*.md") for path in (repo_root / "data").glob(pattern)
     ]
+    data += (repo_root / "training").glob("*.md")
     bundle = [path for path in (repo_root / "predictor/bundle").iterdir() if path.is_file()]
     typed = [repo_root / package / "py.typed" for package in PACKAGES]
     wanted = {f"roofcast/{path.relative_to(repo_root)}" for path in modules + data + bundle + typed}
