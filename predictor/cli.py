@@ -11,7 +11,7 @@ import sys
 import typer
 
 from ..data.errors import RoofcastError
-from .commands import advise, ask, fabric, ingest, learn, look, table
+from .commands import advise, ask, fabric, ingest, learn, look
 
 EXIT_ERROR = 2
 app = typer.Typer(
@@ -26,7 +26,7 @@ for command in (
     advise.sweep,
     ask.explain,
     ask.audit,
-    ask.coefficients,
+    look.coefficients,
     learn.train,
     learn.evaluate,
     learn.tune,
@@ -35,7 +35,6 @@ for command in (
     learn.suggest,
     learn.ui,
     ingest.ingest,
-    table.rebuild,
     look.models,
     look.gpus,
     look.platforms,

@@ -44,7 +44,7 @@ _QUIET = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 _PAGE = {"mlflow.experimentKind": "custom_model_development"}  # opens on runs, not on language-model traces
-_NOT_SERVED = ("__pycache__", "*.parquet", "*.md", "bundle", "importer", "commands")
+_NOT_SERVED = ("__pycache__", "*.parquet", "*.md", "bundle", "build", "commands")
 
 
 @dataclass(frozen=True, kw_only=True)
