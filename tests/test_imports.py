@@ -65,10 +65,13 @@ def _loaded(module: str) -> set[str]:
     return {target for node in _at_import(tree) for target in _targets(module, node)}
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", sorted(set(MODULES) - RUNNABLE))
 def test_a_room_imports_only_the_rooms_upstream(module: str) -> None:
     room = module.split(".")[1]
-    rooms = {name.split(".")[1] for name in _loaded(module) if name.startswith("roofcast.")}
+    nodes = ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8")))  # late imports too
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {name for node in imports for name in _targets(module, node)}
+    rooms = {name.split(".")[1] for name in names if name.startswith("roofcast.")}
     assert rooms - {room} <= ALLOWED[room]
 
 
