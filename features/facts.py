@@ -28,6 +28,7 @@ ARCHITECTURES = ("ampere", "hopper", "blackwell", "cdna3", "cdna4", "other")
 ARCHITECTURE_OF = {"blackwell-ultra": "blackwell", "rubin": "blackwell", "ada": "ampere"}
 # Chips for which engines ship kernels that widen 8- and 4-bit floats on the fly (Marlin and its kin, Quark).
 _WIDENING = ("turing", "ampere", "ada", "hopper", "blackwell", "blackwell-ultra", "rubin", "cdna3", "cdna4")
+BOX = 8.0  # GPUs of a machine at most; a larger scale-up domain is a rack's, whose trays share it
 # Host memory of a GPU whose platform does not say: a box of 2 TB for eight GPUs.
 HOST_BYTES = 256e9
 _LEAST_PCIE = 8e9  # of a GPU whose data sheet names none: PCIe 3.0 with 8 lanes
@@ -101,7 +102,7 @@ def _parameters(spec: ModelSpec) -> dict[str, float]:
     """Return the parameters by role, all layers together; `expert_params`: of one routed expert in one layer.
 
     Attention has what embeddings, feed-forward layers and experts leave of the published total; where that is
-    not plausible (layer counts that include other blocks), a quarter of the parameters that are not embeddings.
+    not plausible (layer counts that include other blocks), a quarter of the parameters without embeddings.
     """
     per_width = (3.0 if spec.gated_ffn else 2.0) * spec.d_model  # matrices of a feed-forward layer
     body = spec.params_total - spec.params_embedding

@@ -12,18 +12,25 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..data import catalogue
 from ..data.vocabulary import PRECISIONS
 from .coefficients import Rates
-from .collectives import Fabric, all_gather_s, all_reduce_s, all_to_all_s, fabric_index, tables
-from .facts import Arrays, FloatArray
+from .collectives import (
+    Codes,
+    Fabric,
+    all_gather_s,
+    all_reduce_s,
+    all_to_all_s,
+    domain_of,
+    fabric_index,
+    tables,
+)
+from .facts import BOX, Arrays, FloatArray
 from .memory import MemoryFit, memory_fit, streamed_bytes, streamed_expert_bytes
 from .request import Requests
 from .work import Layout, Work, decode_layout, peak_flops, prefill_layout, prefill_work, step_work
 
-_BOX = 8.0  # GPUs; a larger scale-up domain is a rack's
 _BF16 = PRECISIONS.index("bf16")
 _FP8 = PRECISIONS.index("fp8")
 # Sequences an engine schedules at once unless told otherwise (vLLM v1 max_num_seqs on 80 GB cards: 1024;
@@ -77,23 +84,23 @@ def system(r: Requests, rates: Rates, *, overcommit: bool = False) -> System:
 
 def fabric_of(r: Requests, rates: Rates) -> Fabric:
     """Return the fabric that each request's GPUs talk over, scaled by the calibrated shares."""
-    code = _fabric_codes()[(r.domain > _BOX).astype(np.int64), r.gpu.codes]
+    code = _fabric_codes()[(r.domain > BOX).astype(np.int64), r.gpu.codes]
     return Fabric(
         code=code,
         link_bandwidth=np.maximum(r.gpu.link_bandwidth, r.gpu.pcie_bandwidth),
-        domain=np.maximum(r.domain, np.where(tables().cards[code], _BOX, 1.0)),
+        domain=domain_of(code, r.domain),
         nic_bandwidth=r.nic_bandwidth,
-        nic_alpha_s=np.full(len(r), tables().network.alpha_s),
+        nic_alpha_s=np.full(len(r), tables().hop_s),
         alpha_scale=np.maximum(rates.collective_latency, 1e-9),
         efficiency_scale=rates.collective_bandwidth,
     )
 
 
 @cache
-def _fabric_codes() -> NDArray[np.intp]:
+def _fabric_codes() -> Codes:
     """Return each GPU's row of the collectives' table, shape (2, GPUs): within a box, in a rack."""
     links = [spec.link or "pcie4" for spec in catalogue.gpus().values()]
-    return np.stack([fabric_index(links, domain, "engine") for domain in (_BOX, 9.0 * _BOX)])
+    return np.stack([fabric_index(links, domain, "engine") for domain in (BOX, 9.0 * BOX)])
 
 
 def communication_s(s: System, layout: Layout, tokens: FloatArray) -> FloatArray:
