@@ -68,8 +68,8 @@ class Fabric(Arrays):
 class Tables:
     """The reviewed coefficients; `inside` a domain, by operation, of shape (regimes, columns, codes).
 
-    codes: row of each (fabric, library); mesh: one link per pair of GPUs; cards: PCIe cards; of shape (codes,).
-    Between domains: latency of one hop [s], overlap norm [-], (hops, efficiency) of each regime.
+    codes: row of each (fabric, library); mesh: one link per pair of GPUs; cards: PCIe cards; of shape
+    (codes,). Between domains: latency of one hop [s], overlap norm [-], (hops, efficiency) of each regime.
     """
 
     codes: Mapping[tuple[str, str], int]
@@ -163,9 +163,9 @@ def fabric_arrays(
 ) -> Fabric:
     """Return the `Fabric` of n deployments.
 
-    link, library: as for `fabric_index`, which may raise UnknownName; link_bandwidth, nic_bandwidth: one way per
-    GPU [B/s]; domain: GPUs per scale-up domain [-]. The engines' latencies are those of the best version; the
-    middle of the versions lies at the table's `typical_alpha_scale`.
+    link, library: as for `fabric_index`, which may raise UnknownName; link_bandwidth, nic_bandwidth: one way
+    per GPU [B/s]; domain: GPUs per scale-up domain [-]. The engines' latencies are those of the best version;
+    the middle of the versions lies at the table's `typical_alpha_scale`.
 
     >>> fabric = fabric_arrays(link=["nvlink4"], link_bandwidth=450e9, domain=8, nic_bandwidth=50e9)
     >>> bool(3e-6 < all_reduce_s(16384, 8, fabric)[0] < 6e-6)
