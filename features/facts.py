@@ -99,8 +99,9 @@ def _columns(rows: Sequence[dict[str, float]]) -> dict[str, FloatArray]:
 
 
 def _parameters(spec: ModelSpec) -> dict[str, float]:
-    """Return the parameters by role, all layers together; `expert_params`: of one routed expert in one layer.
+    """Return the parameters by role, all layers together; expert_params: of one routed expert in one layer.
 
+    passed_params are those of the feed-forward layers that one token passes through.
     Attention has what embeddings, feed-forward layers and experts leave of the published total; where that is
     not plausible (layer counts that include other blocks), a quarter of the parameters without embeddings.
     """
@@ -113,12 +114,14 @@ def _parameters(spec: ModelSpec) -> dict[str, float]:
     dense_layers = spec.n_dense_layers if spec.is_moe else spec.n_ffn_layers or spec.n_layers
     rest = body - per_width * spec.d_ff * dense_layers - experts - shared
     attention = rest if rest > 0.002 * body else 0.25 * body
+    dense = max(body - experts - attention - shared, 0.0)
     return {
         "expert_params": expert,
         "experts_total": experts,
         "shared_params": shared,
         "attention_params": attention,
-        "dense_params": max(body - experts - attention - shared, 0.0),
+        "dense_params": dense,
+        "passed_params": dense + shared + spec.n_moe_layers * spec.experts_per_token * expert,
     }
 
 
