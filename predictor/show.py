@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..data import catalogue
-from ..data.columns import ANSWERS, BOUNDS, COLUMNS, FIGURES
+from ..data.columns import ANSWERS, COLUMNS, FIGURES
 from ..data.errors import BadRequest
 from ..data.prices import price
 from ..features.coefficients import Coefficients
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _TITLES = {name: f"{COLUMNS[name].label} [{COLUMNS[name].unit}]" for name in ANSWERS}
 _SHORT = dict(zip(FIGURES, ("TPOT", "TTFT", "output"), strict=True))
+_TIMES = ("per output token [ms]", "first token [ms]")
 _SUPPORT = {
     "in": "this setup was measured, perhaps at another load",
     "near": "model and GPU were measured, in another setup or apart",
@@ -64,53 +65,50 @@ def _prediction(p: Prediction) -> Iterable[RenderableType]:
         f"{number(times['tpot_ms'])} ms per token; of single gaps: {number(times['itl_ms'])} ms"
         for percent, times in p.percentiles.items()
     ]
-    lines += [
-        f"bottleneck: {_name(p.bottleneck)} ({p.bottleneck_share:.0%} of the baseline's time per token)",
-        f"support: {p.support} ({_SUPPORT[p.support]})",
-    ]
+    share = f"{p.bottleneck_share:.0%} of the baseline's time per token"
+    lines.append(f"bottleneck: {p.bottleneck.replace('_', ' ')} ({share})")
+    lines.append(f"support: {p.support} ({_SUPPORT[p.support]})")
     yield from map(Text, [*lines, f"note: {p.reason}"] if p.reason else lines)
 
 
-def request_line(request: Mapping[str, Any]) -> str:
+def request_line(r: Mapping[str, Any]) -> str:
     """Return the request in one line, as it was understood."""
-    degrees = ("tp", "pp", "ep", "dp")
-    layout = " ".join(f"{name}{request[name]}" for name in degrees if request[name] > 1 or name == "tp")
-    spec = "" if request["spec_decode"] == "none" else f", speculation {request['spec_decode']}"
-    pools = (
-        f", {request['prefill_gpus']} prefill + {request['decode_gpus']} decode" if request["disagg"] else ""
-    )
-    rate = request["request_rate"]
-    load = f"{rate:g} requests/s" if rate == rate else f"concurrency {request['concurrency']:g}"
+    layout = " ".join(f"{name}{r[name]}" for name in ("tp", "pp", "ep", "dp") if r[name] > 1 or name == "tp")
+    layout += f", {r['prefill_gpus']} prefill + {r['decode_gpus']} decode" if r["disagg"] else ""
+    speculation = "" if r["spec_decode"] == "none" else f", speculation {r['spec_decode']}"
+    rate = r["request_rate"]
+    load = f"{rate:g} requests/s" if rate == rate else f"concurrency {r['concurrency']:g}"
     return (
-        f"{request['model']} on {request['num_gpus']} x {request['gpu']} ({layout}{pools}), "
-        f"{request['engine']}, weights {request['weight_precision']}, KV {request['kv_precision']}{spec}, "
-        f"{request['mode']}: {request['isl']:g} tokens in, {request['osl']:g} out, {load}"
+        f"{r['model']} on {r['num_gpus']} x {r['gpu']} ({layout}), {r['engine']}, weights "
+        f"{r['weight_precision']}, KV {r['kv_precision']}{speculation}, {r['mode']}: {r['isl']:g} tokens in, "
+        f"{r['osl']:g} out, {load}"
     )
 
 
-def _table(*columns: str) -> Table:
+def _table(heads: Sequence[str], rows: Iterable[Sequence[RenderableType]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for at, name in enumerate(columns):
-        table.add_column(Text(name), justify="right" if at else "left", no_wrap=True)
+    for at, head in enumerate(heads):
+        table.add_column(Text(head), justify="right" if at else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def _name(term: str) -> str:
-    return term.replace("_", " ")
+def _interval(low: float, high: float) -> str:
+    return f"{number(low)} to {number(high)}"
 
 
 def _answers_and_terms(p: Prediction) -> Iterable[Table]:
-    answers = _table("", "predicted", "90 % interval", "baseline", "floor")
-    for name in ANSWERS:
-        value, low, high = (number(getattr(p, f"{name}{bound}")) for bound in BOUNDS)
-        levels = number(p.baseline[name]), number(p.floor[name])
-        answers.add_row(Text(_TITLES[name]), value, f"{low} to {high}", *levels)
-    yield answers
-    terms = _table("where the time goes", "per output token [ms]", "first token [ms]")
-    for name in TERMS:
-        if name != "host_memory" or p.terms[name] or p.ttft_terms[name]:  # else nothing lies there
-            terms.add_row(_name(name), f"{p.terms[name]:.2f}", f"{p.ttft_terms[name]:.1f}")
-    yield terms
+    heads = ("", "predicted", "90 % interval", "baseline", "floor")
+    yield _table(heads, ((
+        Text(_TITLES[name]), number(getattr(p, name)),
+        _interval(getattr(p, f"{name}_lo"), getattr(p, f"{name}_hi")),
+        number(p.baseline[name]), number(p.floor[name]),
+    ) for name in ANSWERS))  # fmt: skip
+    # Where nothing lies in host memory, the term is not shown.
+    shown = [name for name in TERMS if name != "host_memory" or p.terms[name] or p.ttft_terms[name]]
+    rows = ((name.replace("_", " "), f"{p.terms[name]:.2f}", f"{p.ttft_terms[name]:.1f}") for name in shown)
+    yield _table(("where the time goes", *_TIMES), rows)
 
 
 def _explanation(explanation: Explanation) -> Iterable[RenderableType]:
@@ -119,15 +117,12 @@ def _explanation(explanation: Explanation) -> Iterable[RenderableType]:
     yield from _answers_and_terms(explanation.prediction)
     times = {"tpot": "a token", "ttft": "first token", "e2e": "end to end"}
     parts = [explanation.corrections[name] for name in times]
-    table = _table("the correction multiplies by", *times.values())
-    for group in dict.fromkeys(group for part in explanation.corrections.values() for group in part.groups):
-        table.add_row(group, *(f"{part.groups.get(group, 1.0):.2f}" for part in parts))
-    table.add_row("together", *(f"{part.factor:.2f}" for part in parts))
-    yield table
-    table = _table("1 % more changes [%]", *(_SHORT[name] for name in FIGURES))
-    for fact, moved in explanation.sensitivity.items():
-        table.add_row(fact, *(f"{moved[name]:+.2f}" for name in FIGURES))
-    yield table
+    groups = dict.fromkeys(group for part in explanation.corrections.values() for group in part.groups)
+    rows = [(group, *(f"{part.groups.get(group, 1.0):.2f}" for part in parts)) for group in groups]
+    rows.append(("together", *(f"{part.factor:.2f}" for part in parts)))
+    yield _table(("the correction multiplies by", *times.values()), rows)
+    moved = ((k, *(f"{by[name]:+.2f}" for name in FIGURES)) for k, by in explanation.sensitivity.items())
+    yield _table(("1 % more changes [%]", *_SHORT.values()), moved)
     yield Text("nearest measured rows:")
     yield from (Text(f"- {_neighbour(row)}") for row in explanation.neighbours)
     yield from (Text(f"- {sentence}") for sentence in explanation.sentences)
@@ -142,29 +137,27 @@ def _neighbour(row: Neighbour) -> str:
     return f"{figures}; {setup} ({row.source}, {row.date or 'no date'}, {row.row_id})"
 
 
-def _comparison(comparison: Comparison) -> Iterable[RenderableType]:
+def _comparison(c: Comparison) -> Iterable[RenderableType]:
     """Yield two predictions side by side, the difference term by term, and its largest reason."""
-    yield Text(f"against {request_line(comparison.second.request)}", style="bold")
-    table = _table("", "this", "other", "this / other")
-    for name in ANSWERS:
-        values = (getattr(comparison.first, name), getattr(comparison.second, name), comparison.ratios[name])
-        table.add_row(Text(_TITLES[name]), *map(number, values))
-    yield table
-    table = _table("this - other", "per output token [ms]", "first token [ms]")
-    for name in TERMS:
-        table.add_row(_name(name), f"{comparison.terms[name]:+.2f}", f"{comparison.ttft_terms[name]:+.1f}")
-    yield table
-    yield Text(f"- {comparison.reason}.")
+    yield Text(f"against {request_line(c.second.request)}", style="bold")
+    yield _table(("", "this", "other", "this / other"), ((
+        Text(_TITLES[name]), number(getattr(c.first, name)), number(getattr(c.second, name)),
+        number(c.ratios[name]),
+    ) for name in ANSWERS))  # fmt: skip
+    yield _table(("this - other", *_TIMES), (
+        (name.replace("_", " "), f"{c.terms[name]:+.2f}", f"{c.ttft_terms[name]:+.1f}") for name in TERMS
+    ))  # fmt: skip
+    yield Text(f"- {c.reason}.")
 
 
 def _findings(findings: Sequence[Finding]) -> Iterable[RenderableType]:
     """Yield the audit of one claim: a row per figure, and each verdict's reason."""
-    table = _table("figure", "claimed", "verdict", "floor", "baseline", "predicted", "90 % interval")
+    heads = ("figure", "claimed", "verdict", "floor", "baseline", "predicted", "90 % interval")
+    table = _table(heads, ((
+        f.figure, number(f.claimed), f.verdict, *map(number, (f.bound, f.baseline, f.predicted)),
+        _interval(f.predicted_lo, f.predicted_hi),
+    ) for f in findings))  # fmt: skip
     table.collapse_padding = True
-    for f in findings:
-        numbers = map(number, (f.bound, f.baseline, f.predicted))
-        interval = f"{number(f.predicted_lo)} to {number(f.predicted_hi)}"
-        table.add_row(f.figure, number(f.claimed), f.verdict, *numbers, interval)
     yield table
     yield from (Text(f"- {f.figure} is {f.verdict}: {f.reason}.") for f in findings)
 
@@ -269,17 +262,12 @@ def draw(explanation: Explanation, path: Path) -> None:
     figure.suptitle(title, fontsize=9)
     panels = figure.subplots(1, 3)
     colours = ["tab:blue"] * len(TERMS) + ["tab:green", "tab:orange", "tab:gray"]
-    for axis, name, label, terms in zip(
-        panels,
-        ("tpot_ms", "ttft_ms"),
-        ("time per output token", "first token"),
-        (p.terms, p.ttft_terms),
-        strict=False,
-    ):
+    times = (("tpot_ms", "time per output token [ms]", p.terms), ("ttft_ms", _TIMES[1], p.ttft_terms))
+    for axis, (name, label, terms) in zip(panels, times, strict=False):
         levels = {"predicted": getattr(p, name), "baseline": p.baseline[name], "floor": p.floor[name]}
-        bars = {_name(term): terms[term] for term in TERMS} | levels
+        bars = {term.replace("_", " "): terms[term] for term in TERMS} | levels
         axis.barh([*bars], [*bars.values()], color=colours)
-        axis.set_xlabel(f"{label} [ms]")
+        axis.set_xlabel(label)
     moved = {fact: values["tpot_ms"] for fact, values in explanation.sensitivity.items()}
     panels[-1].barh([*moved], [*moved.values()], color="tab:purple")
     panels[-1].set_xlabel("elasticity of a token [-]")
