@@ -4,7 +4,7 @@
                         by protocol, and the sha256 of every other file
     coefficients.json   the calibrated physics, each number with unit, prior, bounds and rows
     support.json        which GPUs, model shapes and families training saw
-    siblings.json       what the trees left of the measured rows, by set-up
+    residuals.json      what the trees leave of the measured rows, by set-up
     calibration.json    the blend's weights and the conformal intervals
     tpot.txt, ...       one LightGBM model per corrected time, in LightGBM's own text, and one of its spread
 
@@ -35,12 +35,12 @@ from ...features.frame import FRAME_VERSION, feature_matrix
 from ...features.request import normalise
 from .intervals import IntervalTable
 from .model import CORRECTED, Model
-from .residuals import Siblings
+from .residuals import MeasuredResiduals
 from .support import Support
 from .trees import Trees
 
 FORMAT = "roofcast-bundle"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 MANIFEST = "manifest.json"
 UNITS = {
     "ttft_ms": "ms",
@@ -51,7 +51,7 @@ UNITS = {
     "correction": "log(measured / baseline)",
 }
 _SPREAD = "-spread"
-_JSON_FILES = ("calibration.json", "coefficients.json", "siblings.json", "support.json")
+_JSON_FILES = ("calibration.json", "coefficients.json", "residuals.json", "support.json")
 
 
 def save_bundle(
@@ -124,7 +124,7 @@ def _files(model: Model) -> dict[str, str]:
     texts = {
         "calibration.json": _json(calibration),
         "coefficients.json": _json(model.coefficients.to_dict()),
-        "siblings.json": _json(model.siblings.to_dict()),
+        "residuals.json": _json(model.residuals.to_dict()),
         "support.json": _json(model.support.to_dict()),
     }
     for name in CORRECTED:
@@ -144,7 +144,7 @@ def _model(parts: Mapping[str, Any], texts: Mapping[str, str], names: tuple[str,
     return Model(
         coefficients=Coefficients.from_dict(coefficients),
         boosters=cast("Any", boosters),
-        siblings=Siblings.from_dict(parts["siblings.json"]),
+        residuals=MeasuredResiduals.from_dict(parts["residuals.json"]),
         feature_names=names,
         support=Support.from_dict(parts["support.json"]),
         blend=calibration["blend"],

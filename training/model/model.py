@@ -1,6 +1,6 @@
 """The trained model: physics, learned correction, support and intervals, from requests to answers.
 
-    answer = baseline x exp(w x correction),  correction = trees + what they left of measured siblings
+    answer = baseline x exp(w x correction),  correction = trees + residuals of measured rows near
 
 w shrinks the correction where the request lies far from what training saw. TPOT, TTFT and end-to-end time
 are learned; throughput follows from them by Little's law, output_tok_s = concurrency x osl / e2e, so the
@@ -24,7 +24,7 @@ from ...features.measured import MeasuredFabric
 from ...features.memory import uses_host
 from ...features.request import Requests
 from .intervals import IntervalTable
-from .residuals import Siblings, log_mass, places_of
+from .residuals import MeasuredResiduals, coordinates_of, log_mass
 from .support import SORTED_STRATA, STRATUM_PLACES, Support, levels, set_up_keys
 
 if TYPE_CHECKING:
@@ -39,15 +39,14 @@ _KINDS = np.array([name if name in ("hopper", "blackwell") else "other" for name
 class Model:
     """Everything a prediction needs; made by training, stored as a bundle.
 
-    boosters: LightGBM models of log(measured / baseline) by name in CORRECTED; siblings: what they left of
-    the measured rows; blend: weight of the correction by name and level; spreads: LightGBM models of the
-    expected size of the log error, and intervals: conformal table of the errors over it, by name in
-    CORRECTED.
+    By name in CORRECTED: boosters, LightGBM models of log(measured / baseline); spreads, LightGBM models of the
+    expected size of the log error; intervals, conformal tables of the errors over it; blend, the correction's
+    weight by stratum. residuals: what the boosters leave of the measured rows.
     """
 
     coefficients: Coefficients
     boosters: Mapping[str, Booster]
-    siblings: Siblings
+    residuals: MeasuredResiduals
     feature_names: tuple[str, ...]
     support: Support
     blend: Mapping[str, Mapping[str, float]]
@@ -72,20 +71,24 @@ class Answers:
 
 
 def corrections(
-    boosters: Mapping[str, Booster], siblings: Siblings, r: Requests, base: Estimate, matrix: FloatArray
+    boosters: Mapping[str, Booster],
+    residuals: MeasuredResiduals,
+    r: Requests,
+    base: Estimate,
+    matrix: FloatArray,
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
     """Return the raw learned log corrections by name, and how much was measured near, each of shape (n,)."""
-    added, near = near_siblings(siblings, r, base)
+    added, near = near_residuals(residuals, r, base)
     raw = {name: np.asarray(b.predict(matrix)) + added[name] for name, b in boosters.items()}
     return raw, near
 
 
-def near_siblings(
-    siblings: Siblings, r: Requests, base: Estimate
+def near_residuals(
+    residuals: MeasuredResiduals, r: Requests, base: Estimate
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
-    """Return `Siblings.near` of requests; what lies in host memory has none."""
+    """Return `MeasuredResiduals.near` of requests; what lies in host memory has none."""
     keys = np.where(uses_host(r), np.uint64(0), set_up_keys(r))
-    return siblings.near(keys, places_of(r, base.concurrency))
+    return residuals.near(keys, coordinates_of(r, base.concurrency))
 
 
 def spread_matrix(
@@ -121,7 +124,7 @@ def answer(model: Model, r: Requests, fabric: MeasuredFabric | None = None) -> A
     low, base = floor_and_baseline(r, model.coefficients)
     matrix, _ = feature_matrix(r, low, base)
     stratum = model.support.stratum(r)
-    raw, near = corrections(model.boosters, model.siblings, r, base, matrix)
+    raw, near = corrections(model.boosters, model.residuals, r, base, matrix)
     spread = spreads(model.spreads, matrix, raw, near, stratum)
     if fabric is not None:
         # The correction was learned on healthy machines; what the fabric costs more is carried in full.

@@ -114,7 +114,7 @@ def support_keys(r: Requests) -> tuple[NDArray[np.uint64], ...]:
 
 
 def set_up_keys(r: Requests) -> NDArray[np.uint64]:
-    """Return the hash of each request's setup without its lengths, shape (n,): what siblings share."""
+    """Return the hash of each request's setup without its lengths, shape (n,)."""
     gpu_names, shapes = _name_hashes()
     layout = (r.weight_precision, r.tp, r.pp, r.ep, r.dp, r.num_gpus, r.disagg, r.prefill_gpus)
     return _mix(gpu_names[r.gpu.codes], shapes[r.model.codes], r.engine, *layout, r.spec_decode, r.mode)
