@@ -39,9 +39,9 @@ _KINDS = np.array([name if name in ("hopper", "blackwell") else "other" for name
 class Model:
     """Everything a prediction needs; made by training, stored as a bundle.
 
-    By name in CORRECTED: boosters, LightGBM models of log(measured / baseline); spreads, LightGBM models of the
-    expected size of the log error; intervals, conformal tables of the errors over it; blend, the correction's
-    weight by stratum. residuals: what the boosters leave of the measured rows.
+    By name in CORRECTED: boosters, LightGBM models of log(measured / baseline); spreads, those of its
+    expected size; intervals, conformal tables of the errors over it; blend, the weight of the correction
+    by stratum. residuals: what the boosters leave of the measured rows.
     """
 
     coefficients: Coefficients
