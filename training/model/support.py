@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data import catalogue
-from ...features.facts import FloatArray
+from ...data.identity import FAMILY, LENGTHS, SET_UP, coarse_shape, two_digits
 from ...features.memory import uses_host
 from ...features.request import Requests
 
@@ -30,17 +30,11 @@ _ODD, _SHIFT, _ONE = np.uint64(0x9E3779B97F4A7C15), np.uint64(29), np.uint64(1)
 _SUPPORT = ("gpus", "shapes", "families", "setups", "sources")
 
 
-def shape_key(spec: catalogue.ModelSpec) -> str:
-    """Return a model's shape as text: models of one shape are served alike."""
-    fields = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff", "n_experts", "d_ff_expert")
-    return "-".join(str(getattr(spec, field)) for field in fields)
-
-
 @catalogue.follows_models
 def _name_hashes() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Return stable hashes of the catalogue's GPU names and model shapes, in catalogue order."""
     gpus = [zlib.crc32(name.encode()) for name in catalogue.gpus()]
-    shapes = [zlib.crc32(shape_key(spec).encode()) for spec in catalogue.models().values()]
+    shapes = [zlib.crc32(coarse_shape(spec).encode()) for spec in catalogue.models().values()]
     return np.array(gpus, dtype=np.uint64), np.array(shapes, dtype=np.uint64)
 
 
@@ -52,12 +46,6 @@ def _mix(first: NDArray[np.uint64], *parts: NDArray[Any]) -> NDArray[np.uint64]:
         key = (key ^ part) * _ODD
         key ^= key >> _SHIFT
     return key >> _ONE
-
-
-def two_digits(values: FloatArray) -> FloatArray:
-    """Return lengths rounded to two significant digits; 921.6 is 920."""
-    scale = 10.0 ** (np.floor(np.log10(np.maximum(values, 1.0))) - 1.0)
-    return np.round(values / scale) * scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,17 +95,21 @@ def _among(keys: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bo
 
 def support_keys(r: Requests) -> tuple[NDArray[np.uint64], ...]:
     """Return the hashes of GPU, shape, family and setup of each request, each of shape (n,)."""
-    gpu_names, shapes = _name_hashes()
-    gpu, shape = gpu_names[r.gpu.codes], shapes[r.model.codes]
-    setup = _mix(set_up_keys(r), two_digits(r.isl), two_digits(r.osl))
-    return gpu, shape, _mix(gpu, shape, r.engine), setup
+    gpus, shapes = _name_hashes()
+    setup = _mix(set_up_keys(r), *(two_digits(getattr(r, name)) for name in LENGTHS))
+    return gpus[r.gpu.codes], shapes[r.model.codes], _hashes(r, FAMILY), setup
 
 
 def set_up_keys(r: Requests) -> NDArray[np.uint64]:
     """Return the hash of each request's setup without its lengths, shape (n,)."""
-    gpu_names, shapes = _name_hashes()
-    layout = (r.weight_precision, r.tp, r.pp, r.ep, r.dp, r.num_gpus, r.disagg, r.prefill_gpus)
-    return _mix(gpu_names[r.gpu.codes], shapes[r.model.codes], r.engine, *layout, r.spec_decode, r.mode)
+    return _hashes(r, SET_UP)
+
+
+def _hashes(r: Requests, columns: Sequence[str]) -> NDArray[np.uint64]:
+    """Return one hash per request of columns that begin with the family's: GPU and shape."""
+    gpus, shapes = _name_hashes()
+    rest = (getattr(r, name) for name in columns[2:])
+    return _mix(gpus[r.gpu.codes], shapes[r.model.codes], *rest)
 
 
 def support_of(r: Requests) -> Support:
