@@ -59,15 +59,6 @@ class MeasuredResiduals:
             added[name] = np.bincount(asked, weight * np.nan_to_num(here), len(keys)) / (mass[name] + _NUGGET)
         return added, mass
 
-    def none(self) -> MeasuredResiduals:
-        """Return the residuals of a model that knows no set-up."""
-        return residuals_of(
-            self.keys[:0],
-            self.coordinates[:0],
-            self.weight[:0],
-            {k: v[:0] for k, v in self.residuals.items()},
-        )
-
     def to_dict(self) -> dict[str, Any]:
         """Return columns as texts of numbers, for JSON: read three times as fast as lists."""
         return {

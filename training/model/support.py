@@ -18,16 +18,13 @@ from ...data.identity import FAMILY, LENGTHS, SET_UP, coarse_shape, two_digits
 from ...features.memory import uses_host
 from ...features.request import Requests
 
-_KNOWN = ("setup", "family", "parts", "model", "gpu")
-NEW_SOURCE = "+source"
-STRATA = (*_KNOWN, *(name + NEW_SOURCE for name in _KNOWN))
 _LEVEL = {"setup": "in", "family": "near", "parts": "near", "model": "far", "gpu": "far"}
-LEVEL_OF = {name: _LEVEL[name.removesuffix(NEW_SOURCE)] for name in STRATA}
-SORTED_STRATA = np.array(sorted(STRATA))
-STRATUM_PLACES = np.array([STRATA.index(str(name)) for name in SORTED_STRATA], dtype=np.float64)
-_SORTED_LEVELS = np.array([LEVEL_OF[str(name)] for name in SORTED_STRATA])
+NEW_SOURCE = "+source"
+STRATA = (*_LEVEL, *(name + NEW_SOURCE for name in _LEVEL))
+_SORTED = np.array(sorted(STRATA))
+_CODES = np.array([STRATA.index(str(name)) for name in _SORTED])
+_LEVELS = np.array([*_LEVEL.values()] * 2)
 _ODD, _SHIFT, _ONE = np.uint64(0x9E3779B97F4A7C15), np.uint64(29), np.uint64(1)
-_SUPPORT = ("gpus", "shapes", "families", "setups", "sources")
 
 
 @catalogue.follows_models
@@ -78,19 +75,17 @@ class Support:
 
     def to_dict(self) -> dict[str, list[int]]:
         """Return lists of whole numbers, for JSON."""
-        return {name: getattr(self, name).tolist() for name in _SUPPORT}
+        return {name: getattr(self, name).tolist() for name in vars(self)}
 
     @staticmethod
     def from_dict(data: Mapping[str, Sequence[int]]) -> Support:
         """Rebuild from `to_dict`'s output."""
-        return Support(**{name: np.array(data[name], dtype=np.uint64) for name in _SUPPORT})
+        return Support(**{name: np.array(keys, dtype=np.uint64) for name, keys in data.items()})
 
 
 def _among(keys: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    if not len(known):
-        return np.zeros(len(keys), dtype=bool)
-    place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-    return np.asarray(known[place] == keys)
+    """Return which keys are among the sorted known ones, shape (n,)."""
+    return np.asarray(np.searchsorted(known, keys, "right") > np.searchsorted(known, keys, "left"))
 
 
 def support_keys(r: Requests) -> tuple[NDArray[np.uint64], ...]:
@@ -119,6 +114,11 @@ def support_of(r: Requests) -> Support:
     return Support(gpus=gpu, shapes=shape, families=family, setups=setup, sources=source)
 
 
+def stratum_codes(stratum: NDArray[np.str_]) -> NDArray[np.intp]:
+    """Return the place of each stratum in STRATA, shape (n,)."""
+    return np.asarray(_CODES[np.searchsorted(_SORTED, stratum)])
+
+
 def levels(stratum: NDArray[np.str_]) -> NDArray[np.str_]:
     """Return the short form of each stratum: in, near or far."""
-    return _SORTED_LEVELS[np.searchsorted(SORTED_STRATA, stratum)]
+    return np.asarray(_LEVELS[stratum_codes(stratum)])

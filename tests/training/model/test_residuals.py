@@ -89,7 +89,8 @@ def test_residuals_come_back_from_their_dict_and_torn_ones_are_refused(known: Me
 
 def test_the_rows_of_a_set_up_move_its_answers_and_narrow_nothing_else(predictor: Predictor) -> None:
     model = predictor.model
-    alone = Predictor(replace(model, residuals=model.residuals.none()), predictor.manifest)
+    none = replace(model.residuals, weight=0 * model.residuals.weight)
+    alone = Predictor(replace(model, residuals=none), predictor.manifest)
     seen: dict[str, Any] = {
         "model": "llama-3.1-8b", "gpu": "h100-sxm", "tp": 1, "engine": "vllm", "weight_precision": "fp8",
         "concurrency": 32,
