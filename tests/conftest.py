@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--regenerate",
         action="store_true",
-        help="rewrite docs/cli.md and the README's output block from the program, instead of comparing",
+        help="rewrite the tables of pages that tests still make, instead of comparing",
     )
 
 
