@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from . import catalogue, measurements
 from .columns import STORED, STORED_NUMBERS
@@ -163,17 +163,17 @@ class BenchmarkStore:
     def _locked(self) -> Iterator[None]:
         """Hold the store's lock (released by the system if this process dies) and clear what a crash left."""
         try:
-            lock = os.open(self.path.with_name(self.path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o644)
+            held = FileLock(f"{self.path}.lock", timeout=_LOCK_SECONDS).acquire()
+        except Timeout:
+            reason = f"another process has been writing for {_LOCK_SECONDS:g} s"
+            raise BadStore(f"{self.path}: {reason}") from None
         except OSError as error:
             raise BadStore(f"{self.path}: cannot lock: {error.strerror}") from None
-        try:
-            _take(lock, self.path)
+        with held:
             for target in (self.path, self.quarantine_path):
                 for leftover in target.parent.glob(f".{target.name}.*.tmp"):
                     leftover.unlink(missing_ok=True)
             yield
-        finally:
-            os.close(lock)
 
 
 def fingerprint(table: pd.DataFrame) -> str:
@@ -234,20 +234,6 @@ def _reasons(rows: pd.DataFrame, audit: Audit | None) -> list[tuple[int, str]]:
         (i, reason) for i, reason in zip(sound.index.tolist(), sound["reject"], strict=True) if reason
     )
     return sorted(found.items())
-
-
-def _take(lock: int, path: Path) -> None:
-    import fcntl
-
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise BadStore(f"{path}: another process has been writing for {_LOCK_SECONDS:g} s") from None
-            time.sleep(0.05)
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -25,58 +25,51 @@ if TYPE_CHECKING:
 Table: TypeAlias = "pd.DataFrame | Mapping[str, Sequence[Any]]"
 
 
-class Columns:
-    """Named columns of equal length; a name that is absent reads as missing throughout."""
+class Rows:
+    """The table under work: columns on demand, and the notes and faults collected per row.
+
+    A column that is absent reads as missing throughout.
+    """
 
     def __init__(self, table: Table) -> None:
-        self._lists: dict[str, list[Any]] | None = None
-        if isinstance(table, Mapping):
-            self._lists = {name: list(values) for name, values in table.items()}
-            self._length = len(next(iter(self._lists.values()), ()))
-        else:
-            self._frame = table
-            self._length = len(table)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __contains__(self, name: str) -> bool:
-        return name in (self._lists if self._lists is not None else self._frame)
+        self.table = table
+        self._lists = isinstance(table, Mapping)
+        self.n = len(next(iter(table.values()), ())) if isinstance(table, Mapping) else len(table)
+        self.valid = np.ones(self.n, dtype=bool)
+        self.notes = Notes(self.n)
+        self._numbers: dict[str, FloatArray] = {}
 
     def text(self, name: str) -> tuple[IntArray, list[str]]:
         """Return codes of shape (n,) and the distinct values they stand for, stripped; missing is ''.
 
-        >>> Columns({"gpu": ["h100 ", None, "h100 "]}).text("gpu")
+        >>> Rows({"gpu": ["h100 ", None, "h100 "]}).text("gpu")
         (array([0, 1, 0]), ['h100', ''])
         """
-        if name not in self:
-            return np.zeros(self._length, dtype=np.int64), [""]
-        if self._lists is not None:
-            values = ["" if _missing(v) else str(v).strip() for v in self._lists[name]]
+        if name not in self.table:
+            return np.zeros(self.n, dtype=np.int64), [""]
+        if self._lists:
+            values = ["" if _missing(v) else str(v).strip() for v in self.table[name]]
             distinct = {value: code for code, value in enumerate(dict.fromkeys(values))}
             return np.array([distinct[v] for v in values], dtype=np.int64), list(distinct)
         import pandas as pd
 
-        codes, found = pd.factorize(self._frame[name])
+        codes, found = pd.factorize(self.table[name])  # type: ignore[arg-type]
         return codes.astype(np.int64) + 1, ["", *(str(value).strip() for value in found)]
 
-    def number(self, name: str) -> tuple[FloatArray, NDArray[np.bool_]]:
+    def read_numbers(self, name: str) -> tuple[FloatArray, NDArray[np.bool_]]:
         """Return a new array of numbers (n,), NaN where missing or not a number, and where one was given.
 
-        >>> values, given = Columns({"tp": ["8", None, "x"]}).number("tp")
+        >>> values, given = Rows({"tp": ["8", None, "x"]}).read_numbers("tp")
         >>> values.tolist(), given.tolist()
         ([8.0, nan, nan], [True, False, True])
         """
-        if name not in self:
-            return np.full(self._length, np.nan), np.zeros(self._length, dtype=bool)
-        if self._lists is not None:
-            values = self._lists[name]
-            given = [not (_missing(v) or v == "") for v in values]
-            numbers = [_number(v) if there else np.nan for v, there in zip(values, given, strict=True)]
+        column: Any = self.table[name]
+        if self._lists:
+            given = [not (_missing(v) or v == "") for v in column]
+            numbers = [_number(v) if there else np.nan for v, there in zip(column, given, strict=True)]
             return np.array(numbers, dtype=np.float64), np.array(given, dtype=bool)
         import pandas as pd
 
-        column = self._frame[name]
         raw = column if column.dtype.kind in "biufc" else column.astype(object)
         array = pd.to_numeric(raw, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan).copy()
         unknown = np.isnan(array)
@@ -84,58 +77,38 @@ class Columns:
             unknown &= (column.isna() | (raw == "")).to_numpy(dtype=bool)
         return array, ~unknown
 
-    def shown(self, name: str, rows: IntArray) -> list[str]:
-        """Return the values of some rows as a person would write them."""
-        if self._lists is not None:
-            return [_as_written(self._lists[name][row]) for row in rows]
-        return [_as_written(value) for value in self._frame[name].iloc[rows].to_numpy(object)]
-
-
-class Rows:
-    """The table under work: columns on demand, and the notes and faults collected per row."""
-
-    def __init__(self, table: Table) -> None:
-        self.columns = Columns(table)
-        self.n = len(self.columns)
-        self.valid = np.ones(self.n, dtype=bool)
-        self.notes = Notes(self.n)
-        self._numbers: dict[str, FloatArray] = {}
-
     def note(
-        self, where: NDArray[np.bool_], code: str, column: str = "", value: Any = None, limit: Any = ""
+        self,
+        where: NDArray[np.bool_],
+        code: str,
+        column: str = "",
+        value: Any = None,
+        limit: Any = "",
+        fault: bool = False,
     ) -> None:
         """Add a note to the marked rows; value and limit are one for all, or arrays of shape (n,)."""
-        self._add(where, code, column, value, limit, fault=False)
-
-    def fault(
-        self, where: NDArray[np.bool_], code: str, column: str = "", value: Any = None, limit: Any = ""
-    ) -> None:
-        """Mark rows invalid, with the reason; arguments as in `note`."""
-        self._add(where, code, column, value, limit, fault=True)
-        self.valid[where] = False
-
-    def _add(
-        self, where: NDArray[np.bool_], code: str, column: str, value: Any, limit: Any, *, fault: bool
-    ) -> None:
         if where.any():
             rows = np.flatnonzero(where)
             value, limit = (v[rows] if isinstance(v, np.ndarray) else v for v in (value, limit))
             self.notes.add(rows, code, column, value, limit, fault=fault)
 
-    def text(self, name: str) -> tuple[IntArray, list[str]]:
-        """Return codes and the distinct values of a text column; missing is ''."""
-        return self.columns.text(name)
+    def fault(
+        self, where: NDArray[np.bool_], code: str, column: str = "", value: Any = None, limit: Any = ""
+    ) -> None:
+        """Mark rows invalid, with the reason; arguments as in `note`."""
+        self.note(where, code, column, value, limit, fault=True)
+        self.valid[where] = False
 
     def number(self, name: str, low: float = 0.0, whole: bool = False, strict: bool = True) -> FloatArray:
         """Return a number column, NaN where missing; text, inf and out-of-range values are faults."""
-        if name not in self.columns:
+        if name not in self.table:
             return np.full(self.n, np.nan)
         if name not in self._numbers:
             self._numbers[name] = self._checked(name, low, whole, strict)
         return self._numbers[name].copy()
 
     def _checked(self, name: str, low: float, whole: bool, strict: bool) -> FloatArray:
-        values, given = self.columns.number(name)
+        values, given = self.read_numbers(name)
         unknown = np.isnan(values)
         bad = (unknown & given) | np.isinf(values) | (values < low) | ((values == low) & strict)
         if whole:
@@ -143,7 +116,9 @@ class Rows:
         if bad.any():
             allowed = f"a {'whole ' if whole else ''}number {'above' if strict else 'of at least'} {low:g}"
             rows = np.flatnonzero(bad)
-            self.notes.add(rows, "not-allowed", name, self.columns.shown(name, rows), allowed, fault=True)
+            column: Any = self.table[name]
+            shown = [_as_written(column[row] if self._lists else column.iloc[row]) for row in rows]
+            self.notes.add(rows, "not-allowed", name, shown, allowed, fault=True)
             self.valid[bad] = False
             values[bad] = np.nan
         return values

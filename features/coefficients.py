@@ -7,8 +7,10 @@ terms overlap perfectly: that is the floor.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -38,80 +40,32 @@ class Coefficient:
     rows: int = 0
 
 
-def _share(prior: float, low: float = 0.1, high: float = 1.0) -> Coefficient:
-    return Coefficient(value=prior, unit="share of peak", prior=prior, low=low, high=high)
-
-
-def _us(prior: float, high: float) -> Coefficient:
-    return Coefficient(value=prior, unit="us", prior=prior, low=0.0, high=high)
-
-
-def _factor(prior: float, low: float, high: float) -> Coefficient:
-    return Coefficient(value=prior, unit="factor", prior=prior, low=low, high=high)
-
-
 ENGINE_KINDS = tuple(term.name for term in ENGINES.terms if term.calibrated)
 KIND_OF_ENGINE = np.array([ENGINE_KINDS.index(e if e in ENGINE_KINDS else "other") for e in ENGINES])
-# Medians of measured kernels. GEMV reaches 0.6 to 0.8 of the bandwidth, decode attention 0.8 to 0.9, GEMM
-# 0.7 to 0.9 of the compute peak (less in narrow formats), prefill attention 0.3 to 0.6.
-_SHARE_PRIORS = {
-    "weight_bandwidth": 0.7,
-    "kv_bandwidth": 0.75,
-    "compute_bf16": 0.65,
-    "compute_fp8": 0.6,
-    "compute_fp4": 0.45,
-    "attention_compute": 0.4,
-}
 _COMPUTED = ("bf16", "fp8", "fp4")
-# Kernels for these are younger: their shares are expected lower, their launches slower.
-_YOUNG = ("cdna3", "cdna4", "other")
-
-
-def _by_architecture() -> dict[str, Coefficient]:
-    out: dict[str, Coefficient] = {}
-    for arch in ARCHITECTURES:
-        young = arch in _YOUNG
-        for name, prior in _SHARE_PRIORS.items():
-            out[f"{name}.{arch}"] = _share(prior * (0.7 if young else 1.0), 0.05)
-        out[f"layer_us.{arch}"] = _us(80.0 if young else 50.0, 250.0)
-        out[f"moe_layer_us.{arch}"] = _us(25.0 if young else 15.0, 300.0)
-    return out
-
-
-def _by_engine() -> dict[str, Coefficient]:
-    out: dict[str, Coefficient] = {}
-    per_thousand = Coefficient(value=2.0, unit="ms per 1000 tokens", prior=2.0, low=0.0, high=60.0)
-    for engine in ENGINE_KINDS:
-        out[f"layer_factor.{engine}"] = _factor(1.0, 0.3, 6.0)
-        out[f"step_us.{engine}"] = _us(1000.0, 20000.0)
-        out[f"sequence_us.{engine}"] = _us(5.0, 300.0)
-        out[f"first_token_ms.{engine}"] = Coefficient(value=30.0, unit="ms", prior=30.0, low=0.0, high=500.0)
-        out[f"handoff_ms.{engine}"] = Coefficient(value=60.0, unit="ms", prior=60.0, low=0.0, high=1000.0)
-        out[f"first_token_per_ktok_ms.{engine}"] = per_thousand
-        out[f"stall.{engine}"] = _factor(0.8, 0.0, 2.5)
-        out[f"passes.{engine}"] = _factor(0.5, 0.0, 3.0)
-        out[f"queue.{engine}"] = _factor(1.0, 0.0, 10.0)
-        out[f"wave.{engine}"] = _factor(0.3, 0.0, 4.0)
-        out[f"opening.{engine}"] = _factor(1.0, 0.0, 8.0)
-        out[f"wait_steps.{engine}"] = _factor(1.0, 0.0, 6.0)
-        out[f"offline.{engine}"] = _factor(1.1, 0.5, 4.0)
-    return out
 
 
 def default_coefficients() -> dict[str, Coefficient]:
-    """Return the priors of all coefficients by name: medians of measured kernels, and usual overheads."""
-    return {
-        **_by_architecture(),
-        **_by_engine(),
-        "collective_latency": _factor(1.3, 0.5, 6.0),
-        "collective_bandwidth": _factor(0.8, 0.2, 1.0),
-        "disagg_burst": _factor(0.7, 0.01, 2.0),
-        "backlog": Coefficient(value=100.0, unit="requests", prior=100.0, low=1.0, high=3000.0),
-        "expert_imbalance": _factor(1.2, 1.0, 3.0),
-        "expert_skew": Coefficient(value=0.3, unit="exponent", prior=0.3, low=0.01, high=0.5),
-        "host_bandwidth": _share(0.95, 0.5),
-        "accepted_tokens": Coefficient(value=2.2, unit="tokens per step", prior=2.2, low=1.0, high=4.0),
-    }
+    """Return the priors of all coefficients by name, as data/priors.toml has them."""
+    table = tomllib.loads(files("roofcast.data").joinpath("priors.toml").read_text("utf-8"))
+    out: dict[str, Coefficient] = {}
+
+    def enter(name: str, entry: Mapping[str, Any], young: bool = False) -> None:
+        prior = entry["prior"]
+        if young:
+            prior = entry.get("young_prior", prior * entry.get("young_factor", 1.0))
+        bounds = {key: entry[key] for key in ("unit", "low", "high")}
+        out[name] = Coefficient(value=prior, prior=prior, **bounds)
+
+    for kind in ARCHITECTURES:
+        for name, entry in table["architecture"].items():
+            enter(f"{name}.{kind}", entry, kind in table["young"])
+    for kind in ENGINE_KINDS:
+        for name, entry in table["engine"].items():
+            enter(f"{name}.{kind}", entry)
+    for name, entry in table["all"].items():
+        enter(name, entry)
+    return out
 
 
 @dataclass(frozen=True, kw_only=True)

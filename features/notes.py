@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -88,9 +88,7 @@ class _Entry:
         """Return the note of the row at this place of `rows`."""
         value = self.note.value if self.values is None else self.values[at]
         limit = self.note.limit if self.limits is None else self.limits[at]
-        return Note(
-            code=self.note.code, column=self.note.column, value=value, limit=limit, fault=self.note.fault
-        )
+        return replace(self.note, value=value, limit=limit)
 
     def texts(self) -> list[str]:
         """Return the words for each of the rows."""
@@ -105,28 +103,24 @@ class Notes:
     def __init__(self, n: int) -> None:
         self._entries: list[_Entry] = []
         self._index: Rows = np.arange(n)
+        self._made_for = n
 
-    def add(self, rows: Rows, code: str, column: str = "", value: Any = None, limit: Any = "",
-            *, fault: bool = False) -> None:  # fmt: skip
+    def add(
+        self, rows: Rows, code: str, column: str = "", value: Any = None, limit: Any = "", *, fault: bool
+    ) -> None:
         """Add one note to the rows at these positions; arrays and lists of values and limits are one per row.
 
         Only for notes that were not taken from others.
         """
         if len(rows):
             values, limits = (v if isinstance(v, np.ndarray | list) else None for v in (value, limit))
-            note = Note(
-                code=code,
-                column=column,
-                value=value if values is None else None,
-                limit=limit if limits is None else "",
-                fault=fault,
-            )
+            note = Note(code=code, column=column, value=value, limit=limit, fault=fault)
             self._entries.append(_Entry(rows=rows, note=note, values=values, limits=limits))
 
     def take(self, rows: NDArray[Any]) -> Notes:
         """Return the notes of a subset of rows."""
         taken = Notes(0)
-        taken._entries, taken._index = self._entries, self._index[rows]
+        taken._entries, taken._index, taken._made_for = self._entries, self._index[rows], self._made_for
         return taken
 
     def of(self, row: int) -> list[Note]:
@@ -137,13 +131,10 @@ class Notes:
 
     def texts(self) -> NDArray[np.object_]:
         """Return each row's notes in words, shape (n,), joined by "; "; where faults are, they alone."""
-        size = 1 + max((int(e.rows.max()) for e in self._entries), default=-1)
-        size = max(size, 1 + int(self._index.max(initial=-1)))
-        faulty = np.zeros(size, dtype=bool)
+        faulty = np.zeros(self._made_for, dtype=bool)
         for entry in self._entries:
-            if entry.note.fault:
-                faulty[entry.rows] = True
-        out = np.full(size, "", dtype=object)
+            faulty[entry.rows] |= entry.note.fault
+        out = np.full(self._made_for, "", dtype=object)
         for entry in self._entries:
             for row, text in zip(entry.rows, entry.texts(), strict=True):
                 if entry.note.fault or not faulty[row]:

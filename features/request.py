@@ -250,7 +250,7 @@ def _load(rows: Rows) -> dict[str, Any]:
 
 def _tiers(rows: Rows, model: Facts, hardware: dict[str, Any]) -> dict[str, Any]:
     """Fill what lies in host memory, and the host's size and rate per GPU."""
-    if not any(name in rows.columns for name in TIER_COLUMNS):
+    if not any(name in rows.table for name in TIER_COLUMNS):
         every, none = np.ones(rows.n), np.zeros(rows.n, dtype=bool)
         return {"kv_hot_tokens": np.inf * every, "kv_reread_every": every, "prefix_on_host": none,
                 "experts_resident_frac": every}  # fmt: skip

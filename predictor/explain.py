@@ -1,5 +1,5 @@
-"""Why an answer is what it is: the correction in plain words, like measurements, what would move it, and two
-configurations term by term.
+"""Why an answer is what it is: the correction in plain words, the nearest measured rows, what would move it,
+and two configurations term by term.
 
     answer = baseline x exp(weight x correction)
 
@@ -14,25 +14,22 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ..data.columns import ANSWERS, FIGURES
 from ..data.files import for_json
-from ..features.baseline import Estimate, baseline, floor_and_baseline
+from ..features.baseline import baseline, floor_and_baseline
 from ..features.coefficients import Coefficients
 from ..features.facts import Facts
 from ..features.frame import feature_matrix
 from ..features.measured import MeasuredFabric
 from ..features.request import Requests
-from ..training.model.model import CORRECTED, near_siblings
+from ..training.model.model import CORRECTED, Answers, Model, near_siblings
 from ..training.model.trees import Trees
 from .neighbours import Neighbour, nearest
-from .prediction import ANSWERS, MOVED, TERMS, Origin, Prediction
-
-if TYPE_CHECKING:
-    from rich.console import RenderResult
+from .prediction import TERMS, Prediction
 
 _STEP = 1.1  # each fact is scaled by this much, one at a time
 # The features by what they speak of; the first pattern that matches names the group.
@@ -46,13 +43,14 @@ _GROUPS = (
     ("the GPU", r"^gpu_|architecture"),
     ("the physics' own times", r"^log_(tpot|ttft|e2e|floor|prefill|weights|kv|compute|communication)|share_"),
 )  # fmt: skip
-_ELSE = "other"
+_AVERAGE = "on average"
 _SIBLINGS = "this set-up's measured rows"
-_KNOBS: dict[str, tuple[str, ...]] = {
+_RATES: dict[str, tuple[str, ...]] = {
     "memory bandwidth": ("bandwidth",),
     "compute peak": ("peak_",),
     "link bandwidth": ("link_bandwidth", "pcie_bandwidth"),
 }
+_OVERHEAD = "launch and scheduler overhead"
 _LOADS = {
     "concurrency": "concurrency",
     "request rate": "request_rate",
@@ -92,16 +90,6 @@ class Explanation:
     sensitivity: Mapping[str, Mapping[str, float]]
     sentences: tuple[str, ...]
 
-    def against(self, other: Explanation | Prediction) -> Comparison:
-        """Return this configuration against another, term by term."""
-        return compare(self.prediction, other.prediction if isinstance(other, Explanation) else other)
-
-    def plot(self, path: str | Path) -> Path:
-        """Draw terms, levels and elasticities to a .png, .svg or .html file; see `plot.draw`."""
-        from .plot import draw
-
-        return draw(self, Path(path))
-
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
         return {
@@ -111,11 +99,6 @@ class Explanation:
             "neighbours": [asdict(neighbour) for neighbour in self.neighbours],
             "sentences": list(self.sentences),
         }
-
-    def __rich_console__(self, console: object, options: object) -> RenderResult:
-        from .render import explanation_tables
-
-        yield from explanation_tables(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,120 +121,113 @@ class Comparison:
         both = {"first": self.first.to_dict(), "second": self.second.to_dict()}
         return both | {name: for_json(getattr(self, name)) for name in names}
 
-    def __rich_console__(self, console: object, options: object) -> RenderResult:
-        from .render import comparison_tables
 
-        yield from comparison_tables(self)
+def explain(
+    prediction: Prediction, model: Model, r: Requests, answers: Answers, fabric: MeasuredFabric | None
+) -> Explanation:
+    """Explain a feasible prediction by what it was made of; `Predictor.explain` is the door.
 
-
-def explain(prediction: Prediction, origin: Origin) -> Explanation:
-    """Explain one feasible prediction; `Prediction.explain` is the door."""
-    r, corrections = origin.requests, _corrections(origin)
-    sensitivity = sensitivities(r, origin.model.coefficients, origin.fabric)
+    Raises BadStore where the benchmark table cannot be read.
+    """
+    corrections = _corrections(model, r, answers)
+    sensitivity = sensitivities(r, model.coefficients, fabric)
     return Explanation(
         prediction=prediction,
         corrections=corrections,
         neighbours=nearest(r),
         sensitivity=sensitivity,
-        sentences=tuple(_sentences(prediction, corrections, sensitivity)),
+        sentences=tuple(_sentences(prediction, corrections["tpot"], sensitivity)),
     )
 
 
-def _corrections(origin: Origin) -> dict[str, Correction]:
-    answers = origin.answers
+def _corrections(model: Model, r: Requests, answers: Answers) -> dict[str, Correction]:
     # The trees were asked about a healthy fabric, whatever was measured on this machine.
-    healthy = floor_and_baseline(origin.requests, origin.model.coefficients)
-    matrix, names = feature_matrix(origin.requests, *healthy)
-    added, near = near_siblings(origin.model.siblings, origin.requests, healthy[1])
+    low, base = floor_and_baseline(r, model.coefficients)
+    matrix, features = feature_matrix(r, low, base)
+    added, near = near_siblings(model.siblings, r, base)
     out = {}
     for name in CORRECTED:
-        booster: Any = origin.model.boosters[name]
+        booster: Any = model.boosters[name]
         trees = booster if isinstance(booster, Trees) else Trees(booster.model_to_string())
         parts = trees.contributions(matrix)[0]
         raw, applied = float(parts.sum() + added[name][0]), float(answers.correction[name][0])
         weight = applied / raw if raw else 0.0
-        groups = {"on average": float(parts[-1])}
-        for feature, part in zip(names, parts, strict=False):
+        groups = {_AVERAGE: float(parts[-1])}
+        for feature, part in zip(features, parts, strict=False):
             group = group_of(feature)
             groups[group] = groups.get(group, 0.0) + float(part)
         if near[name][0] > 0.0:
             groups[_SIBLINGS] = float(added[name][0])
-        top = np.argsort(-np.abs(parts[:-1]))[:3]
         out[name] = Correction(
             raw=raw,
             weight=weight,
             factor=math.exp(applied),
             groups={k: math.exp(weight * v) for k, v in sorted(groups.items(), key=lambda g: -abs(g[1]))},
-            features={names[i]: math.exp(weight * parts[i]) for i in top},
+            features={features[i]: math.exp(weight * parts[i]) for i in np.argsort(-np.abs(parts[:-1]))[:3]},
         )
     return out
 
 
 def group_of(feature: str) -> str:
     """Return what a feature of the frame speaks of, in plain words."""
-    return next((words for words, pattern in _GROUPS if re.search(pattern, feature)), _ELSE)
+    return next((group for group, pattern in _GROUPS if re.search(pattern, feature)), "other")
 
 
 def sensitivities(
     r: Requests, coefficients: Coefficients, fabric: MeasuredFabric | None = None
 ) -> dict[str, dict[str, float]]:
-    """Return d log(answer) / d log(fact) of the first request's baseline, by fact and by name in MOVED.
+    """Return d log(answer) / d log(fact) of the first request's baseline, by fact and by name in FIGURES.
 
     Facts: memory bandwidth, compute peak, link bandwidth, launch and scheduler overhead, load and lengths.
     """
-    base = baseline(r, coefficients, fabric)
-    out = {}
-    for knob, prefixes in _KNOBS.items():
+    changed: dict[str, tuple[Requests, Coefficients]] = {}
+    for fact, prefixes in _RATES.items():
         columns = {k: v * (_STEP if k.startswith(prefixes) else 1.0) for k, v in r.gpu.columns.items()}
         nic = r.nic_bandwidth * (_STEP if "link_bandwidth" in prefixes else 1.0)
-        changed = replace(r, gpu=Facts(columns=columns, codes=r.gpu.codes), nic_bandwidth=nic)
-        out[knob] = _elasticity(base, baseline(changed, coefficients, fabric))
+        faster = replace(r, gpu=Facts(columns=columns, codes=r.gpu.codes), nic_bandwidth=nic)
+        changed[fact] = faster, coefficients
     slower = {
-        k: replace(c, value=c.value * _STEP) if c.unit[:2] in ("us", "ms") else c
-        for k, c in coefficients.entries.items()
+        name: replace(entry, value=entry.value * _STEP) if entry.unit[:2] in ("us", "ms") else entry
+        for name, entry in coefficients.entries.items()
     }
-    out["launch and scheduler overhead"] = _elasticity(
-        base, baseline(r, Coefficients(entries=slower), fabric)
-    )
-    for knob, field in _LOADS.items():
-        values = getattr(r, field)
+    changed[_OVERHEAD] = r, Coefficients(entries=slower)
+    for fact, column in _LOADS.items():
+        values = getattr(r, column)
         if np.isfinite(values[0]):
-            changes: dict[str, Any] = {field: values * _STEP}
-            out[knob] = _elasticity(base, baseline(replace(r, **changes), coefficients, fabric))
+            more: dict[str, Any] = {column: values * _STEP}
+            changed[fact] = replace(r, **more), coefficients
+    before, out = baseline(r, coefficients, fabric), {}
+    for fact, (requests, entries) in changed.items():
+        after = baseline(requests, entries, fabric)
+        pairs = zip(FIGURES, ("tpot_s", "ttft_s", "output_tok_s"), strict=True)
+        with np.errstate(all="ignore"):
+            out[fact] = {
+                name: float(np.log(getattr(after, field)[0] / getattr(before, field)[0]) / math.log(_STEP))
+                for name, field in pairs
+            }
     return out
 
 
-def _elasticity(before: Estimate, after: Estimate) -> dict[str, float]:
-    pairs = zip(MOVED, ("tpot_s", "ttft_s", "output_tok_s"), strict=True)
-    with np.errstate(all="ignore"):
-        return {
-            name: float(np.log(getattr(after, field)[0] / getattr(before, field)[0]) / math.log(_STEP))
-            for name, field in pairs
-        }
-
-
 def _sentences(
-    p: Prediction, corrections: Mapping[str, Correction], sensitivity: Mapping[str, Mapping[str, float]]
+    p: Prediction, correction: Correction, sensitivity: Mapping[str, Mapping[str, float]]
 ) -> list[str]:
-    bottleneck = p.bottleneck.replace("_", " ")
-    levels = f"TPOT: the floor is {p.floor['tpot_ms']:.3g} ms, the baseline {p.baseline['tpot_ms']:.3g} ms"
-    fix = corrections["tpot"]
-    group = next((k for k in fix.groups if k != "on average"), "on average")
-    said = [
-        f"{bottleneck} is the largest term of a token: {p.terms[p.bottleneck]:.3g} ms, "
+    """Return the largest term, the three levels of TPOT with its correction, and what moves the answers."""
+    group = next((k for k in correction.groups if k != _AVERAGE), _AVERAGE)
+    sentences = [
+        f"{p.bottleneck.replace('_', ' ')} is the largest term of a token: {p.terms[p.bottleneck]:.3g} ms, "
         f"{p.bottleneck_share:.0%} of the baseline's time.",
-        f"{levels}, the answer {p.tpot_ms:.3g} ms: what was learned multiplies by {fix.factor:.2f}, "
-        f"at a weight of {fix.weight:.2f}; most of it by {group} (x {fix.groups[group]:.2f}).",
+        f"TPOT: the floor is {p.floor['tpot_ms']:.3g} ms, the baseline {p.baseline['tpot_ms']:.3g} ms, "
+        f"the answer {p.tpot_ms:.3g} ms: what was learned multiplies by {correction.factor:.2f}, at a weight "
+        f"of {correction.weight:.2f}; most of it by {group} (x {correction.groups[group]:.2f}).",
     ]
-    for name, words in (("tpot_ms", "time per token"), ("output_tok_s", "throughput")):
-        hardware = [*_KNOBS, "launch and scheduler overhead"]
-        fact = max(hardware, key=lambda knob: abs(sensitivity[knob][name]))
-        change = sensitivity[fact][name]
-        said.append(f"What moves {words} most: 10 % more {fact} changes it by {_percent(1.1**change)}.")
-    return [*said, *([f"Note: {p.reason}."] if p.reason else [])]
+    for name, label in (("tpot_ms", "time per token"), ("output_tok_s", "throughput")):
+        fact = max((*_RATES, _OVERHEAD), key=lambda fact: abs(sensitivity[fact][name]))
+        change = _percent(_STEP ** sensitivity[fact][name])
+        sentences.append(f"What moves {label} most: 10 % more {fact} changes it by {change}.")
+    return [*sentences, *([f"Note: {p.reason}."] if p.reason else [])]
 
 
-def another(request: Mapping[str, Any], changes: Mapping[str, Any], first: Prediction) -> dict[str, Any]:
+def with_changes(request: Mapping[str, Any], changes: Mapping[str, Any], first: Prediction) -> dict[str, Any]:
     """Return a request with changes, for `compare`: another GPU replaces the platform, keeping its number of
     GPUs; another platform replaces the GPU and the number that was given.
     """
@@ -270,43 +246,42 @@ def compare(first: Prediction, second: Prediction) -> Comparison:
     pairs = {k: (value, second.request.get(k)) for k, value in first.request.items()}
     # Two absent request rates are NaN each: no difference.
     differs = {k: (a, b) for k, (a, b) in pairs.items() if a != b and not (a != a and b != b)}
-    terms = {name: first.terms[name] - second.terms[name] for name in TERMS}
-    ttft = {name: first.ttft_terms[name] - second.ttft_terms[name] for name in TERMS}
-    decodes = first.tpot_ms * (first.request["osl"] - 1) >= first.ttft_ms
-    names = tuple(
+    names = [
         " ".join(str(pair[i]) if k == "gpu" else f"{k}={pair[i]}" for k, pair in differs.items()) or "this"
         for i in (0, 1)
-    )
+    ]
     unfit = [f"{name} {p.reason}" for name, p in zip(names, (first, second), strict=True) if not p.feasible]
     return Comparison(
         first=first,
         second=second,
         differs=differs,
         ratios={name: getattr(first, name) / getattr(second, name) for name in ANSWERS},
-        terms=terms,
-        ttft_terms=ttft,
-        reason="; ".join(unfit) or _largest_reason(first, second, names, terms if decodes else ttft, decodes),
+        terms={name: first.terms[name] - second.terms[name] for name in TERMS},
+        ttft_terms={name: first.ttft_terms[name] - second.ttft_terms[name] for name in TERMS},
+        reason="; ".join(unfit) or _largest_reason(first, second, *names),
     )
 
 
-def _largest_reason(
-    a: Prediction, b: Prediction, names: tuple[str, ...], parts: Mapping[str, float], decodes: bool
-) -> str:
-    """Say how the times compare, which term makes the difference and which works against it.
+def _largest_reason(a: Prediction, b: Prediction, here: str, there: str) -> str:
+    """Return how the times compare, which term makes the difference and which works against it.
 
-    parts: differences by term [ms] of the time per token (`decodes`), which fills the request, or of TTFT.
+    Of the time per token where that fills the first request, else of the time to the first token.
     """
-    field, words = ("tpot_ms", "a token after the first") if decodes else ("ttft_ms", "the first token")
-    mine, theirs = getattr(a, field), getattr(b, field)
-    sign = 1.0 if mine >= theirs else -1.0
-    order = sorted(parts, key=lambda name: sign * parts[name])
-    most, least = (f"{name.replace('_', ' ')} ({parts[name]:+.3g} ms)" for name in (order[-1], order[0]))
-    against = f", against {least}" if sign * parts[order[0]] < 0 else ""
-    fixed = sum((a.terms if decodes else a.ttft_terms)[name] for name in _FIXED) / a.baseline[field]
+    decodes = a.tpot_ms * (a.request["osl"] - 1) >= a.ttft_ms
+    answer, label = ("tpot_ms", "a token after the first") if decodes else ("ttft_ms", "the first token")
+    mine, theirs = (p.terms if decodes else p.ttft_terms for p in (a, b))
+    total, other = getattr(a, answer), getattr(b, answer)
+    longer = {name: (1.0 if total >= other else -1.0) * (mine[name] - theirs[name]) for name in TERMS}
+    order = sorted(longer, key=lambda name: longer[name])
+    most, least = (
+        f"{name.replace('_', ' ')} ({mine[name] - theirs[name]:+.3g} ms)" for name in (order[-1], order[0])
+    )
+    against = f", against {least}" if longer[order[0]] < 0 else ""
+    fixed = sum(mine[name] for name in _FIXED) / a.baseline[answer]
     return (
-        f"{words} takes {mine:.3g} ms on {names[0]} and {theirs:.3g} ms on {names[1]} "
-        f"({_percent(mine / theirs)}): most of it {most}{against}; {fixed:.0%} of the baseline's time on "
-        f"{names[0]} is communication, launch and scheduler, which no faster chip shortens"
+        f"{label} takes {total:.3g} ms on {here} and {other:.3g} ms on {there} ({_percent(total / other)}): "
+        f"most of it {most}{against}; {fixed:.0%} of the baseline's time on {here} is communication, launch "
+        "and scheduler, which no faster chip shortens"
     )
 
 

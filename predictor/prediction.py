@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from ..data import catalogue
+from ..data.columns import ANSWERS, BOUNDS
 from ..data.errors import BadRequest
 from ..data.files import for_json
+from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
+from ..features.facts import FloatArray
+from ..features.memory import uses_host
+from ..features.percentiles import itl_ratio, tpot_ratio, ttft_ratio
+from ..features.request import Requests
+from ..training.model.model import Answers
 
-if TYPE_CHECKING:
-    from rich.console import RenderResult
-
-    from ..features.measured import MeasuredFabric
-    from ..features.request import Requests
-    from ..training.model.model import Answers, Model
-    from .explain import Explanation
-
-ANSWERS = ("output_tok_s", "total_tok_s", "ttft_ms", "tpot_ms", "e2e_ms")
-BOUNDS = ("", "_lo", "_hi")
-# The answers that explanations speak of.
-MOVED = ("tpot_ms", "ttft_ms", "output_tok_s")
+BOUNDED = tuple(f"{name}{bound}" for name in ANSWERS for bound in BOUNDS)
+NUMBERS = (
+    *BOUNDED,
+    *(f"baseline_{name}" for name in ANSWERS),
+    *(f"floor_{name}" for name in ANSWERS),
+)
 # The physics of one output token and of the first one, and what the learned model adds or takes.
 TERMS = (
     "weights", "kv", "compute", "communication", "host_memory", "launch_scheduler", "queue",
     "learned_correction",
 )  # fmt: skip
-# The percentiles that are shown [%], and what of: of requests' first token and mean time per token, and of
-# the single gap between two tokens.
+_PHYSICS = {"launch_scheduler": "launch", "host_memory": "host"}  # what the baseline calls them
 PERCENTILES = (90, 99)
-
-
-class Origin:
-    """What one prediction was made of, for `Prediction.explain`: never copied, and not kept in a pickle."""
-
-    def __init__(self, model: Model, r: Requests, answers: Answers, fabric: MeasuredFabric | None) -> None:
-        self.model, self.requests, self.answers, self.fabric = model, r, answers, fabric
-
-    def __deepcopy__(self, memo: object) -> Origin:
-        return self
-
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        return type(None), ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +40,10 @@ class Prediction:
     Rates [tok/s] are of the whole deployment, times [ms] per request; `_lo` and `_hi` bound the 90 %
     interval. `baseline` and `floor` hold the five answers of the calibrated physics and of the ideal
     roofline. `support` is "in", "near" or "far" from what was measured. `terms` splits TPOT and `ttft_terms`
-    TTFT [ms] by TERMS: each sums to its answer. `bottleneck` is TPOT's largest physical term and
-    `bottleneck_share` its share of the baseline's TPOT [-]. `reason` says why the request is infeasible, or
-    which defaults were assumed; `request` holds all values in use.
+    TTFT [ms] by TERMS: each sums to its answer. `percentiles[percent]` holds the times [ms] that so many % of
+    the requests do not exceed: ttft_ms, tpot_ms (of requests' means) and itl_ms (of single gaps between two
+    tokens), from the queues of `features.percentiles`; it is empty where the request is infeasible. `reason`
+    says why it is, or which defaults were assumed; `request` holds all values in use.
     """
 
     output_tok_s: float
@@ -79,42 +68,8 @@ class Prediction:
     reason: str
     terms: Mapping[str, float]
     ttft_terms: Mapping[str, float]
+    percentiles: Mapping[float, Mapping[str, float]]
     request: Mapping[str, Any]
-    origin: Origin | None = field(default=None, repr=False, compare=False)
-
-    def explain(self) -> Explanation:
-        """Return where each millisecond comes from and what would change it; see `explain.Explanation`.
-
-        Raises BadRequest where there is nothing to explain: the request is infeasible, or the prediction was
-        not made by `Predictor.predict` of this process.
-        """
-        from .explain import explain
-
-        if not self.feasible:
-            raise BadRequest("request", self.request["model"], f"a deployment that fits: {self.reason}")
-        if self.origin is None:
-            raise BadRequest("prediction", "a copy", "one made by Predictor.predict of this process")
-        return explain(self, self.origin)
-
-    def percentile(self, percent: float) -> dict[str, float]:
-        """Return the TTFT and TPOT that `percent` % of the requests do not exceed, and the same of gaps [ms].
-
-        Names: ttft_ms, tpot_ms (of requests' means) and itl_ms (of single gaps between two tokens), from the
-        queues of `features.percentiles`. Raises BadRequest for a percentile outside 0 to 100
-        (exclusive) and for a prediction that is infeasible or was not made by this process.
-        """
-        if not 0.0 < percent < 100.0:
-            raise BadRequest("percent", percent, "a number between 0 and 100")
-        if self.origin is None or not self.feasible:
-            raise BadRequest("prediction", "a copy or infeasible", "one that was answered in this process")
-        from ..features.percentiles import itl_ratio, tpot_ratio, ttft_ratio
-
-        r, base = self.origin.requests, self.origin.answers.baseline
-        return {
-            "ttft_ms": self.ttft_ms * float(ttft_ratio(r, base, percent)[0]),
-            "tpot_ms": self.tpot_ms * float(tpot_ratio(r, base, percent)[0]),
-            "itl_ms": self.tpot_ms * float(itl_ratio(r, base, percent)[0]),
-        }
 
     @property
     def bottleneck(self) -> str:
@@ -128,20 +83,24 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as one flat mapping fit for JSON: numbers, text, booleans, None for no number."""
-        flat: dict[str, Any] = dict(self.request)
-        flat |= {f"{name}{bound}": getattr(self, f"{name}{bound}") for name in ANSWERS for bound in BOUNDS}
-        flat |= {f"baseline_{name}": value for name, value in self.baseline.items()}
-        flat |= {f"floor_{name}": value for name, value in self.floor.items()}
-        flat |= {f"tpot_{name}_ms": self.terms[name] for name in TERMS}
-        flat |= {f"ttft_{name}_ms": self.ttft_terms[name] for name in TERMS}
-        if self.origin is not None and self.feasible:
-            for percent in PERCENTILES:
-                values = self.percentile(percent).items()
-                flat |= {f"{name.removesuffix('_ms')}_p{percent}_ms": value for name, value in values}
-        flat |= {"bottleneck": self.bottleneck, "bottleneck_share": self.bottleneck_share}
-        flat |= {"support": self.support, "feasible": self.feasible, "reason": self.reason}
-        out: dict[str, Any] = for_json(flat)
-        return out
+        flat: dict[str, Any] = for_json(
+            {
+                **self.request,
+                **{name: getattr(self, name) for name in BOUNDED},
+                **{f"baseline_{name}": value for name, value in self.baseline.items()},
+                **{f"floor_{name}": value for name, value in self.floor.items()},
+                **{f"tpot_{name}_ms": value for name, value in self.terms.items()},
+                **{f"ttft_{name}_ms": value for name, value in self.ttft_terms.items()},
+                **{
+                    f"{name.removesuffix('_ms')}_p{percent:g}_ms": value
+                    for percent, times in self.percentiles.items()
+                    for name, value in times.items()
+                },
+                **{name: getattr(self, name) for name in ("bottleneck", "bottleneck_share")},
+                **{name: getattr(self, name) for name in ("support", "feasible", "reason")},
+            }
+        )
+        return flat
 
     def __str__(self) -> str:
         if not self.feasible:
@@ -156,7 +115,85 @@ class Prediction:
         )
         return ", ".join(parts)
 
-    def __rich_console__(self, console: object, options: object) -> RenderResult:
-        from .render import prediction_tables
 
-        yield from prediction_tables(self)
+def prediction_of(r: Requests, answers: Answers, reason: str, percents: Sequence[float]) -> Prediction:
+    """Return the first request's prediction, with its times at these percentiles [%].
+
+    Raises BadRequest for a percentile outside 0 to 100 (exclusive).
+    """
+    for percent in percents:
+        if not 0.0 < percent < 100.0:
+            raise BadRequest("percentiles", percent, "numbers above 0 and below 100")
+    numbers = {name: float(values[0]) for name, values in numbers_of(answers).items()}
+    base, feasible = answers.baseline, bool(answers.baseline.feasible[0])
+    terms = {
+        prefix: {name: float(base.terms[prefix + _PHYSICS.get(name, name)][0]) * 1e3 for name in TERMS[:-1]}
+        for prefix in ("", "ttft_")
+    }
+    for prefix, name in (("", "tpot_ms"), ("ttft_", "ttft_ms")):
+        terms[prefix]["learned_correction"] = numbers[name] - numbers[f"baseline_{name}"]
+    return Prediction(
+        **{name: numbers[name] for name in BOUNDED},
+        baseline={name: numbers[f"baseline_{name}"] for name in ANSWERS},
+        floor={name: numbers[f"floor_{name}"] for name in ANSWERS},
+        support=str(answers.support[0]),
+        feasible=feasible,
+        reason=reason,
+        terms=terms[""],
+        ttft_terms=terms["ttft_"],
+        percentiles={
+            percent: {
+                "ttft_ms": numbers["ttft_ms"] * float(ttft_ratio(r, base, percent)[0]),
+                "tpot_ms": numbers["tpot_ms"] * float(tpot_ratio(r, base, percent)[0]),
+                "itl_ms": numbers["tpot_ms"] * float(itl_ratio(r, base, percent)[0]),
+            }
+            for percent in percents
+            if feasible
+        },
+        request=_understood(r, answers),
+    )
+
+
+def numbers_of(answers: Answers) -> dict[str, FloatArray]:
+    """Return the arrays of NUMBERS by name, shape (n,) each, in ms and tok/s."""
+    numbers = {name: answers.values[name] for name in BOUNDED}
+    for level, estimate in (("baseline", answers.baseline), ("floor", answers.floor)):
+        for name in ANSWERS:
+            time = name.removesuffix("_ms")
+            values: FloatArray = getattr(estimate, name if time == name else f"{time}_s")
+            numbers[f"{level}_{name}"] = values if time == name else values * 1e3
+    return numbers
+
+
+def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
+    """Return the first request with every default filled in, under the names of REQUEST_COLUMNS."""
+    months, disagg, prefill_gpus = int(r.months[0]), bool(r.disagg[0]), int(r.prefill_gpus[0])
+    request: dict[str, Any] = {
+        "model": list(catalogue.models())[r.model.codes[0]],
+        "gpu": list(catalogue.gpus())[r.gpu.codes[0]],
+        "num_gpus": int(r.num_gpus[0]),
+        "engine": ENGINES.names[r.engine[0]],
+        "date": f"{2025 + months // 12}-{months % 12 + 1:02d}",
+        "weight_precision": PRECISIONS.names[r.weight_precision[0]],
+        "kv_precision": PRECISIONS.names[r.kv_precision[0]],
+        **{name: int(getattr(r, name)[0]) for name in ("tp", "pp", "ep", "dp", "replicas")},
+        "disagg": disagg,
+        "spec_decode": SPECULATION.names[r.spec_decode[0]],
+        "mode": MODES.names[r.mode[0]],
+        **{name: float(getattr(r, name)[0]) for name in ("isl", "osl")},
+        "concurrency": float(answers.baseline.concurrency[0]),
+        "request_rate": float(r.request_rate[0]),
+        "prefix_cached_frac": float(r.prefix_cached_frac[0]),
+    }
+    if uses_host(r)[0]:
+        request |= {
+            "kv_hot_tokens": float(r.kv_hot_tokens[0]),
+            "kv_reread_every": float(r.kv_reread_every[0]),
+            "prefix_tier": TIERS.names[int(r.prefix_on_host[0])],
+            "experts_resident_frac": float(r.experts_resident_frac[0]),
+            "host_bandwidth_gb_s": float(r.host_bandwidth[0] / 1e9),
+            "host_memory_gb": float(r.host_bytes[0] / 1e9),
+        }
+    if disagg:
+        request |= {"prefill_gpus": prefill_gpus, "decode_gpus": request["num_gpus"] - prefill_gpus}
+    return request

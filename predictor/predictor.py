@@ -5,42 +5,39 @@ Both ways run the same code over arrays: `predict` is a frame of one row that ra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ..data import catalogue
-from ..data.columns import POOL_COLUMNS, REQUEST_COLUMNS
+from ..data.columns import ASKED
 from ..data.errors import BadRequest, UnknownName, nearest_names
 from ..features.facts import IntArray
 from ..features.measured import MeasuredFabric
-from ..features.notes import Note
 from ..features.request import Requests, normalise
 from ..training.model.bundle import load_bundle
 from ..training.model.model import Answers, Model, answer
-from .prediction import ANSWERS, BOUNDS, Origin, Prediction
-from .words import reasons, terms_ms, understood
+from .prediction import NUMBERS, PERCENTILES, Prediction, numbers_of, prediction_of
+from .reasons import reasons
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KNOWN_COLUMNS = REQUEST_COLUMNS + POOL_COLUMNS
-NUMBERS = (
-    *(f"{name}{bound}" for name in ANSWERS for bound in BOUNDS),
-    *(f"baseline_{name}" for name in ANSWERS),
-    *(f"floor_{name}" for name in ANSWERS),
-)
+    from .explain import Explanation
+
+KNOWN_COLUMNS = ASKED
 ANSWER_COLUMNS = (*NUMBERS, "support", "feasible", "reason")
 # Small enough that the physics' temporaries stay in the processor's cache, and few enough calls.
 CHUNK_ROWS = 8192
 WORKERS = 2
 _SORT_COLUMNS = ("gpu", "platform", "model", "engine", "tp", "weight_precision", "concurrency", "isl", "osl")
 _REGISTRY = "models:/"
+# This machine's fabric, measured by `roofcast fabric check --measured`: the file, or what it holds.
+Fabric: TypeAlias = MeasuredFabric | str | Path | None
 
 
 class Predictor:
@@ -65,10 +62,12 @@ class Predictor:
             source = download_bundle(str(source))
         return cls(*load_bundle(source))
 
-    def predict(self, *, fabric: MeasuredFabric | str | Path | None = None, **request: Any) -> Prediction:
+    def predict(
+        self, *, fabric: Fabric = None, percentiles: Sequence[float] = PERCENTILES, **request: Any
+    ) -> Prediction:
         """Predict one configuration; the columns of `predict_frame` as keywords, None for the default.
 
-        fabric: this machine's, measured by `roofcast fabric check --measured` (the file or what it holds).
+        percentiles: those of `Prediction.percentiles` [%].
         A deployment that does not fit into memory is an answer (`feasible` False, the bytes in `reason`).
         Raises UnknownName for a model, GPU, platform or keyword that is not known, with the nearest ones,
         and BadRequest for a value that is not allowed.
@@ -76,30 +75,36 @@ class Predictor:
             >>> p = Predictor.load()                                      # doctest: +SKIP
             >>> p.predict(model="qwen2.5-72b", gpu="b200-sxm", tp=8, concurrency=32).tpot_ms  # doctest: +SKIP
         """
-        for name in request:
-            if name not in KNOWN_COLUMNS:
-                raise UnknownName("request column", name, nearest_names(name, KNOWN_COLUMNS))
-        r = normalise({name: [request.get(name)] for name in ("model", *request)})
-        if not r.valid[0]:
-            raise _error(request, r.notes.of(0)[0])
-        if r.model.n_layers[0] % r.pp[0]:
-            # Engines do run uneven stages, and frames of measured rows hold some; nobody should plan one.
-            even = [str(n) for n in range(1, 65) if r.model.n_layers[0] % n == 0]
-            allowed = f"a divisor of the model's {r.model.n_layers[0]:g} layers: {', '.join(even)}"
-            raise BadRequest("pp", request.get("pp"), allowed)
-        measured = _measured(fabric)
-        found = _prediction(r, answer(self.model, r, measured), self.model, measured)
-        if measured is None:
-            return found
-        gpu = list(catalogue.gpus())[int(r.gpu.codes[0])]
-        if gpu != measured.gpu:
-            raise BadRequest("fabric", measured.gpu, f"a fabric measured on {gpu}")
-        note = f"fabric as measured: {measured.source}"
-        return replace(found, reason="; ".join(filter(None, (found.reason, note))))
+        return self._answer(request, fabric, percentiles)[0]
 
-    def predict_frame(
-        self, frame: pd.DataFrame, *, fabric: MeasuredFabric | str | Path | None = None
-    ) -> pd.DataFrame:
+    def explain(self, *, fabric: Fabric = None, **request: Any) -> Explanation:
+        """Predict one configuration and say where each millisecond comes from and what would change it.
+
+        Raises what `predict` raises, and BadRequest for a deployment that does not fit.
+        """
+        from .explain import explain
+
+        prediction, r, answers, measured = self._answer(request, fabric, PERCENTILES)
+        if not prediction.feasible:
+            wanted = f"a deployment that fits: {prediction.reason}"
+            raise BadRequest("request", prediction.request["model"], wanted)
+        return explain(prediction, self.model, r, answers, measured)
+
+    def _answer(
+        self, request: Mapping[str, Any], fabric: Fabric, percentiles: Sequence[float]
+    ) -> tuple[Prediction, Requests, Answers, MeasuredFabric | None]:
+        """Return one request's prediction and what it was made of."""
+        r, measured = _request(request), _measured(fabric)
+        gpu = list(catalogue.gpus())[int(r.gpu.codes[0])]
+        if measured is not None and measured.gpu != gpu:
+            raise BadRequest("fabric", measured.gpu, f"a fabric measured on {gpu}")
+        answers = answer(self.model, r, measured)
+        notes = [str(reasons(r, answers, self.model.coefficients)[0])]
+        notes += [f"fabric as measured: {measured.source}"] if measured is not None else []
+        reason = "; ".join(filter(None, notes))
+        return prediction_of(r, answers, reason, percentiles), r, answers, measured
+
+    def predict_frame(self, frame: pd.DataFrame, *, fabric: Fabric = None) -> pd.DataFrame:
         """Predict every row of a frame: `ANSWER_COLUMNS` in the frame's own order and index.
 
         frame: (n, k) any subset of REQUEST_COLUMNS; missing or NaN means the documented default; other
@@ -110,50 +115,56 @@ class Predictor:
         """
         import pandas as pd
 
-        known = [name for name in frame.columns if name in KNOWN_COLUMNS]
+        known = [name for name in frame.columns if name in ASKED]
         twice = [name for name in dict.fromkeys(known) if known.count(name) > 1]
         if twice:
             raise BadRequest("frame", twice[0], "each request column at most once")
         wanted, measured = frame[known], _measured(fabric)
-        numbers = {name: np.full(len(frame), np.nan) for name in NUMBERS}
-        texts = {name: np.full(len(frame), "", dtype=object) for name in ("support", "reason")}
-        feasible = np.zeros(len(frame), dtype=bool)
+        columns: dict[str, Any] = {name: np.full(len(frame), np.nan) for name in NUMBERS}
+        columns |= {name: np.full(len(frame), "", dtype=object) for name in ("support", "reason")}
+        columns["feasible"] = np.zeros(len(frame), dtype=bool)
 
         def work(rows: IntArray) -> None:
             r = normalise(wanted.iloc[rows])
             answers = answer(self.model, r, measured)
-            for name, values in _numbers(answers):
-                numbers[name][rows] = values
-            texts["support"][rows] = np.where(r.valid, answers.support, "far").astype(object)
-            texts["reason"][rows] = reasons(r, answers, self.model.coefficients)
-            feasible[rows] = answers.baseline.feasible
+            for name, values in numbers_of(answers).items():
+                columns[name][rows] = values
+            columns["support"][rows] = np.where(r.valid, answers.support, "far").astype(object)
+            columns["reason"][rows] = reasons(r, answers, self.model.coefficients)
+            columns["feasible"][rows] = answers.baseline.feasible
 
-        in_chunks(wanted, work)
-        columns = {**numbers, "support": texts["support"], "feasible": feasible, "reason": texts["reason"]}
+        in_chunks(wanted, work, CHUNK_ROWS)
         return pd.DataFrame({name: columns[name] for name in ANSWER_COLUMNS}, index=frame.index)
 
 
-def _measured(fabric: MeasuredFabric | str | Path | None) -> MeasuredFabric | None:
-    """Return the measured fabric, read from its file where a path is given."""
+def _request(request: Mapping[str, Any]) -> Requests:
+    """Return one request that can be answered; raises what `Predictor.predict` says."""
+    for name in request:
+        if name not in ASKED:
+            raise UnknownName("request column", name, nearest_names(name, ASKED))
+    r = normalise({name: [request.get(name)] for name in ("model", *request)})
+    if not r.valid[0]:
+        fault = r.notes.of(0)[0]
+        if isinstance(fault.value, UnknownName):
+            raise fault.value
+        raise BadRequest(fault.column, request.get(fault.column), fault.allowed)
+    if r.model.n_layers[0] % r.pp[0]:
+        # Engines do run uneven stages, and frames of measured rows hold some; nobody should plan one.
+        even = [str(n) for n in range(1, 65) if r.model.n_layers[0] % n == 0]
+        allowed = f"a divisor of the model's {r.model.n_layers[0]:g} layers: {', '.join(even)}"
+        raise BadRequest("pp", request.get("pp"), allowed)
+    return r
+
+
+def _measured(fabric: Fabric) -> MeasuredFabric | None:
     return MeasuredFabric.load(fabric) if isinstance(fabric, str | Path) else fabric
 
 
 def in_chunks(frame: pd.DataFrame, work: Callable[[IntArray], None], size: int = CHUNK_ROWS) -> None:
-    """Call `work` with the positions of the rows of each chunk, like rows together, on WORKERS threads."""
-    order = _alike(frame)
-    chunks = [order[start : start + size] for start in range(0, len(order), size)]
-    if len(chunks) < WORKERS:
-        for chunk in chunks:
-            work(chunk)
-        return
-    with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(work, chunks))
+    """Call `work` with the positions of the rows of each chunk, like rows together, on WORKERS threads.
 
-
-def _alike(frame: pd.DataFrame) -> IntArray:
-    """Return the rows' positions with like ones together: they take like ways through the trees.
-
-    That halves the time spent in trees, where most of it goes: the processor guesses branches right.
+    Like rows take like ways through the trees, where most of the time goes: the processor guesses branches
+    right, and they take half of it.
     """
     import pandas as pd
 
@@ -161,40 +172,11 @@ def _alike(frame: pd.DataFrame) -> IntArray:
     keys = [
         pd.factorize(frame[name])[0] if frame[name].dtype.kind not in "iuf" else frame[name] for name in names
     ]
-    order = np.lexsort(keys[::-1]) if keys else np.arange(len(frame))
-    return order.astype(np.int64)
-
-
-def _numbers(answers: Answers) -> Iterator[tuple[str, Any]]:
-    """Yield the arrays of NUMBERS by name."""
-    for name in ANSWERS:
-        for bound in BOUNDS:
-            yield f"{name}{bound}", answers.values[f"{name}{bound}"]
-        for level, estimate in (("baseline", answers.baseline), ("floor", answers.floor)):
-            seconds = name.endswith("_ms")
-            values = getattr(estimate, f"{name.removesuffix('_ms')}_s" if seconds else name)
-            yield f"{level}_{name}", values * 1e3 if seconds else values
-
-
-def _prediction(r: Requests, answers: Answers, model: Model, fabric: MeasuredFabric | None) -> Prediction:
-    values = {name: float(array[0]) for name, array in _numbers(answers)}
-    terms, ttft_terms = terms_ms(answers)
-    return Prediction(
-        **{f"{name}{bound}": values[f"{name}{bound}"] for name in ANSWERS for bound in BOUNDS},
-        baseline={name: values[f"baseline_{name}"] for name in ANSWERS},
-        floor={name: values[f"floor_{name}"] for name in ANSWERS},
-        support=str(answers.support[0]),
-        feasible=bool(answers.baseline.feasible[0]),
-        reason=str(reasons(r, answers, model.coefficients)[0]),
-        terms=terms,
-        ttft_terms=ttft_terms,
-        request=understood(r, answers),
-        origin=Origin(model, r, answers, fabric),
-    )
-
-
-def _error(request: Mapping[str, Any], fault: Note) -> Exception:
-    """Return the error that a bad request raises: of its first fault."""
-    if isinstance(fault.value, UnknownName):
-        return fault.value
-    return BadRequest(fault.column, request.get(fault.column), fault.allowed)
+    order = (np.lexsort(keys[::-1]) if keys else np.arange(len(frame))).astype(np.int64)
+    chunks = [order[start : start + size] for start in range(0, len(order), size)]
+    if len(chunks) < WORKERS:
+        for chunk in chunks:
+            work(chunk)
+        return
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(work, chunks))

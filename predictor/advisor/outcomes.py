@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...data.columns import BOUNDS
 from ...features.baseline import Estimate, baseline
 from ...features.facts import FloatArray, IntArray
 from ...features.percentiles import tpot_ratio, ttft_ratio
 from ...features.request import Requests, normalise
 from ...features.serving import sent_at_a_rate
 from ...training.model.model import Answers, Model, answer
-from ..prediction import BOUNDS
 from ..predictor import CHUNK_ROWS, in_chunks
 from .mixing import at_equal_load, in_one_queue
 from .odds import log_percentile, probability, spread

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data import catalogue
+from ...data.columns import BOUNDS
 from ...data.errors import BadRequest
 from ...data.files import replace_file, replace_text
 from ...data.progress import Progress, silent
@@ -30,7 +31,6 @@ from ...features.baseline import Estimate, baseline
 from ...features.facts import FloatArray, IntArray
 from ...features.request import Requests, normalise
 from ...training.model.model import answer
-from ..prediction import BOUNDS
 from ..predictor import Predictor, in_chunks
 from .economics import Economics
 from .pareto import front, near

@@ -27,7 +27,7 @@ def predict(
 ) -> None:
     """Predict one configuration, or with --frame every row of a CSV file."""
     if frame is not None:
-        _nothing_else(request, "--frame")
+        _refuse_options(request, "--frame")
         _predict_file(frame, out, fabric, bundle, as_json)
         return
     if out is not None:
@@ -39,7 +39,7 @@ def predict(
         show(prediction)
 
 
-def _nothing_else(request: dict[str, Any], source: str) -> None:
+def _refuse_options(request: dict[str, Any], source: str) -> None:
     if request:
         fail(f"{source} takes the requests from the file: drop --{next(iter(request)).replace('_', '-')}")
 
@@ -76,20 +76,21 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Explain a prediction: where the time goes, the correction, like measurements, what would change it."""
-    from ..explain import another
-
     predictor = load(bundle)
-    prediction = predictor.predict(fabric=fabric, **request)
-    explanation = prediction.explain()
+    explanation = predictor.explain(fabric=fabric, **request)
     comparison = None
     if against is not None:
-        changes = _pairs(against)
+        from ..explain import compare, with_changes
+
+        changes = _changes(against)
         # What was measured on this machine says nothing of another one.
         there = None if {"gpu", "platform"} & set(changes) else fabric
-        other = predictor.predict(fabric=there, **another(request, changes, prediction))
-        comparison = explanation.against(other)
+        first = explanation.prediction
+        comparison = compare(first, predictor.predict(fabric=there, **with_changes(request, changes, first)))
     if plot is not None:
-        explanation.plot(plot)
+        from ..show import draw
+
+        draw(explanation, plot)
     if as_json:
         print_json(explanation.to_dict() | ({"against": comparison.to_dict()} if comparison else {}))
         return
@@ -98,7 +99,7 @@ def explain(
         show(comparison)
 
 
-def _pairs(text: str) -> dict[str, str]:
+def _changes(text: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in text.split(",")]
     for name, equals, value in pairs:
         if not (name.strip() and equals and value.strip()):
@@ -122,11 +123,11 @@ def audit(
         if as_json:
             print_json([finding.to_dict() for finding in findings])
         else:
-            from ..render import findings_table
+            from ..show import show_findings
 
-            show(findings_table(findings))
+            show_findings(findings)
         return
-    _nothing_else(claim, "a file")
+    _refuse_options(claim, "a file")
     counts: Counter[str] = Counter()
     before = "["
     for findings in audit_file(load(bundle), file):
@@ -149,7 +150,7 @@ def coefficients(
     as_json: Json = False,
 ) -> None:
     """List the fitted numbers of the baseline: value, unit, standard error, rows, bounds, prior."""
-    from ..listings import coefficient_rows
+    from ..show import coefficient_rows
     from .look import list_rows
 
     list_rows(coefficient_rows(load(bundle).model.coefficients, find), find, as_json)

@@ -134,7 +134,7 @@ def suggest(
     if as_json or not records:
         print_json(records) if as_json else typer.echo("no setup of this platform would narrow an interval")
         return
-    from ..render import listing
+    from ..show import listing
 
     narrowed = (f"{100 * row['narrowed']:.2f} %" for row in records)
     show(listing([{**row, "narrowed": text} for row, text in zip(records, narrowed, strict=True)]))

@@ -13,21 +13,21 @@ Find = Annotated[str, typer.Argument(help="Show only entries whose name, alias o
 
 def models(find: Find = "", as_json: Json = False) -> None:
     """List the models of the catalogue."""
-    from ..listings import model_rows
+    from ..show import model_rows
 
     list_rows(model_rows(find), find, as_json)
 
 
 def gpus(find: Find = "", as_json: Json = False) -> None:
     """List the GPUs of the catalogue: memory, bandwidth, dense peaks, one-way link rates."""
-    from ..listings import gpu_rows
+    from ..show import gpu_rows
 
     list_rows(gpu_rows(find), find, as_json)
 
 
 def platforms(find: Find = "", as_json: Json = False) -> None:
     """List the platforms of the catalogue."""
-    from ..listings import platform_rows
+    from ..show import platform_rows
 
     list_rows(platform_rows(find), find, as_json)
 
@@ -39,6 +39,6 @@ def list_rows(rows: list[dict[str, Any]], find: str, as_json: bool) -> None:
     elif not rows:
         fail(f"nothing in the catalogue holds '{find}'")
     else:
-        from ..render import listing
+        from ..show import listing
 
         show(listing(rows))

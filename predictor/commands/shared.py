@@ -15,7 +15,6 @@ from ...data.errors import RoofcastError
 if TYPE_CHECKING:
     from ..predictor import Predictor
 
-_UNBOUNDED = 1000
 Text: TypeAlias = str | None
 Count: TypeAlias = int | None
 Number: TypeAlias = float | None
@@ -50,16 +49,11 @@ def _flat(figures: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{name}", value
 
 
-def show(renderable: Any) -> None:
-    """Print a table or text on stdout, uncut where stdout is a pipe."""
-    from rich.console import Console
+def show(value: Any) -> None:
+    """Print a result, a table or text on stdout; what draws is imported no sooner than it is used."""
+    from ..show import show as draw
 
-    console = Console(highlight=False)
-    # A pipe has no width: a table is cut for people, never for the next program.
-    if not console.is_terminal:
-        unbounded = console.options.update(width=_UNBOUNDED)
-        console.width = max(console.width, console.measure(renderable, options=unbounded).minimum)
-    console.print(renderable)
+    draw(value)
 
 
 def print_json(value: Any) -> None:

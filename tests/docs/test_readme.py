@@ -97,6 +97,13 @@ def test_a_documented_command_works(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("name", ["README.md", "docs/predict.md", "docs/explain.md"])
+def test_the_documented_python_runs(name: str, tmp_path: Path) -> None:
+    code = "".join(_blocks(ROOT / name, "python"))
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True)
+    assert (done.returncode, bool(code)) == (0, True), done.stderr
+
+
 def test_the_first_command_sets_up_and_prints_the_prediction() -> None:
     first = _blocks(DOCUMENTS[0], "sh")[0]
     assert first.startswith("python3 -m venv .venv &&")

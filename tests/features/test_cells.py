@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from roofcast.features.cells import Columns
+from roofcast.features.cells import Rows
 from roofcast.features.request import normalise
 
 ODD: list[object] = [8, 8.0, "8", " 8 ", "", None, np.nan, pd.NA, "x", "1_0", "inf", -1, True, np.float32(2)]
@@ -15,7 +15,10 @@ ODD: list[object] = [8, 8.0, "8", " 8 ", "", None, np.nan, pd.NA, "x", "1_0", "i
 @pytest.mark.parametrize("value", ODD, ids=repr)
 def test_a_number_reads_the_same_from_a_list_and_a_frame(value: object) -> None:
     table = {"tp": [value, 4]}
-    (number, given), (other, also) = Columns(table).number("tp"), Columns(pd.DataFrame(table)).number("tp")
+    (number, given), (other, also) = (
+        Rows(table).read_numbers("tp"),
+        Rows(pd.DataFrame(table)).read_numbers("tp"),
+    )
     np.testing.assert_array_equal(number, other)
     np.testing.assert_array_equal(given, also)
 
@@ -24,17 +27,17 @@ def test_a_number_reads_the_same_from_a_list_and_a_frame(value: object) -> None:
 @pytest.mark.parametrize("dtype", [object, "str", "category"])
 def test_a_text_reads_the_same_from_a_list_and_a_frame(value: object, dtype: str) -> None:
     table = {"gpu": [value, "h100", value]}
-    codes, values = Columns(table).text("gpu")
+    codes, values = Rows(table).text("gpu")
     series = pd.Series(table["gpu"], dtype=object).where(lambda s: s.notna(), None)
-    other, others = Columns(pd.DataFrame({"gpu": series.astype(dtype)})).text("gpu")
+    other, others = Rows(pd.DataFrame({"gpu": series.astype(dtype)})).text("gpu")
     assert [values[code] for code in codes] == [others[code] for code in other]
 
 
 def test_an_absent_column_is_missing_throughout() -> None:
-    columns = Columns(pd.DataFrame(index=range(3)))
-    assert np.isnan(columns.number("tp")[0]).all()
+    columns = Rows(pd.DataFrame(index=range(3)))
+    assert np.isnan(columns.number("tp")).all()
     assert columns.text("gpu")[1] == [""]
-    assert len(columns) == 3
+    assert columns.n == 3
 
 
 def test_a_mapping_and_a_frame_are_the_same_requests() -> None:

@@ -12,8 +12,9 @@ from roofcast.predictor import cli
 
 from ..small_model import QUESTION, bundle, predictor, requests_frame, trained
 
-__all__ = ["QUESTION", "Run", "bundle", "predictor", "requests_frame", "run", "trained"]
+__all__ = ["OPTIONS", "QUESTION", "Run", "bundle", "predictor", "requests_frame", "run", "trained"]
 
+OPTIONS = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in QUESTION.items())
 Run = Callable[[str], tuple[int, str, str]]
 
 

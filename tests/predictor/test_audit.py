@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 from roofcast.data.columns import REQUEST_COLUMNS
 from roofcast.data.errors import BadRequest, BadRows, UnknownName
 from roofcast.data.store import BenchmarkStore
-from roofcast.predictor import Predictor, cli
+from roofcast.predictor import Predictor
 from roofcast.predictor import audit as module
-from roofcast.predictor.audit import FIGURES, MARGIN, audit, audit_file, audit_frame, impossible
+from roofcast.predictor.audit import ANSWER_OF, MARGIN, audit, audit_file, audit_frame, impossible
 from roofcast.predictor.commands.request import CLAIM, REQUEST
 
-from .conftest import requests_frame
+from .conftest import Run, requests_frame
 
 # Qwen2.5-72B in four bits on B200, as the projections have it.
 PROJECTED = {"model": "qwen2.5-72b", "gpu": "b200-sxm", "weight_precision": "fp4", "kv_precision": "fp8"}
@@ -143,7 +142,7 @@ def test_a_prediction_is_never_impossible(predictor: Predictor) -> None:
 
 def test_half_the_floor_is_impossible_whatever_the_figure(predictor: Predictor) -> None:
     request = {"model": "llama-3.1-8b", "gpu": "h100-sxm", "tp": 2, "num_gpus": 4, "concurrency": 16}
-    for figure in FIGURES:
+    for figure in ANSWER_OF:
         bound = one(predictor, **request, **{figure: 1.0}).bound
         beyond = 0.5 if figure.endswith("_ms") else 2.0
         assert one(predictor, **request, **{figure: bound * beyond}).verdict == "impossible", figure
@@ -174,6 +173,14 @@ def test_fewer_sequences_decode_where_the_claim_says_that_requests_wait(predicto
     alone = one(predictor, **request, tpot_ms=12.0)
     waiting = one_of(audit(predictor, **request, tpot_ms=12.0, ttft_ms=60_000.0), "tpot_ms")
     assert waiting.bound < alone.bound
+
+
+def test_a_row_is_judged_as_if_it_stood_alone(predictor: Predictor) -> None:
+    waiting = {"model": "qwen2.5-72b", "gpu": "h200-sxm", "tp": 8, "concurrency": 1024, "osl": 200}
+    rows = [{**waiting, "tok_s_per_user": 80.0, "ttft_ms": 60_000.0}, {**waiting, "tpot_ms": 12.0}]
+    alone = [finding for row in rows for finding in audit(predictor, **row)]
+    together = audit_frame(predictor, pd.DataFrame(rows))
+    assert sorted(map(str, together)) == sorted(map(str, alone))
 
 
 def test_a_time_without_a_load_is_that_of_one_request(predictor: Predictor) -> None:
@@ -244,28 +251,28 @@ def test_the_store_quarantines_what_the_audit_calls_impossible(table: pd.DataFra
 
 def test_the_commands_know_every_column_and_figure() -> None:
     assert set(REQUEST) == set(REQUEST_COLUMNS)
-    assert set(CLAIM) == set(FIGURES)
+    assert set(CLAIM) == set(ANSWER_OF)
 
 
-def test_the_command_prints_words_or_json(bundle: Path, tmp_path: Path) -> None:
-    call = ["audit", "--model", "qwen2.5-72b", "--gpu", "b200-sxm", "--weight-precision", "fp4"]
-    call += ["--bundle", str(bundle)]
-    said = CliRunner().invoke(cli.app, [*call, "--tok-s-per-user", "280"])
-    assert said.exit_code == 0
-    assert "impossible" in said.output
-    (found,) = json.loads(CliRunner().invoke(cli.app, [*call, "--tpot-ms", "3.5", "--json"]).output)
+def test_the_command_prints_words_or_json(run: Run, bundle: Path) -> None:
+    call = f"audit --model qwen2.5-72b --gpu b200-sxm --weight-precision fp4 --bundle {bundle}"
+    code, out, _ = run(f"{call} --tok-s-per-user 280")
+    assert (code, "impossible" in out) == (0, True)
+    (found,) = json.loads(run(f"{call} --tpot-ms 3.5 --json")[1])
     assert (found["figure"], found["verdict"]) == ("tpot_ms", "impossible")
+
+
+def test_the_command_judges_a_file_line_by_line(run: Run, bundle: Path, tmp_path: Path) -> None:
     path = tmp_path / "claims.csv"
+    call = f"audit {path} --bundle {bundle}"
     path.write_text("model,gpu,tpot_ms\nllama-3.1-8b,h100-sxm,9\nllama-3.1-8b,h100-sxm,1\n", encoding="utf-8")
-    of_file = ["audit", str(path), "--bundle", str(bundle)]
-    lines = CliRunner().invoke(cli.app, of_file).output.splitlines()
-    assert lines[0].startswith("line 3: impossible: tpot_ms = 1: ")
-    assert lines[-1].startswith("1 impossible, 1 ")
-    assert [f["row"] for f in json.loads(CliRunner().invoke(cli.app, [*of_file, "--json"]).output)] == [2, 3]
+    first, *_, last = run(call)[1].splitlines()
+    assert first.startswith("line 3: impossible: tpot_ms = 1: ")
+    assert last.startswith("1 impossible, 1 ")
+    assert [finding["row"] for finding in json.loads(run(f"{call} --json")[1])] == [2, 3]
+    assert "drop --model" in run(f"{call} --model llama-3.1-8b")[2]
     path.write_text("model,gpu,output_tok_s\nllama-3.1-8b,h100-sxm,0\n", encoding="utf-8")
-    (none,) = json.loads(CliRunner().invoke(cli.app, [*of_file, "--json"]).output, parse_constant=pytest.fail)
+    (none,) = json.loads(run(f"{call} --json")[1], parse_constant=pytest.fail)
     assert none["ratio"] is None
     path.write_text("model,gpu,tpot_ms\n", encoding="utf-8")
-    assert json.loads(CliRunner().invoke(cli.app, [*of_file, "--json"]).output) == []
-    refused = CliRunner().invoke(cli.app, [*of_file, "--model", "llama-3.1-8b"])
-    assert "drop --model" in str(refused.exception)
+    assert json.loads(run(f"{call} --json")[1]) == []

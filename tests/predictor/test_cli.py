@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -12,14 +11,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from roofcast.data import catalogue
 from roofcast.data.errors import BadStore
 from roofcast.predictor import Predictor
 from roofcast.predictor.predictor import ANSWER_COLUMNS
 
-from .conftest import QUESTION, Run, requests_frame
-
-OPTIONS = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in QUESTION.items())
+from .conftest import OPTIONS, QUESTION, Run, requests_frame
 
 
 @pytest.fixture
@@ -70,8 +66,8 @@ def test_gpt_oss_is_answered_in_four_bits_unless_another_precision_is_given(
     gpu: str, run: Run, bundle: Path
 ) -> None:
     line = f"predict --model gpt-oss-120b --gpu {gpu} --tp 1 --concurrency 8 --bundle {bundle} --json"
-    (code, out, _), (_, said, _) = run(line), run(f"{line} --weight-precision mxfp4")
-    assumed, given = json.loads(out), json.loads(said)
+    (code, out, _), (_, explicit, _) = run(line), run(f"{line} --weight-precision mxfp4")
+    assumed, given = json.loads(out), json.loads(explicit)
     assert (code, assumed["weight_precision"], assumed["feasible"]) == (0, "fp4", True)
     assert assumed["tpot_ms"] == given["tpot_ms"]
 
@@ -151,30 +147,6 @@ def test_a_file_of_requests_goes_to_stdout_without_out(
     else:
         assert out.splitlines()[0].endswith("support,feasible,reason")
         assert len(out.splitlines()) == 4
-
-
-@pytest.mark.parametrize(
-    ("command", "known"),
-    [("models", catalogue.models), ("gpus", catalogue.gpus), ("platforms", catalogue.platforms)],
-)
-def test_a_listing_shows_the_whole_catalogue(command: str, known: Callable[[], Any], run: Run) -> None:
-    code, out, _ = run(f"{command} --json")
-    assert code == 0
-    assert [row["name"] for row in json.loads(out)] == list(known())
-
-
-@pytest.mark.parametrize(("line", "name"), [("models qwen2.5", "qwen2.5-72b"), ("gpus HOPPER", "h100-sxm")])
-def test_a_listing_can_be_narrowed(line: str, name: str, run: Run) -> None:
-    _, out, _ = run(f"{line} --json")
-    assert 0 < len(json.loads(out)) < 30
-    assert name in [row["name"] for row in json.loads(out)]
-    _, table, _ = run(line)
-    assert name in table
-
-
-def test_a_listing_without_a_match_is_an_empty_list_in_json(run: Run) -> None:
-    code, out, _ = run("gpus no-such-gpu --json")
-    assert (code, json.loads(out)) == (0, [])
 
 
 def test_train_hands_its_options_on(run: Run, twins: dict[str, dict[str, Any]], tmp_path: Path) -> None:

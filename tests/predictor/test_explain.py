@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
-import pickle  # noqa: TID251 (users may pickle an answer)
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from roofcast.data.errors import BadRequest, UnknownName
+from roofcast.data.columns import FIGURES
+from roofcast.data.errors import BadRequest
 from roofcast.data.store import STORE_VARIABLE, BenchmarkStore
 from roofcast.features.measured import MeasuredFabric
 from roofcast.features.request import normalise
-from roofcast.predictor import Prediction, Predictor, cli
-from roofcast.predictor.explain import Explanation, another, compare, group_of
-from roofcast.predictor.listings import coefficient_rows
+from roofcast.predictor import Prediction, Predictor
+from roofcast.predictor.explain import Explanation, compare, group_of, with_changes
 from roofcast.predictor.neighbours import distances, nearest
-from roofcast.predictor.prediction import MOVED, TERMS
+from roofcast.predictor.prediction import TERMS
 from roofcast.training.model.model import Model
 from roofcast.training.model.trees import Trees
 
-from .conftest import QUESTION
-
-OPTIONS = [word for name, value in QUESTION.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+from .conftest import OPTIONS, QUESTION, Run
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +31,8 @@ def prediction(predictor: Predictor) -> Prediction:
 
 
 @pytest.fixture(scope="module")
-def explanation(prediction: Prediction) -> Explanation:
-    return prediction.explain()
+def explanation(predictor: Predictor) -> Explanation:
+    return predictor.explain(**QUESTION)
 
 
 def test_contributions_are_lightgbms_and_sum_to_the_prediction(trained: Model) -> None:
@@ -64,7 +58,7 @@ def test_a_measured_fabric_changes_the_physics_and_not_the_correction(
     explanation: Explanation, predictor: Predictor
 ) -> None:
     slow = MeasuredFabric(gpu="b200-sxm", bandwidth_scale=0.1, alpha_scale=3.0)
-    found = predictor.predict(fabric=slow, **QUESTION).explain()
+    found = predictor.explain(fabric=slow, **QUESTION)
     assert found.corrections == explanation.corrections
     moved = [e.sensitivity["link bandwidth"]["tpot_ms"] for e in (found, explanation)]
     assert moved[0] < moved[1] < 0.0
@@ -77,9 +71,7 @@ def test_every_feature_speaks_of_something(trained: Model) -> None:
 
 
 def test_without_a_link_all_times_scale_with_rates_and_overheads(predictor: Predictor) -> None:
-    alone = (
-        predictor.predict(model="llama-3.1-8b", gpu="h100-sxm", tp=1, concurrency=16).explain().sensitivity
-    )
+    alone = predictor.explain(model="llama-3.1-8b", gpu="h100-sxm", tp=1, concurrency=16).sensitivity
     assert alone["link bandwidth"]["tpot_ms"] == 0.0
     hardware = alone["memory bandwidth"]["tpot_ms"] + alone["compute peak"]["tpot_ms"]
     # Every rate and overhead twice as good halves the time: the elasticities sum to one.
@@ -94,7 +86,7 @@ def test_more_hardware_never_costs_time_and_more_load_never_costs_throughput(
         moved[fact]["tpot_ms"] <= 0.0 for fact in ("memory bandwidth", "compute peak", "link bandwidth")
     )
     assert moved["concurrency"]["output_tok_s"] >= 0.0
-    assert set(moved["tokens in"]) == set(MOVED)
+    assert set(moved["tokens in"]) == set(FIGURES)
 
 
 def test_a_measured_row_is_its_own_nearest_neighbour() -> None:
@@ -128,19 +120,19 @@ def test_each_difference_adds_its_own_distance() -> None:
 
 
 def test_neighbours_come_from_the_store_in_use(
-    prediction: Prediction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = BenchmarkStore().load().head(3)
     BenchmarkStore.create(tmp_path / "mine.parquet", rows)
     monkeypatch.setenv(STORE_VARIABLE, str(tmp_path / "mine.parquet"))
-    assert {n.row_id for n in prediction.explain().neighbours} == set(rows["row_id"])
+    assert {n.row_id for n in predictor.explain(**QUESTION).neighbours} == set(rows["row_id"])
 
 
 def test_two_configurations_differ_by_the_sum_of_their_terms(
     predictor: Predictor, prediction: Prediction
 ) -> None:
     other = predictor.predict(**{**QUESTION, "gpu": "h200-sxm", "tp": 4})
-    found, back = prediction.explain().against(other.explain()), compare(other, prediction)
+    found, back = compare(prediction, other), compare(other, prediction)
     assert sum(found.terms.values()) == pytest.approx(prediction.tpot_ms - other.tpot_ms)
     assert sum(found.ttft_terms.values()) == pytest.approx(prediction.ttft_ms - other.ttft_ms)
     assert found.ratios["tpot_ms"] * back.ratios["tpot_ms"] == pytest.approx(1.0)
@@ -168,114 +160,38 @@ def test_a_comparison_with_what_does_not_fit_says_so(predictor: Predictor, predi
 def test_another_gpu_replaces_the_platform_and_keeps_the_number_of_gpus(predictor: Predictor) -> None:
     request = {"model": "llama-3.1-70b", "platform": "hgx-b200", "concurrency": 8}
     first = predictor.predict(**request)
-    there = another(request, {"gpu": "h200-sxm"}, first)
+    there = with_changes(request, {"gpu": "h200-sxm"}, first)
     assert there == {"model": "llama-3.1-70b", "gpu": "h200-sxm", "num_gpus": 8, "concurrency": 8}
-    assert another(there, {"platform": "hgx-b200"}, first) == request
+    assert with_changes(there, {"platform": "hgx-b200"}, first) == request
 
 
 def test_an_infeasible_request_has_nothing_to_explain(predictor: Predictor) -> None:
-    small = predictor.predict(model="qwen2.5-72b", gpu="h100-sxm", tp=1, weight_precision="bf16")
     with pytest.raises(BadRequest, match="does not fit"):
-        small.explain()
-
-
-def test_a_copy_explains_itself_and_a_pickle_says_that_it_cannot(prediction: Prediction) -> None:
-    assert copy.deepcopy(prediction).explain().sentences == prediction.explain().sentences
-    kept = pickle.loads(pickle.dumps(prediction))  # noqa: S301 (our own bytes)
-    whole = prediction.to_dict().items()
-    assert kept.to_dict() == {name: v for name, v in whole if not name.endswith(("_p90_ms", "_p99_ms"))}
-    with pytest.raises(BadRequest, match="made by Predictor"):
-        kept.explain()
-
-
-@pytest.mark.parametrize("name", ["why.png", "why.svg", "why.html"])
-def test_the_drawing_is_one_file_that_loads_nothing(
-    name: str, explanation: Explanation, tmp_path: Path
-) -> None:
-    path = explanation.plot(tmp_path / name)
-    content = path.read_bytes()
-    assert len(content) > 10_000
-    if name.endswith("html"):
-        text = content.decode()
-        assert explanation.sentences[0].split(":")[0] in text
-        assert "src=" not in text
-        assert "<svg" in text
-
-
-@pytest.mark.parametrize("name", ["why.pdf", "no-such-folder/why.png"])
-def test_a_drawing_that_cannot_be_written_is_an_error(
-    name: str, explanation: Explanation, tmp_path: Path
-) -> None:
-    with pytest.raises(BadRequest, match="plot"):
-        explanation.plot(tmp_path / name)
-
-
-@pytest.mark.parametrize(("tp", "copies"), [(8, 1), (16, 2), (32, 4)])
-def test_a_tensor_parallel_degree_past_the_kv_heads_says_how_often_they_are_held(
-    tp: int, copies: int, predictor: Predictor
-) -> None:
-    answer = predictor.predict(
-        model="qwen2.5-72b", gpu="b200-sxm", tp=tp, kv_precision="fp8", isl=64000, osl=1000
-    )
-    assert ("each is held by" in answer.reason) == (copies > 1)
-    if copies > 1:
-        # 65,000 tokens x 80 layers x 2 KB = 10.65 GB over eight heads: 1.33 GB for each GPU that holds one.
-        assert f"each is held by {copies} GPUs, 1,331 MB" in answer.reason
-        assert f"instead of {1331 / copies:,.0f}" in answer.reason
-
-
-def test_a_gpu_never_measured_says_whose_coefficients_it_borrows(predictor: Predictor) -> None:
-    assert "never measured" not in predictor.predict(**QUESTION).reason
-    reason = predictor.predict(model="qwen3-32b", gpu="mi325x", tp=1).reason
-    assert "mi325x was never measured: its coefficients are those of architecture cdna3" in reason
-    # The small model of these tests has no fitted coefficient; the shipped one has.
-    assert "priors that no row has moved" in reason
-    assert "rows of other GPUs" in Predictor.load().predict(model="qwen3-32b", gpu="mi325x", tp=1).reason
-
-
-def test_coefficients_are_listed_with_all_that_is_known_of_them(predictor: Predictor, bundle: Path) -> None:
-    entries = predictor.model.coefficients
-    assert [row["name"] for row in coefficient_rows(entries)] == list(entries.entries)
-    (row,) = coefficient_rows(entries, "weight_bandwidth.HOPPER")
-    assert {"name", *(f.name for f in fields(entries.entries[row["name"]]))} == set(row)
-    call = ["coefficients", "hopper", "--bundle", str(bundle)]
-    printed = CliRunner().invoke(cli.app, call).output
-    assert "share of peak" in printed
-    assert {
-        r["name"].partition(".")[2] for r in json.loads(CliRunner().invoke(cli.app, [*call, "--json"]).output)
-    } == {"hopper"}
+        predictor.explain(model="qwen2.5-72b", gpu="h100-sxm", tp=1, weight_precision="bf16")
 
 
 def test_the_command_prints_words_json_and_a_comparison(
-    bundle: Path, predictor: Predictor, tmp_path: Path
+    run: Run, bundle: Path, predictor: Predictor, tmp_path: Path
 ) -> None:
-    call = ["explain", *OPTIONS, "--bundle", str(bundle)]
-    plot = tmp_path / "why.html"
-    said = CliRunner().invoke(cli.app, [*call, "--against", "gpu=h200-sxm,tp=4", "--plot", str(plot)])
-    assert said.exit_code == 0
-    for words in (
-        "nearest measured rows",
-        "1 % more changes",
-        "against qwen2.5-72b on 8 x h200-sxm",
-        "most of it",
-    ):
-        assert words in said.output
+    call, plot = f"explain {OPTIONS} --bundle {bundle}", tmp_path / "why.html"
+    code, out, _ = run(f"{call} --against gpu=h200-sxm,tp=4 --plot {plot}")
+    assert code == 0
+    shown = ("nearest measured rows", "1 % more changes", "against qwen2.5-72b on 8 x h200-sxm", "most of it")
+    assert all(words in out for words in shown)
     assert plot.is_file()
-    found = json.loads(CliRunner().invoke(cli.app, [*call, "--against", "tp=4", "--json"]).output)
-    at_a_rate = CliRunner().invoke(cli.app, [*call, "--against", "mode=open-loop,request_rate=5", "--json"])
-    differs = json.loads(at_a_rate.output, parse_constant=pytest.fail)["against"]["differs"]
-    assert differs["request_rate"] == [None, 5.0]
+    found = json.loads(run(f"{call} --against tp=4 --json")[1])
     assert found["prediction"] == predictor.predict(**QUESTION).to_dict()
     assert found["against"]["differs"] == {"tp": [8, 4], "replicas": [1, 2]}
+    at_a_rate = run(f"{call} --against mode=open-loop,request_rate=5 --json")[1]
+    differs = json.loads(at_a_rate, parse_constant=pytest.fail)["against"]["differs"]
+    assert differs["request_rate"] == [None, 5.0]
 
 
 @pytest.mark.parametrize(
-    ("against", "error", "words"),
-    [("gpu", BadRequest, ""), ("gpu=", BadRequest, ""), ("gpus=h200-sxm", UnknownName, "num_gpus")],
+    ("against", "words"), [("gpu", "--against"), ("gpu=", "--against"), ("gpus=h200-sxm", "num_gpus")]
 )
 def test_a_comparison_that_cannot_be_read_is_an_error(
-    against: str, error: type[Exception], words: str, bundle: Path
+    against: str, words: str, run: Run, bundle: Path
 ) -> None:
-    done = CliRunner().invoke(cli.app, ["explain", *OPTIONS, "--bundle", str(bundle), "--against", against])
-    assert done.exit_code != 0
-    assert "--against" in str(done.exception) if not words else isinstance(done.exception, error)
+    code, out, err = run(f"explain {OPTIONS} --bundle {bundle} --against {against}")
+    assert (code, out, words in err) == (2, "", True)

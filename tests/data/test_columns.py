@@ -1,0 +1,50 @@
+"""The table of columns agrees with itself, and what is derived from it with what uses it."""
+
+from __future__ import annotations
+
+import pytest
+
+from roofcast.data.columns import (
+    ANSWERS,
+    ASKED,
+    COLUMNS,
+    FIGURES,
+    REQUEST_COLUMNS,
+    ROLES,
+    STORED,
+    TABLE,
+    Column,
+    names,
+)
+from roofcast.data.identity import _BOOKKEEPING, _CONTENT, _LAYOUT
+
+
+def test_every_column_stands_once() -> None:
+    assert len(COLUMNS) == len(TABLE)
+    assert {column.role for column in TABLE} == set(ROLES)
+
+
+@pytest.mark.parametrize("column", TABLE, ids=lambda column: column.name)
+def test_a_column_can_be_asked_stored_or_claimed_and_says_what_it_is(column: Column) -> None:
+    assert column.asked or column.stored or column.role == "measured"
+    assert bool(column.allowed) == (column.kind == "name")
+    assert column.low <= column.high
+    if column.missing is not None and column.allowed:
+        assert column.missing in column.allowed
+    if column.name in REQUEST_COLUMNS:
+        assert column.help
+
+
+def test_figures_and_answers_are_columns() -> None:
+    assert set(FIGURES) <= set(ANSWERS) <= set(COLUMNS)
+
+
+def test_what_makes_rows_alike_is_stored() -> None:
+    assert {*_CONTENT, *_BOOKKEEPING, *_LAYOUT} <= set(STORED)
+    assert not set(_CONTENT) & set(_BOOKKEEPING)
+
+
+def test_names_select_by_what_a_column_is_for() -> None:
+    assert set(names(asked=True)) == set(ASKED)
+    assert "isl" in names(asked=True, stored=True, roles=("load",))
+    assert "isl" not in names(text=True)
