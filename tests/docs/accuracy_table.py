@@ -20,7 +20,8 @@ def table(report: Path) -> str:
     """Return the median errors by what training never saw, with the coverage of the intervals."""
     text = report.read_text(encoding="utf-8")
     found = {(e["protocol"], e["metric"]): e for e in json.loads(text)["overall"]}
-    lines = ["| never seen | " + " | ".join(METRICS.values()) + " | covered |", "|---" * 5 + "|"]
+    heads = [f"{name}, {found['source', metric]['rows']:,} rows" for metric, name in METRICS.items()]
+    lines = ["| never seen | " + " | ".join(heads) + " | covered |", "|---" * 5 + "|"]
     for protocol, words in UNSEEN.items():
         cells, covered = [words], []
         for metric in METRICS:
