@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from .fault_texts import FAULT_TEXTS
+
 _ROWS_SHOWN = 3
 _SHORTEST_PART = 3
 _NAME_COMPARED = 100
@@ -37,25 +39,15 @@ def _one_line(text: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What is wrong with one value of a row: `code` says what kind, `allowed` what would have been taken."""
+    """What is wrong with one value of a row, or to be known of it: `code` names its text in FAULT_TEXTS."""
 
     code: str
     column: str = ""
     value: object = None
-    allowed: str = ""
+    allowed: object = ""
 
     def __str__(self) -> str:
-        return _FAULT_TEXTS[self.code].format(self=self)
-
-
-_FAULT_TEXTS = {
-    "value": "{self.column} = {self.value!r}: {self.allowed}",
-    "unknown-column": "unknown column {self.column}",
-    "missing-column": "missing column {self.column}",
-    "unknown-name": "{self.allowed}",  # a catalogue's own error, with the nearest names
-    "no-figure": "no throughput, TTFT or TPOT",
-    "physics": "{self.allowed}",  # the judgement of whoever appends
-}
+        return FAULT_TEXTS[self.code].format(**vars(self))
 
 
 class RoofcastError(Exception):

@@ -88,8 +88,7 @@ class PlatformSpec:
 
     scale_up_domain: GPUs joined by the fast fabric; link_bandwidth [B/s] one way per GPU; host_memory_bytes
     [B] and host_memory_bandwidth [B/s] of all hosts together; c2c_bandwidth [B/s] one way per host CPU
-    (Grace); nic_bandwidth [B/s] one way per GPU; power_w [W]; price_usd [USD] for the whole;
-    rent_usd_per_gpu_hour [USD/h] median on-demand rental.
+    (Grace); nic_bandwidth [B/s] one way per GPU; power_w [W].
     """
 
     name: str
@@ -103,10 +102,6 @@ class PlatformSpec:
     c2c_bandwidth: float = 0.0
     nic_bandwidth: float = 0.0
     power_w: float = 0.0
-    price_usd: float = 0.0
-    price_source: str = ""
-    rent_usd_per_gpu_hour: float = 0.0
-    rent_source: str = ""
     aliases: tuple[str, ...] = ()
     source: str
     notes: str = ""

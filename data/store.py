@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,9 +19,6 @@ from .columns import STORED, STORED_NUMBERS
 from .errors import BadStore, UnknownName
 from .files import replace_file
 from .identity import config_group, row_ids
-
-if TYPE_CHECKING:
-    from .importer.checks import Audit
 
 STORE_VARIABLE = "ROOFCAST_STORE"
 TABLE_FILE = "benchmarks.parquet"
@@ -108,7 +104,6 @@ class BenchmarkStore:
         self,
         rows: pd.DataFrame,
         file: str = "rows",
-        audit: Audit | None = None,
         *,
         rejected: Mapping[int, str] | None = None,
         lines: Sequence[int] | None = None,
@@ -116,10 +111,10 @@ class BenchmarkStore:
         """Add the rows that are valid and new; put the invalid ones into the quarantine with their reasons.
 
         A row without row_id gets one from its content; a row whose id is stored already counts as a
-        duplicate. `audit` (see importer.checks) refuses what physics forbids; `rejected` (reason by position)
-        is what the caller refuses, `lines` are the rows' lines in the file. Either all valid rows are added
-        or, on a crash, none, and no stored row is lost. Raises BadRows for columns the table does not know,
-        BadStore where the store cannot be read or written.
+        duplicate. `rejected` (reason by position) is what the caller refuses, such as what physics forbids;
+        `lines` are the rows' lines in the file. Either all valid rows are added or, on a crash, none, and no
+        stored row is lost. Raises BadRows for columns the table does not know, BadStore where the store
+        cannot be read or written.
         """
         if self.shipped:
             raise BadStore(
@@ -129,7 +124,7 @@ class BenchmarkStore:
         places = lines or range(1, len(given) + 1)
         with self._locked():
             stored = self.load()
-            reasons = sorted({**dict(_reasons(given, audit)), **(rejected or {})}.items())
+            reasons = sorted({**invalid(given), **(rejected or {})}.items())
             good = given.drop(index=[position for position, _ in reasons])
             new = good[~good["row_id"].isin(stored["row_id"])].drop_duplicates("row_id")
             if reasons:
@@ -209,10 +204,8 @@ def _catalogue_name(find: object, name: object) -> str:
         return ""
 
 
-def _reasons(rows: pd.DataFrame, audit: Audit | None) -> list[tuple[int, str]]:
-    """The schema's faults, names the catalogue does not know, and what is faster than physics allows."""
-    from .importer import checks
-
+def invalid(rows: pd.DataFrame) -> dict[int, str]:
+    """Return why rows cannot be stored, by position: their columns' faults, names no catalogue knows."""
     named = rows.assign(row_id=[f"{i}" for i in range(len(rows))])
     found = {position: measurements.joined(each) for position, each in measurements.faults(named).items()}
     for kind, known, find in (
@@ -224,16 +217,7 @@ def _reasons(rows: pd.DataFrame, audit: Audit | None) -> list[tuple[int, str]]:
                 find(str(rows.at[position, kind]))
             except UnknownName as error:
                 found[position] = "; ".join(filter(None, [found.get(position, ""), str(error)]))
-    sound = (
-        measurements.typed(rows.drop(index=list(found)))
-        .set_axis(rows.index.drop(list(found)))
-        .assign(reject="")
-    )
-    checks.physics(sound, audit or checks.simple_audit)
-    found.update(
-        (i, reason) for i, reason in zip(sound.index.tolist(), sound["reject"], strict=True) if reason
-    )
-    return sorted(found.items())
+    return found
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from ..data.columns import ASKED
 from ..data.errors import BadRequest, BadRows, UnknownName, nearest_names
 from ..data.files import for_json
-from ..data.importer.checks import LITTLE, TOLERANCE
+from ..data.rows.checks import LITTLE
 from ..data.vocabulary import MODES, PRECISIONS
 from ..features.baseline import Estimate, floor
 from ..features.coefficients import ideal_rates
@@ -40,6 +40,8 @@ ANSWER_OF = {
     "output_tok_s": "output_tok_s", "output_tok_s_per_gpu": "output_tok_s", "request_s": "output_tok_s",
     "total_tok_s": "total_tok_s", "total_tok_s_per_gpu": "total_tok_s",
 }  # fmt: skip
+# A measurement may lie this much beyond a floor before it is impossible: clocks and lengths are rounded.
+TOLERANCE = 0.95
 # The floor routes tokens evenly, so that a batch touches the most experts. Repeated prompts touch fewer:
 # measured down to 0.73 of the even time (Mixtral 8x7B with TensorRT-LLM's own benchmark).
 ROUTED_ALIKE = 0.7
@@ -160,7 +162,7 @@ def audit_file(predictor: Predictor, path: Path) -> Iterator[list[Finding]]:
 
 
 def impossible(rows: pd.DataFrame) -> pd.Series[str]:
-    """Return why each row is faster than physics allows, "" where it is not: the importer's check.
+    """Return why each row is faster than physics allows, "" where it is not: what `ingest` asks.
 
     rows: (n, k) benchmark rows in the table's columns. Nothing learned is asked: the floor alone.
     """

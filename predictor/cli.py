@@ -11,7 +11,7 @@ import sys
 import typer
 
 from ..data.errors import RoofcastError
-from .commands import advise, ask, fabric, ingest, learn, look, table
+from .commands import advise, ask, fabric, ingest, learn, look
 
 EXIT_ERROR = 2
 app = typer.Typer(
@@ -27,17 +27,15 @@ for command in (
     advise.sweep,
     ask.explain,
     ask.audit,
-    ask.coefficients,
+    look.coefficients,
     learn.train,
     learn.evaluate,
-    learn.ablate,
     learn.tune,
     learn.retrain,
     learn.rollback,
     learn.suggest,
     learn.ui,
     ingest.ingest,
-    table.rebuild,
     look.models,
     look.gpus,
     look.platforms,

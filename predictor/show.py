@@ -19,6 +19,7 @@ from rich.text import Text
 from ..data import catalogue
 from ..data.columns import ANSWERS, BOUNDS, COLUMNS, FIGURES
 from ..data.errors import BadRequest
+from ..data.prices import price
 from ..features.coefficients import Coefficients
 from .explain import Comparison, Explanation
 from .neighbours import Neighbour
@@ -247,9 +248,10 @@ def platform_rows(text: str = "") -> list[dict[str, Any]]:
             "link_gb_s": round(spec.link_bandwidth / 1e9),
             "host_memory_gb": round(spec.host_memory_bytes / 1e9),
             "c2c_gb_s": round(spec.c2c_bandwidth / 1e9), "nic_gb_s": round(spec.nic_bandwidth / 1e9),
-            "power_w": round(spec.power_w), "price_usd": round(spec.price_usd),
+            "power_w": round(spec.power_w), "price_usd": round(bought.usd) if bought else 0,
         }
         for spec in catalogue.platforms().values()
+        for bought in (price(spec.name, "purchase"),)
         if _holds(text, spec.name, *spec.aliases, spec.gpu)
     ]  # fmt: skip
 

@@ -18,17 +18,7 @@ HEAVY = {"mlflow", "optuna", "sklearn", "matplotlib", "pandera", "scipy"}
 # What a prediction runs through.
 ANSWERING = [name for name in MODULES if name.startswith(("roofcast.predictor", "roofcast.training.model"))]
 # Known offenders, each to be mended: (module, module that it must not load), and circles.
-PENDING: set[tuple[str, ...]] = {
-    ("roofcast.training.advice", "roofcast.predictor.advisor.odds"),
-    ("roofcast.training.suggest", "roofcast.predictor.predictor"),
-    ("roofcast.training.tracking", "roofcast.predictor.predictor"),
-    ("roofcast.predictor.predictor", "roofcast.training.tracking"),
-    (
-        "roofcast.predictor.advisor.recommendation",
-        "roofcast.predictor.advisor.tables",
-        "roofcast.predictor.advisor.words",
-    ),
-}
+PENDING: set[tuple[str, ...]] = {("roofcast.data.build.__main__", "roofcast.predictor.audit")}
 
 
 def floor(module: str) -> int:

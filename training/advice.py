@@ -20,56 +20,50 @@ from numpy.typing import NDArray
 from ..data import catalogue
 from ..data.prices import price
 from ..features.facts import FloatArray
-from ..predictor.advisor.odds import probability
-from .crossfit import ALPHA
+from .model.intervals import probability
 from .model.support import two_digits
 from .splits import shape_labels
+from .trust import ALPHA
 
 # Limits [ms] as services state them; only those that divide a workload's configurations ask anything.
 LIMITS = {"tpot_ms": (10.0, 15.0, 20.0, 30.0, 50.0, 100.0), "ttft_ms": (200.0, 500.0, 1000.0, 2000.0, 5000.0)}
 CONFIDENCE = 0.5  # the least probability that roofcast goes for, as `Advisor.recommend` does
-METHODS = ("roofcast", "baseline", "neighbour", "floor")
+METHODS = {"roofcast": "blend", "baseline": "baseline", "neighbour": "neighbour", "floor": "floor"}
 PROTOCOLS = ("family", "platform")
 _FEWEST = 3  # configurations per workload
-_WORKLOAD = ("shape", "isl", "osl", "concurrency")
-_SETUP = (
+_WORKLOAD = ["shape", "isl", "osl", "concurrency"]
+_SETUP = [
     "gpu", "num_gpus", "engine", "weight_precision", "tp", "pp", "ep", "dp", "disagg", "prefill_gpus",
     "decode_gpus", "spec_decode",
-)  # fmt: skip
+]  # fmt: skip
 
 
 def advice_tables(scores: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Return how good each method's advice was, one row per protocol, limited metric and method.
 
-    scores: `crossfit.all_scores`; table: the sample's table, which the scores' `row` points into. Columns:
+    scores: `trust.all_scores`; table: the sample's table, which the scores' `row` points into. Columns:
     questions, `success` [share of the choices that met the limit in the measurement], `promised` [mean of the
-    probability that roofcast gave its choices; NaN for the others], and over the successes
-    `overspend` [mean cost per token over that of the best that met it, less 1] and `regret` [mean share that
-    the choice falls short of the best one's output per dollar].
+    probability that roofcast gave its choices; NaN for the others], and `regret` [over the successes, mean
+    share that the choice falls short of the best one's output per dollar].
     """
-    rows: list[dict[str, Any]] = []
+    rows = []
     for protocol in (p for p in PROTOCOLS if (scores["protocol"] == p).any()):
         wide = _wide(scores[scores["protocol"] == protocol], table)
         for metric in (m for m in LIMITS if f"measured_{m}" in wide):
-            answers = [a for group in _workloads(wide, metric) for a in _questions(group, metric)]
-            for method in METHODS if answers else ():
-                mine = pd.DataFrame([a[method] for a in answers])
-                good = mine[mine["success"] > 0]
-                figures = {name: float(mine[name].mean()) for name in ("success", "promised")}
-                figures |= {name: float(good[name].mean()) for name in ("overspend", "regret")}
-                key = {"protocol": protocol, "metric": metric, "method": method}
-                rows.append({**key, "questions": len(mine), **figures})
-    return pd.DataFrame(rows)
+            choices = pd.DataFrame(
+                _choices(wide, metric), columns=["method", "success", "promised", "regret"]
+            )
+            found = choices.groupby("method", sort=False).mean()
+            found.insert(0, "questions", choices["method"].value_counts())
+            rows.append(found.reset_index().assign(protocol=protocol, metric=metric))
+    joined: pd.DataFrame = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+    return joined
 
 
-def usd_per_gpu_hour(gpus: pd.Series[Any]) -> FloatArray:
+def usd_per_gpu_hour(gpus: pd.Series[Any]) -> pd.Series[float]:
     """Return what an hour of each GPU costs on a three-year contract [USD], NaN where no price is known."""
-    found: dict[str, float] = {}
-    for name, spec in catalogue.platforms().items():
-        known = price(name, "reserved")
-        if known:
-            found[spec.gpu] = known.usd
-    return np.array([found.get(str(name), np.nan) for name in gpus])
+    prices = [(spec.gpu, price(name, "reserved")) for name, spec in catalogue.platforms().items()]
+    return gpus.map({gpu: known.usd for gpu, known in prices if known}).astype(float)
 
 
 def _wide(scores: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -82,53 +76,40 @@ def _wide(scores: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     wide = pd.concat(parts, axis=1).reset_index()
     facts = table.iloc[wide["row"].to_numpy()].reset_index(drop=True)
     wide = wide.assign(
-        setup=facts.groupby(list(_SETUP), dropna=False).ngroup(), mode=facts["mode"], gpu=facts["gpu"],
-        concurrency=facts["concurrency"], shape=shape_labels(facts["model"]),
+        setup=facts.groupby(_SETUP, dropna=False).ngroup(), shape=shape_labels(facts["model"]),
         isl=two_digits(facts["isl"].to_numpy(np.float64)), osl=two_digits(facts["osl"].to_numpy(np.float64)),
+        concurrency=facts["concurrency"], usd_per_hour=usd_per_gpu_hour(facts["gpu"]) * facts["num_gpus"],
     )  # fmt: skip
-    wide["usd_per_hour"] = usd_per_gpu_hour(wide["gpu"]) * facts["num_gpus"]
-    kept: pd.DataFrame = wide[(wide["mode"] == "closed-loop") & wide["usd_per_hour"].notna()]
+    kept: pd.DataFrame = wide[(facts["mode"] == "closed-loop") & wide["usd_per_hour"].notna()]
     return kept
 
 
-def _workloads(wide: pd.DataFrame, metric: str) -> Iterator[pd.DataFrame]:
-    """Yield the configurations of each workload, repeats of one folded to their median."""
+def _choices(wide: pd.DataFrame, metric: str) -> Iterator[tuple[str, float, float, float]]:
+    """Yield each method's answer to each question: method, success, what was promised, regret."""
     known = wide[wide[f"measured_{metric}"].notna() & wide["measured_output_tok_s"].notna()]
+    # Repeats of one configuration count as their median.
     folded = known.groupby([*_WORKLOAD, "setup"]).median(numeric_only=True)
-    for _, group in folded.groupby(list(_WORKLOAD)):
-        if len(group) >= _FEWEST:
-            yield group
+    for _, group in folded.groupby(_WORKLOAD):
+        for limit in LIMITS[metric] if len(group) >= _FEWEST else ():
+            met = group[f"measured_{metric}"].to_numpy() <= limit
+            if met.any() and not met.all():
+                yield from (_choice(group, metric, limit, met, method) for method in METHODS)
 
 
-def _questions(group: pd.DataFrame, metric: str) -> Iterator[dict[str, dict[str, float]]]:
-    measured = group[f"measured_{metric}"].to_numpy()
-    for limit in LIMITS[metric]:
-        met = measured <= limit
-        if met.any() and not met.all():
-            yield {method: _judged(group, metric, limit, met, method) for method in METHODS}
-
-
-def _judged(
+def _choice(
     group: pd.DataFrame, metric: str, limit: float, met: NDArray[np.bool_], method: str
-) -> dict[str, float]:
+) -> tuple[str, float, float, float]:
     """Return how the choice of one method turns out in the measurement."""
-    name = "blend" if method == "roofcast" else method
     hours = group["usd_per_hour"].to_numpy()
-    value = np.nan_to_num(group[f"{name}_output_tok_s"].to_numpy() / hours)
+    value = np.nan_to_num(group[f"{METHODS[method]}_output_tok_s"].to_numpy() / hours)
     odds, enough = _odds(group, metric, limit, method)
     hopeful = odds >= enough
     # A method that hopes for nothing takes what comes nearest.
     weight = np.minimum(odds, 1.0) * value if hopeful.any() else odds
     choice = int(np.where(hopeful | ~hopeful.any(), weight, -1.0).argmax())
     true_value = group["measured_output_tok_s"].to_numpy() / hours
-    share = true_value[choice] / true_value[met].max() if met[choice] else np.nan
-    promised = float(odds[choice]) if method == "roofcast" else np.nan
-    return {
-        "success": float(met[choice]),
-        "promised": promised,
-        "overspend": 1.0 / share - 1.0,
-        "regret": 1.0 - share,
-    }
+    regret = 1.0 - true_value[choice] / true_value[met].max() if met[choice] else np.nan
+    return method, float(met[choice]), float(odds[choice]) if method == "roofcast" else np.nan, regret
 
 
 def _odds(group: pd.DataFrame, metric: str, limit: float, method: str) -> tuple[FloatArray, float]:

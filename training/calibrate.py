@@ -30,19 +30,16 @@ _STEP = 1e-3  # in the logarithm of a coefficient, for slopes
 
 def predicted(estimate: Estimate) -> dict[str, FloatArray]:
     """Return an estimate's answers under the table's target names: ms and tokens per second."""
-    return {
-        "tpot_ms": estimate.tpot_s * 1e3,
-        "ttft_ms": estimate.ttft_s * 1e3,
-        "output_tok_s": estimate.output_tok_s,
-    }
+    figures = (estimate.tpot_s * 1e3, estimate.ttft_s * 1e3, estimate.output_tok_s)
+    return dict(zip(METRICS, figures, strict=True))
 
 
 def _subsample(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Return at most _MOST_ROWS rows, few of each family of rows, so that no source outvotes the others."""
     if len(table) <= _MOST_ROWS:
         return table
-    kin = ["gpu", "model", "engine", "source_family"]
-    size = table.groupby(kin, observed=True)["weight"].transform("size").to_numpy(dtype=np.float64)
+    family = ["gpu", "model", "engine", "source_family"]
+    size = table.groupby(family, observed=True)["weight"].transform("size").to_numpy(dtype=np.float64)
     chance = 1.0 / np.sqrt(size)
     rng = np.random.default_rng(seed)
     rows = rng.choice(len(table), size=_MOST_ROWS, replace=False, p=chance / chance.sum())

@@ -11,8 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-METRICS = ("tpot_ms", "ttft_ms", "output_tok_s")
+from ..data.columns import COLUMNS, FIGURES
+from .model.model import CORRECTED
+
+METRICS = FIGURES
 NAMES = {"tpot_ms": "TPOT", "ttft_ms": "TTFT", "output_tok_s": "output throughput"}
+UNITS = {name: COLUMNS[name].unit for name in METRICS}
+# The time that each metric is learned as: throughput is end-to-end time, by Little's law.
+LEARNED_AS = dict(zip(METRICS, CORRECTED, strict=True))
 PREDICTIONS = ("blend", "baseline", "floor", "neighbour", "pure_ml")
 _LEVELS = ("baseline", "corrected", "blend")
 SLICES = ("gpu", "engine", "weight_precision", "mode")
@@ -37,22 +43,23 @@ def summarise(scores: pd.DataFrame, by: Sequence[str] = ("protocol", "metric")) 
     """
     keys = list(by)
     rows = answered(scores)
-    frame, ape_columns = rows[keys].copy(), []
+    frame = rows[keys].copy()
     for name in _present(scores):
         ratio = rows[name].to_numpy(np.float64) / rows["measured"].to_numpy(np.float64)
         frame[f"{name}_ape"], frame[f"{name}_bias"] = 100 * np.abs(ratio - 1), np.log(ratio)
-        ape_columns.append(f"{name}_ape")
     frame["coverage"] = rows["measured"].between(rows["blend_lo"], rows["blend_hi"]).astype(float)
     frame["median_width"] = 100 * (rows["blend_hi"] - rows["blend_lo"]) / rows["blend"]
     grouped = frame.groupby(keys, observed=True)
     result = grouped.size().to_frame("rows")
     blank = scores[~(np.isfinite(scores["blend"]) & (scores["blend"] > 0))]
     result["unanswered"] = blank.groupby(keys, observed=True).size().reindex(result.index, fill_value=0)
-    for column in ape_columns:
-        result[f"{column.removesuffix('_ape')}_median_ape"] = grouped[column].median()
-        result[f"{column.removesuffix('_ape')}_mean_ape"] = grouped[column].mean()
-        result[f"{column.removesuffix('_ape')}_p90_ape"] = grouped[column].quantile(0.9)
-        result[column.replace("_ape", "_bias")] = grouped[column.replace("_ape", "_bias")].median()
+    for name in _present(scores):
+        error = grouped[f"{name}_ape"]
+        result[f"{name}_median_ape"], result[f"{name}_mean_ape"] = error.median(), error.mean()
+        result[f"{name}_p90_ape"], result[f"{name}_bias"] = (
+            error.quantile(0.9),
+            grouped[f"{name}_bias"].median(),
+        )
     result["coverage"] = grouped["coverage"].mean()
     apart = (frame["coverage"] - grouped["coverage"].transform("mean")).rename("apart")
     families = pd.concat([rows[[c for c in dict.fromkeys([*keys, *_FAMILY]) if c in rows]], apart], axis=1)

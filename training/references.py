@@ -8,6 +8,7 @@ target.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import lightgbm
@@ -16,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data import catalogue, errors
+from .metrics import METRICS
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -41,17 +43,21 @@ DISTANCE = (
 )  # fmt: skip
 
 PURE_ML_PARAMETERS: dict[str, Any] = {
-    "objective": "regression",
-    "learning_rate": 0.06,
-    "num_leaves": 63,
-    "min_data_in_leaf": 10,
-    "feature_fraction": 0.8,
-    "deterministic": True,
-    "force_row_wise": True,
-    "num_threads": 1,
-    "verbosity": -1,
-}
+    "objective": "regression", "learning_rate": 0.06, "num_leaves": 63, "min_data_in_leaf": 10,
+    "feature_fraction": 0.8, "deterministic": True, "force_row_wise": True, "num_threads": 1, "verbosity": -1,
+}  # fmt: skip
 PURE_ML_ROUNDS = 300
+
+
+def references_of(table: pd.DataFrame, train: Rows, test: Rows, seed: int) -> dict[str, Floats]:
+    """Both references for the tested rows, by "neighbour_<metric>" and "pure_ml_<metric>", (len(test),)."""
+    raw, weight = raw_columns(table), table["weight"].to_numpy(dtype=np.float64)
+    out = {}
+    for metric in METRICS:
+        measured = table[metric].to_numpy(dtype=np.float64)
+        out[f"neighbour_{metric}"] = neighbour(raw, measured, train, test)
+        out[f"pure_ml_{metric}"] = pure_ml(raw, measured, train, test, weight, seed)
+    return out
 
 
 def raw_columns(table: pd.DataFrame) -> pd.DataFrame:
@@ -95,23 +101,16 @@ def neighbour(raw: pd.DataFrame, measured: Floats, train: Rows, test: Rows) -> F
 
 
 def pure_ml(
-    raw: pd.DataFrame,
-    measured: Floats,
-    train: Rows,
-    test: Rows,
-    *,
-    weight: Floats | None = None,
-    seed: int = 0,
+    raw: pd.DataFrame, measured: Floats, train: Rows, test: Rows, weight: Floats, seed: int
 ) -> Floats:
     """LightGBM's prediction, shape (len(test),), learnt from log(measured) on the raw columns alone.
 
     Arguments as for `neighbour`; `weight` (rows,) is each row's trust.
     """
     train = _measured(measured, train)
-    codes = [f"code_{name}" for name in CODES]
     data = lightgbm.Dataset(
-        raw.iloc[train], np.log(measured[train]), weight=None if weight is None else weight[train],
-        categorical_feature=codes, params={"verbosity": -1}, free_raw_data=True,
+        raw.iloc[train], np.log(measured[train]), weight=weight[train],
+        categorical_feature=[f"code_{name}" for name in CODES], params={"verbosity": -1},
     )  # fmt: skip
     booster = lightgbm.train({**PURE_ML_PARAMETERS, "seed": seed}, data, num_boost_round=PURE_ML_ROUNDS)
     return np.exp(np.asarray(booster.predict(raw.iloc[test]), dtype=np.float64))
@@ -132,12 +131,10 @@ def _points(raw: pd.DataFrame, train: Rows) -> Floats:
     frame = pd.DataFrame(logs)
     spread = frame.iloc[train].std().replace(0.0, 1.0)
     numbers = ((frame - frame.iloc[train].mean()) / spread).fillna(0.0).to_numpy()
-    blocks = [numbers]
-    for name in MISMATCH_CODES:
-        code = raw[name].to_numpy()
-        # Two rows that differ are sqrt(2) apart in one-hot coordinates: divide it out.
-        blocks.append((code[:, None] == np.unique(code)) * (MISMATCH_PENALTY / np.sqrt(2)))
-    return np.hstack(blocks)
+    codes = [raw[name].to_numpy() for name in MISMATCH_CODES]
+    # Two rows that differ are sqrt(2) apart in one-hot coordinates: divide it out.
+    blocks = [(code[:, None] == np.unique(code)) * (MISMATCH_PENALTY / np.sqrt(2)) for code in codes]
+    return np.hstack([numbers, *blocks])
 
 
 def _nearest(points: Floats, train: Rows, test: Rows) -> Rows:
@@ -155,12 +152,9 @@ def _facts(names: pd.Series[Any], specs: Mapping[str, Any], fields: tuple[str, .
 
 
 def _peak_flops(table: pd.DataFrame) -> Floats:
-    codes, pairs = pd.factorize(table["gpu"].astype(str) + "|" + table["weight_precision"].astype(str))
-    values = []
-    for pair in pairs:
-        gpu, precision = str(pair).split("|")
-        try:
-            values.append(catalogue.gpu(gpu).peak_flops(precision))
-        except (errors.UnknownName, errors.BadRequest):
-            values.append(float("nan"))
-    return np.array(values)[codes]
+    codes, pairs = pd.MultiIndex.from_frame(table[["gpu", "weight_precision"]].astype(str)).factorize()
+    values: Floats = np.full(len(pairs), np.nan)
+    for place, (gpu, precision) in enumerate(pairs):
+        with suppress(errors.UnknownName, errors.BadRequest):
+            values[place] = catalogue.gpu(gpu).peak_flops(precision)
+    return np.asarray(values[codes])

@@ -8,14 +8,14 @@ process killed at any point leaves a champion, the old or the new one.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from ..data import errors
 from .model.bundle import load_bundle
@@ -34,11 +34,12 @@ def registry(folder: str | Path | None = None) -> Iterator[Path]:
     """
     place = store_folder(folder)
     place.mkdir(parents=True, exist_ok=True)
-    with (place / ".lock").open("w") as lock, open_store(place):
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            held.enter_context(FileLock(place / ".lock", blocking=False))
+        except Timeout:
             raise errors.BadStore(f"{place}: another retraining or rollback is at work there") from None
+        held.enter_context(open_store(place))
         settle(place)
         yield place
 
@@ -57,6 +58,11 @@ def number_of(version: Any) -> str:
     return str(version.version) if version else ""
 
 
+def bundle_of(number: str, folder: Path) -> Path:
+    """Return the bundle folder of a registered version. Raises BadBundle if it is not there."""
+    return download_bundle(f"models:/{MODEL_NAME}/{number}", folder=folder)
+
+
 def tag_version(number: str, tags: Mapping[str, str]) -> None:
     """Set tags of a registered version, in order."""
     for name, value in tags.items():
@@ -66,7 +72,7 @@ def tag_version(number: str, tags: Mapping[str, str]) -> None:
 def promote(number: str, folder: Path) -> None:
     """Make a version the champion. Raises BadBundle, and changes nothing, if its bundle does not load."""
     client, champion = mlflow_module().MlflowClient(), version_of(CHAMPION)
-    load_bundle(download_bundle(f"models:/{MODEL_NAME}/{number}", folder=folder))
+    load_bundle(bundle_of(number, folder))
     tags = client.get_model_version(MODEL_NAME, number).tags
     # The first champion replaces nobody, and says so: a rollback to it is not to change what it replaced.
     if REPLACES not in tags and number_of(champion) != number:
@@ -77,21 +83,18 @@ def promote(number: str, folder: Path) -> None:
 
 def settle(folder: Path) -> None:
     """Bring everything that follows from the alias `champion` in line with it; nothing where that is so."""
-    client, champion, challenger = (
-        mlflow_module().MlflowClient(),
-        version_of(CHAMPION),
-        version_of(CHALLENGER),
-    )
+    client = mlflow_module().MlflowClient()
+    champion, challenger, previous = map(version_of, (CHAMPION, CHALLENGER, PREVIOUS))
     if champion is None:
         return
-    previous, before = version_of(PREVIOUS), champion.tags.get(REPLACES)
+    before = champion.tags.get(REPLACES)
     if before and number_of(previous) != before:
         client.set_registered_model_alias(MODEL_NAME, PREVIOUS, before)
     if previous and not before:
         client.delete_registered_model_alias(MODEL_NAME, PREVIOUS)
     if number_of(challenger) == number_of(champion):
         client.delete_registered_model_alias(MODEL_NAME, CHALLENGER)
-    bundle = download_bundle(f"models:/{MODEL_NAME}/{champion.version}", folder=folder)
+    bundle = bundle_of(number_of(champion), folder)
     link, fresh = folder / CHAMPION, folder / f".{CHAMPION}.new"
     if not link.is_symlink() or link.resolve() != bundle.resolve():
         fresh.unlink(missing_ok=True)
@@ -106,22 +109,19 @@ def rollback(*, to: str | None = None, folder: str | Path | None = None) -> dict
     same table does not bring it back. Raises BadStore where there is no champion, none before it, or no such
     version; BadBundle if the bundle of that version does not load with this program.
     """
-    mlflow = mlflow_module()
     with registry(folder) as place:
-        champion = version_of(CHAMPION)
+        client, champion = mlflow_module().MlflowClient(), version_of(CHAMPION)
         if champion is None:
             raise errors.BadStore(f"no champion in {place}: nothing to roll back")
-        wanted = to or champion.tags.get(REPLACES)
+        wanted, left = to or champion.tags.get(REPLACES), number_of(champion)
         if not wanted:
-            raise errors.BadStore(f"version {champion.version} is the first champion: none before it")
-        client = mlflow.MlflowClient()
+            raise errors.BadStore(f"version {left} is the first champion: none before it")
         known = sorted(map(number_of, client.search_model_versions(f"name='{MODEL_NAME}'")), key=int)
         if wanted not in known:
             raise errors.BadStore(f"version {wanted!r} is not in the registry: one of {', '.join(known)}")
-        left = number_of(champion)
         if left != wanted:
-            tags = {"judged_against": wanted, "reason": "it was rolled back by hand", "decision": KEPT}
-            tag_version(left, tags)
+            reason = "it was rolled back by hand"
+            tag_version(left, {"judged_against": wanted, "reason": reason, "decision": KEPT})
             promote(wanted, place)
             client.set_registered_model_alias(MODEL_NAME, CHALLENGER, left)
         return {"from": left, "champion": wanted}

@@ -25,7 +25,6 @@ from ..features.baseline import floor, floor_and_baseline
 from ..features.facts import FloatArray
 from ..features.frame import feature_matrix
 from ..features.request import Requests, normalise
-from ..predictor.predictor import Predictor
 from .model.model import CORRECTED, Model, corrections, interval_keys, spreads
 from .model.support import NEW_SOURCE, STRATA, support_keys
 
@@ -33,6 +32,7 @@ ENGINES = {"nvidia": ("vllm", "trtllm", "sglang"), "amd": ("vllm", "sglang")}
 _BITS = {"bf16": 16, "fp8": 8, "fp4": 4, "int4": 4}
 LENGTHS = ((1024, 1024), (1024, 8192), (8192, 1024))
 LOADS = (1, 8, 64)
+SETUP_COLUMNS = ["model", "engine", "weight_precision", "tp", "isl", "osl"]
 _ALIKE = 0.05  # gains that differ by less are a tie
 # The source of a measurement to come is not asked about.
 KNOWN = tuple(name for name in STRATA if not name.endswith(NEW_SOURCE))
@@ -41,12 +41,12 @@ _SETUP, _FAMILY, _PARTS, _MODEL, _GPU = range(len(KNOWN))
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One setup to measure: its place among the questions, and what that is worth.
+    """One setup to measure: its row among the questions, and what that is worth.
 
     moved: questions that come nearer; narrowed: by how much the mean log interval of all questions narrows.
     """
 
-    place: int
+    row: int
     moved: int
     narrowed: float
 
@@ -57,13 +57,13 @@ def widths(model: Model, r: Requests) -> FloatArray:
     matrix, _ = feature_matrix(r, low, base)
     raw, near = corrections(model.boosters, model.siblings, r, base, matrix)
     out = np.zeros((len(r), len(KNOWN)))
-    for place, name in enumerate(KNOWN):
+    for column, name in enumerate(KNOWN):
         stratum = np.full(len(r), name)
         spread = spreads(model.spreads, matrix, raw, near, stratum)
         keys = interval_keys(r, stratum)
         for time in CORRECTED:
             lower, upper = model.intervals[time].interval(np.zeros(len(r)), keys, spread[time])
-            out[:, place] += (upper - lower) / len(CORRECTED)
+            out[:, column] += (upper - lower) / len(CORRECTED)
     # Knowing more is never counted as a loss, however few rows a nearer stratum was calibrated on.
     narrower: FloatArray = np.minimum.accumulate(out[:, ::-1], axis=1)[:, ::-1]
     return narrower
@@ -75,51 +75,50 @@ def choose(model: Model, r: Requests, budget: int, weight: FloatArray | None = N
     weight: how often each request is asked, shape (n,) (None: once). Ends early where nothing gains.
     """
     asked = np.ones(len(r)) if weight is None else weight
-    place_of, covered = _places(r), np.zeros(len(r))
-    width, codes = widths(model, r), [np.unique(key, return_inverse=True)[1] for key in support_keys(r)[1:]]
+    covered, width = np.zeros(len(r)), widths(model, r)
+    _, *keys = support_keys(r)  # of shape, family and setup
+    rings = [
+        (s, np.unique(k, return_inverse=True)[1])
+        for s, k in zip((_PARTS, _FAMILY, _SETUP), keys, strict=True)
+    ]
     now = _strata_with_gpu(model, r)
     chosen: list[Choice] = []
     for _ in range(budget):
-        here = width[np.arange(len(r)), now]
-        gain = np.zeros(len(r))
-        nearer = here
-        for stratum, code in zip((_PARTS, _FAMILY, _SETUP), codes, strict=True):
+        nearer, gain = width[np.arange(len(r)), now], np.zeros(len(r))
+        for stratum, ring in rings:
             then = np.minimum(nearer, width[:, stratum])
-            gain += np.bincount(code, asked * (nearer - then))[code]
+            gain += np.bincount(ring, asked * (nearer - then))[ring]
             # A narrower ring gains again only what it adds to the wider one round it.
             nearer = then
         if gain.max() <= 0:
             break
-        best, covered = _most_central(gain, codes[1], place_of, covered, asked)
-        before = now.copy()
-        for stratum, code in zip((_PARTS, _FAMILY, _SETUP), codes, strict=True):
-            now = np.where(code == code[best], np.minimum(now, stratum), now)
+        best, covered = _most_central(r, gain, rings[1][1], covered, asked)
+        before = now
+        for stratum, ring in rings:
+            now = np.where(ring == ring[best], np.minimum(now, stratum), now)
         moved = int((now < before).sum())
-        chosen.append(Choice(place=best, moved=moved, narrowed=float(gain[best] / asked.sum())))
+        chosen.append(Choice(row=best, moved=moved, narrowed=float(gain[best] / asked.sum())))
     return chosen
 
 
-def _places(r: Requests) -> FloatArray:
-    """Return where each request lies among its family's: octaves of layout and lengths, precision, (n, 4)."""
-    return np.stack([np.log2(r.tp), np.log2(r.isl), np.log2(r.osl), 4.0 * r.weight_precision], axis=1)
-
-
 def _most_central(
-    gain: FloatArray, family: NDArray[np.intp], place_of: FloatArray, covered: FloatArray, asked: FloatArray
+    r: Requests, gain: FloatArray, family: NDArray[np.intp], covered: FloatArray, asked: FloatArray
 ) -> tuple[int, FloatArray]:
     """Return, of the requests that gain most, the one most like its family's others that none chosen is like.
 
-    Setups of one family often gain alike by the count of strata. Likeness is exp(-octaves / 2); `covered` is
-    the likeness to the nearest one chosen so far, shape (n,); it is returned with the new one in it.
+    Setups of one family often gain alike by the count of strata. Likeness is exp(-octaves / 2) over layout,
+    lengths and precision; `covered` is the likeness to the nearest one chosen so far, shape (n,); it is
+    returned with the new one in it.
     """
+    octaves = np.stack([np.log2(r.tp), np.log2(r.isl), np.log2(r.osl), 4.0 * r.weight_precision], axis=1)
     ties = np.flatnonzero(gain > (1 - _ALIKE) * gain.max())
     ties = ties[family[ties] == family[ties[0]]]
-    kin = np.flatnonzero(family == family[ties[0]])
-    spots, first = np.unique(place_of[ties], axis=0, return_index=True)
-    likeness = np.exp(-0.5 * np.abs(spots[:, None] - place_of[kin][None]).sum(axis=2))
-    best = int(np.argmax((np.maximum(likeness - covered[kin], 0.0) * asked[kin]).sum(axis=1)))
+    members = np.flatnonzero(family == family[ties[0]])
+    spots, first = np.unique(octaves[ties], axis=0, return_index=True)
+    likeness = np.exp(-0.5 * np.abs(spots[:, None] - octaves[members][None]).sum(axis=2))
+    best = int(np.argmax((np.maximum(likeness - covered[members], 0.0) * asked[members]).sum(axis=1)))
     after = covered.copy()
-    after[kin] = np.maximum(covered[kin], likeness[best])
+    after[members] = np.maximum(covered[members], likeness[best])
     return int(ties[first[best]]), after
 
 
@@ -154,12 +153,7 @@ def questions(platform: str, models: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def suggest(
-    *,
-    platform: str,
-    budget: int,
-    models: Sequence[str] = (),
-    bundle: str | Path | None = None,
-    store: Path | None = None,
+    model: Model, *, platform: str, budget: int, models: Sequence[str] = (), store: Path | None = None
 ) -> pd.DataFrame:
     """Return the `budget` setups to measure next on a platform, best first, a row each.
 
@@ -169,24 +163,15 @@ def suggest(
     """
     if budget < 1:
         raise BadRequest("budget", budget, "1 or more")
-    model = Predictor.load(bundle).model
     asked = questions(platform, models)
     r = normalise(asked)
     fits = np.flatnonzero(r.valid & floor(r).feasible)
     asked, r = asked.iloc[fits].reset_index(drop=True), r.take(fits)
     demand = BenchmarkStore(store).load()["model"].value_counts()
     rows = asked["model"].map(demand).fillna(0.0).to_numpy(dtype=np.float64)
-    weight = np.sqrt(np.maximum(rows, 1.0))
-    chosen = choose(model, r, budget, weight)
-    places = [one.place for one in chosen]
-    columns = ["model", "engine", "weight_precision", "tp", "isl", "osl"]
-    return (
-        asked.loc[places, columns]
-        .assign(
-            concurrency=", ".join(map(str, LOADS)),
-            support=model.support.stratum(r)[places],
-            moved=[one.moved for one in chosen],
-            narrowed=[one.narrowed for one in chosen],
-        )
-        .reset_index(drop=True)
-    )
+    chosen = choose(model, r, budget, np.sqrt(np.maximum(rows, 1.0)))
+    taken = [one.row for one in chosen]
+    return asked.loc[taken, SETUP_COLUMNS].reset_index(drop=True).assign(
+        concurrency=", ".join(map(str, LOADS)), support=model.support.stratum(r)[taken],
+        moved=[one.moved for one in chosen], narrowed=[one.narrowed for one in chosen],
+    )  # fmt: skip

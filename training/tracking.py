@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,8 +23,8 @@ from typing import Any
 import pandas as pd
 
 from ..data import errors
+from ..data.columns import ASKED, COLUMNS
 from ..features.frame import FRAME_VERSION
-from . import metrics, plots
 
 EXPERIMENT = "roofcast"
 MODEL_NAME = "roofcast"
@@ -32,17 +32,6 @@ DATABASE = "mlflow.db"
 ROWS_FILE = "rows.parquet"
 SETTINGS_FILE = "settings.json"
 SERVING_REQUIREMENTS = ("mlflow", "numpy", "pandas", "lightgbm")
-SERVING_PACKAGES = ("data", "features", "predictor")
-_NOT_SERVED = ("__pycache__", "*.parquet", "*.md", "bundle", "importer", "commands")
-_TEXT_COLUMNS = (
-    "model", "gpu", "platform", "engine", "engine_version", "date", "weight_precision", "kv_precision",
-    "spec_decode", "mode",
-)  # fmt: skip
-EXAMPLE = {
-    "model": ["qwen2.5-72b", "llama-3.3-70b"], "platform": ["hgx-b200", "hgx-h200"], "tp": [8, 4],
-    "weight_precision": ["fp4", "fp8"], "engine": ["trtllm", "vllm"], "isl": [2048, 1000], "osl": [512, 1000],
-    "concurrency": [32, 64],
-}  # fmt: skip
 TAGS = ("data.fingerprint", "data.digest", "data.rows", "frame.version", "roofcast.version")
 LOGGED_FIGURES = (
     "rows", "unanswered", "blend_median_ape", "blend_mean_ape", "blend_p90_ape", "blend_bias",
@@ -54,14 +43,47 @@ _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-_PAGE = {
-    "mlflow.experimentKind": "custom_model_development"
-}  # opens on the runs, not on language-model traces
+_PAGE = {"mlflow.experimentKind": "custom_model_development"}  # opens on runs, not on language-model traces
+_NOT_SERVED = ("__pycache__", "*.parquet", "*.md", "bundle", "build", "commands")
 
 
-def store_folder(folder: str | Path | None = None) -> Path:
-    """The MLflow store: `folder`, else ROOFCAST_MLRUNS, else ./mlruns; absolute."""
-    return Path(folder or os.environ.get("ROOFCAST_MLRUNS") or "mlruns").resolve()
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """How a registered model answers where roofcast is not installed.
+
+    code: MLflow's model from code; packages: what it imports, dotted; answered: the columns that it answers,
+    with MLflow's type of each; example: a request. It takes the columns that can be asked.
+    """
+
+    code: Path
+    packages: Sequence[str]
+    answered: Mapping[str, str]
+    example: Mapping[str, Sequence[Any]]
+
+    def signature(self) -> Any:
+        """Return the columns as MLflow declares them, all but the model optional.
+
+        Numbers are declared as any type: MLflow's `double` refuses whole numbers in a frame, and its
+        `boolean` turns a missing value into true.
+        """
+        from mlflow.models import ModelSignature
+        from mlflow.types import schema
+
+        anything: Any = schema.AnyType
+        asked = [
+            schema.ColSpec("string" if COLUMNS[name].is_text else anything(), name, required=name == "model")
+            for name in ASKED
+        ]
+        answered = [schema.ColSpec(kind, name) for name, kind in self.answered.items()]
+        return ModelSignature(schema.Schema([*asked]), schema.Schema([*answered]))
+
+    def copy_code(self, target: Path) -> str:
+        """Copy the packages to `target` and return it, as MLflow wants it."""
+        for name in self.packages:
+            with as_file(files(name)) as package:
+                place = target.joinpath(*name.split(".")[1:])
+                shutil.copytree(package, place, ignore=shutil.ignore_patterns(*_NOT_SERVED))
+        return str(target)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +92,6 @@ class TrainingRun:
 
     run_id: str
 
-    def log_parameters(self, config: Mapping[str, Any]) -> None:
-        """Record settings; nested mappings become dotted names."""
-        mlflow_module().log_params(_flat(config))
-
     def log_figures(
         self, prefix: str, figures: Mapping[str, Any], shown: Mapping[str, Any] | None = None
     ) -> None:
@@ -81,30 +99,28 @@ class TrainingRun:
 
         shown: what is worth a metric (None: all of it).
         """
-        mlflow = mlflow_module()
-        mlflow.log_dict(dict(figures), f"{prefix}.json")
+        mlflow_module().log_dict(dict(figures), f"{prefix}.json")
         flat = _flat(figures if shown is None else shown)
-        numbers = {name: x for name, x in flat.items() if isinstance(x, (int, float))}
-        _log_metrics(mlflow, {f"{prefix}/{_metric_name(name)}": float(x) for name, x in numbers.items()})
+        _log_metrics({f"{prefix}/{k}": float(x) for k, x in flat.items() if isinstance(x, (int, float))})
 
     def log_scores(self, scores: pd.DataFrame) -> None:
         """Record a scores frame: errors by protocol and metric, by slice, and the plots of each protocol.
 
         Metric names are `<protocol>/<metric>/<figure>` and `<protocol>/<metric>/<slice>/<value>/<figure>`.
         """
-        mlflow = mlflow_module()
+        from . import metrics, report
+
         overall, sliced = metrics.summarise(scores), metrics.slices(scores)
-        values = _named(overall, ["protocol", "metric"], [c for c in LOGGED_FIGURES if c in overall])
-        values |= _named(sliced, ["protocol", "metric", "slice", "value"], list(LOGGED_SLICE_FIGURES))
-        _log_metrics(mlflow, values)
+        _log_metrics(_named(overall, ["protocol", "metric"], [c for c in LOGGED_FIGURES if c in overall]))
+        _log_metrics(_named(sliced, ["protocol", "metric", "slice", "value"], LOGGED_SLICE_FIGURES))
         with TemporaryDirectory() as temporary:
             for protocol in scores["protocol"].unique():
                 folder = Path(temporary) / str(protocol)
-                plots.predicted_against_measured(scores, folder / "predicted_against_measured.png", protocol)
-                plots.residuals(scores, folder / "residuals.png", protocol)
+                report.draw_predictions(scores, folder / "predicted_against_measured.png", protocol)
+                report.draw_residuals(scores, folder / "residuals.png", protocol)
             overall.to_csv(Path(temporary) / "errors.csv", index=False)
             sliced.to_csv(Path(temporary) / "errors_by_slice.csv", index=False)
-            mlflow.log_artifacts(temporary, "accuracy")
+            mlflow_module().log_artifacts(temporary, "accuracy")
 
     def log_rows(self, table: pd.DataFrame) -> None:
         """Record which rows were learned from, so that a later run can tell the new ones."""
@@ -112,11 +128,10 @@ class TrainingRun:
             table[["row_id"]].to_parquet(Path(temporary) / ROWS_FILE, compression="zstd", index=False)
             mlflow_module().log_artifact(str(Path(temporary) / ROWS_FILE))
 
-    def log_bundle(self, bundle: Path) -> str:
+    def log_bundle(self, bundle: Path, serving: Serving) -> str:
         """Log the bundle folder, register it as the next version of model "roofcast", return that version.
 
-        The model carries its signature, an example and the code that answers, so that it is served where
-        roofcast is not installed. No alias is moved.
+        The model carries its signature, an example and the code that answers. No alias is moved.
         """
         mlflow = mlflow_module()
         mlflow.log_artifacts(str(bundle), "bundle")
@@ -124,12 +139,12 @@ class TrainingRun:
         with TemporaryDirectory() as temporary:
             logged = mlflow.pyfunc.log_model(
                 name="model",
-                python_model=str(Path(__file__).parents[1] / "predictor" / "pyfunc_model.py"),
+                python_model=str(serving.code),
                 artifacts={"bundle": str(bundle)},
                 pip_requirements=[f"{name}=={version(name)}" for name in SERVING_REQUIREMENTS],
-                code_paths=[_serving_code(Path(temporary) / "roofcast")],
-                signature=signature(),
-                input_example=pd.DataFrame(EXAMPLE),
+                code_paths=[serving.copy_code(Path(temporary) / "roofcast")],
+                signature=serving.signature(),
+                input_example=pd.DataFrame(serving.example),
                 registered_model_name=MODEL_NAME,
             )
         sys.path[:] = path  # MLflow tried the example with a copy of the code that is gone now
@@ -140,8 +155,13 @@ class TrainingRun:
         return number
 
 
+def store_folder(folder: str | Path | None = None) -> Path:
+    """Return the MLflow store: `folder`, else ROOFCAST_MLRUNS, else ./mlruns; absolute."""
+    return Path(folder or os.environ.get("ROOFCAST_MLRUNS") or "mlruns").resolve()
+
+
 def database_uri(folder: Path) -> str:
-    """The address of the store's database, as MLflow wants it."""
+    """Return the address of the store's database, as MLflow wants it."""
     return f"sqlite:///{folder / DATABASE}"
 
 
@@ -183,62 +203,34 @@ def training_run(
     """
     mlflow = mlflow_module()
     name = f"{kind} {fingerprint[:8]}"
-    with (
-        open_store(store_folder(folder)),
-        mlflow.start_run(run_name=name, tags={"kind": kind}) as active,
-    ):
-        run = TrainingRun(run_id=active.info.run_id)
-        run.log_parameters(config)
+    with open_store(store_folder(folder)), mlflow.start_run(run_name=name, tags={"kind": kind}) as active:
+        mlflow.log_params(_flat(config))
         mlflow.log_dict(dict(config), SETTINGS_FILE)
-        dataset = _log_table(mlflow, table)
+        with warnings.catch_warnings():
+            # It guesses a schema for serving and warns of integers: nobody serves the table.
+            warnings.simplefilter("ignore")
+            dataset = mlflow.data.from_pandas(table, name="benchmarks")
+            mlflow.log_input(dataset, context="training")
+        # The digest is of the first 10,000 rows, the fingerprint of all.
         values = (fingerprint, dataset.digest, len(table), FRAME_VERSION, version("roofcast"))
         mlflow.set_tags(dict(zip(TAGS, values, strict=True)))
-        yield run
-
-
-def signature() -> Any:
-    """The request columns that the registered model takes, all but the model optional, and what it answers.
-
-    Numbers are declared as any type: MLflow's `double` refuses whole numbers in a frame, and its `boolean`
-    turns a missing value into true.
-    """
-    from mlflow.models import ModelSignature
-    from mlflow.types import schema
-
-    from ..predictor.predictor import ANSWER_COLUMNS, KNOWN_COLUMNS
-
-    kinds = {"support": "string", "reason": "string", "feasible": "boolean"}
-    anything: Any = schema.AnyType
-    asked = [
-        schema.ColSpec("string" if name in _TEXT_COLUMNS else anything(), name, required=name == "model")
-        for name in KNOWN_COLUMNS
-    ]
-    answered = [schema.ColSpec(kinds.get(name, "double"), name) for name in ANSWER_COLUMNS]
-    return ModelSignature(schema.Schema([*asked]), schema.Schema([*answered]))
+        yield TrainingRun(run_id=active.info.run_id)
 
 
 def ui_command(folder: str | Path | None = None, *, host: str = "127.0.0.1", port: int = 5000) -> list[str]:
-    """The command that serves the store's MLflow page. Raises BadStore where there is no store."""
+    """Return the command that serves the store's MLflow page. Raises BadStore where there is no store."""
     place = store_folder(folder)
     if not (place / DATABASE).is_file():
         raise errors.BadStore(f"no MLflow store in {place} (set ROOFCAST_MLRUNS or train first)")
     if not 0 < port < 65536:
         raise errors.BadRequest("port", port, "1 to 65535")
-    options = [
-        "--backend-store-uri",
-        database_uri(place),
-        "--host",
-        host,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    return [sys.executable, "-m", "mlflow", "ui", *options]
+    options = {"backend-store-uri": database_uri(place), "host": host, "port": str(port), "workers": "1"}
+    given = [word for name, value in options.items() for word in (f"--{name}", value)]
+    return [sys.executable, "-m", "mlflow", "ui", *given]
 
 
 def download_bundle(uri: str, *, folder: str | Path | None = None) -> Path:
-    """The bundle folder of a registered model ("models:/roofcast@champion", "models:/roofcast/3") or a run's.
+    """Return the bundle folder of a registered model ("models:/roofcast@champion", "models:/roofcast/3").
 
     Raises BadBundle with the reason if there is no store, no such version, or no bundle in it.
     """
@@ -258,7 +250,7 @@ def download_bundle(uri: str, *, folder: str | Path | None = None) -> Path:
 
 
 def mlflow_module() -> Any:
-    """MLflow, imported late and kept quiet: no telemetry, no bars, no word unless it is a warning."""
+    """Return MLflow, imported late and kept quiet: no telemetry, no bars, no word unless it is a warning."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     import mlflow
@@ -266,45 +258,21 @@ def mlflow_module() -> Any:
     return mlflow
 
 
-def _serving_code(target: Path) -> str:
-    """Copy the packages that a prediction needs to `target` and return it, as MLflow wants it."""
-    for name in SERVING_PACKAGES:
-        with as_file(files(f"roofcast.{name}")) as package:
-            shutil.copytree(package, target / name, ignore=shutil.ignore_patterns(*_NOT_SERVED))
-    return str(target)
+def _log_metrics(values: Mapping[str, float]) -> None:
+    named = {"".join(c if c.isalnum() or c in "_-./" else "_" for c in k): v for k, v in values.items()}
+    mlflow_module().log_metrics({name: value for name, value in named.items() if math.isfinite(value)})
 
 
-def _log_table(mlflow: Any, table: pd.DataFrame) -> Any:
-    """Record the table as the run's input; MLflow digests its first 10,000 rows, the fingerprint all."""
-    with warnings.catch_warnings():
-        # It guesses a schema for serving and warns of integers: nobody serves the table.
-        warnings.simplefilter("ignore")
-        dataset = mlflow.data.from_pandas(table, name="benchmarks")
-        mlflow.log_input(dataset, context="training")
-    return dataset
-
-
-def _log_metrics(mlflow: Any, values: Mapping[str, float]) -> None:
-    mlflow.log_metrics({name: value for name, value in values.items() if math.isfinite(value)})
-
-
-def _named(frame: pd.DataFrame, keys: list[str], figures: list[str]) -> dict[str, float]:
-    named = {}
-    for row in frame.to_dict("records"):
-        prefix = "/".join(_metric_name(str(row[key]) or "unknown") for key in keys)
-        named.update({f"{prefix}/{figure}": float(row[figure]) for figure in figures})
-    return named
+def _named(frame: pd.DataFrame, keys: Sequence[str], figures: Sequence[str]) -> dict[str, float]:
+    return {
+        "/".join([*(str(row[key]) or "unknown" for key in keys), figure]): float(row[figure])
+        for row in frame.to_dict("records")
+        for figure in figures
+    }
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return flat
-
-
-def _metric_name(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "_-./" else "_" for c in text)

@@ -17,19 +17,22 @@ import pandas as pd
 
 from ..data.progress import Progress, silent, within
 from ..data.store import BenchmarkStore
-from . import crossfit, metrics
-from .learner import Fitted, Sample, Settings, fit, sample_of
+from . import crossfit, trust
+from .fit import Fitted, Sample, Settings, fit, sample_of
+from .metrics import summarise
 from .model.bundle import save_bundle
-from .model.model import CORRECTED, Model
+from .model.model import Model
 from .model.support import support_of
+from .splits import PROTOCOLS
 
 if TYPE_CHECKING:
-    from .tracking import TrainingRun
+    from .tracking import Serving, TrainingRun
 
 FOLDS = 3
 # Of calibration, and share of the trees, in folds that only teach trust and judge: two thirds of the time,
 # errors and weights as near to those of all steps and trees as another seed's.
 QUICK_STEPS, QUICK_TREES = 4, 0.75
+_RANGES = ("isl", "osl", "concurrency", "num_gpus", "tp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,68 +45,71 @@ class TrainResult:
     seconds: float
 
 
-def model_of(fitted: Fitted, sample: Sample, trust: crossfit.Trust) -> Model:
-    """Assemble the model that predicts from its trained parts."""
-    return Model(
-        coefficients=fitted.coefficients,
-        boosters=fitted.boosters,
-        siblings=fitted.siblings,
-        feature_names=fitted.names,
-        support=support_of(sample.requests),
-        blend=trust.blend,
-        spreads=trust.spreads,
-        intervals=trust.intervals,
-    )
-
-
-def errors_by_protocol(scores: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Return median absolute percentage error and coverage by "protocol/metric"."""
-    kept = ("rows", "blend_median_ape", "coverage")
-    records = metrics.summarise(scores).to_dict("records")
-    return {f"{row['protocol']}/{row['metric']}": {k: float(row[k]) for k in kept} for row in records}
-
-
-def _ranges(table: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    columns = ("isl", "osl", "concurrency", "num_gpus", "tp")
-    return {c: (float(table[c].min()), float(table[c].max())) for c in columns}
-
-
-def importances(fitted: Fitted) -> dict[str, dict[str, float]]:
-    """Return each booster's gain by feature, as shares, largest first."""
-    out = {}
-    for name in CORRECTED:
-        gain = fitted.boosters[name].feature_importance("gain")
-        order = np.argsort(-gain)
-        out[name] = {fitted.names[i]: float(gain[i] / gain.sum()) for i in order}
-    return out
-
-
 @dataclass(frozen=True, kw_only=True)
 class Learnt:
     """What one training learned: the fitted parts, the model assembled from them, its held-out scores.
 
-    former: the records of the procedure judged beside, if there was one.
+    champion: the records of the procedure judged beside, if there was one.
     """
 
     fitted: Fitted
     model: Model
     scores: pd.DataFrame
-    former: list[crossfit.Records]
+    champion: list[crossfit.Records]
+
+    def errors(self) -> dict[str, dict[str, float]]:
+        """Return median absolute percentage error and coverage by "protocol/metric"."""
+        kept = ("rows", "blend_median_ape", "coverage")
+        rows = summarise(self.scores).to_dict("records")
+        return {f"{row['protocol']}/{row['metric']}": {k: float(row[k]) for k in kept} for row in rows}
 
     def save(self, folder: Path, sample: Sample, fingerprint: str) -> Path:
         """Write the bundle of the model and return its folder."""
-        errors = errors_by_protocol(self.scores)
-        return save_bundle(
-            self.model, folder, fingerprint=fingerprint, errors=errors, ranges=_ranges(sample.table)
-        )
+        table = sample.table
+        ranges = {c: (float(table[c].min()), float(table[c].max())) for c in _RANGES}
+        return save_bundle(self.model, folder, fingerprint=fingerprint, errors=self.errors(), ranges=ranges)
 
     def log(self, run: TrainingRun) -> None:
-        """Record coefficients, importances and scores in a run."""
-        coefficients = self.fitted.coefficients
+        """Record coefficients, each booster's gain by feature as shares, and scores in a run."""
+        coefficients, shares = self.fitted.coefficients, {}
+        for name, booster in self.fitted.boosters.items():
+            gain = booster.feature_importance("gain")
+            shares[name] = {self.fitted.names[i]: float(gain[i] / gain.sum()) for i in np.argsort(-gain)}
         values = {name: entry.value for name, entry in coefficients.entries.items()}
         run.log_figures("coefficients", coefficients.to_dict(), values)
-        run.log_figures("importances", importances(self.fitted))
+        run.log_figures("importances", shares)
         run.log_scores(self.scores)
+
+
+def learn(
+    sample: Sample,
+    settings: Settings,
+    *,
+    protocols: Sequence[str] = PROTOCOLS,
+    n_folds: int = FOLDS,
+    champion: crossfit.Procedure | None = None,
+    progress: Progress = silent,
+) -> Learnt:
+    """Cross-fit the protocols (and the champion's procedure beside), learn trust, and fit on all rows."""
+    records = crossfit.cross_fit(
+        sample, protocols, _quick(settings), n_folds=n_folds,
+        champion=champion and replace(champion, settings=_quick(champion.settings)),
+        progress=within(progress, 0.0, 0.8),
+    )  # fmt: skip
+    own, beside = records[: len(protocols)], records[len(protocols) :]
+    work = [joblib.delayed(fit)(sample, settings), joblib.delayed(trust.learn_trust)(own)]
+    work += [joblib.delayed(trust.protocol_scores)(own, number) for number in range(len(own))]
+    done: list[Any] = []
+    for part in joblib.Parallel(n_jobs=crossfit.WORKERS, return_as="generator")(work):
+        done.append(part)
+        progress("learning intervals, fitting on all rows", 0.8 + 0.2 * len(done) / len(work))
+    fitted, taught, *scores = done
+    model = Model(
+        coefficients=fitted.coefficients, boosters=fitted.boosters, siblings=fitted.siblings,
+        feature_names=fitted.names, support=support_of(sample.requests), blend=taught.blend,
+        spreads=taught.spreads, intervals=taught.intervals,
+    )  # fmt: skip
+    return Learnt(fitted=fitted, model=model, scores=pd.concat(scores, ignore_index=True), champion=beside)
 
 
 def _quick(settings: Settings) -> Settings:
@@ -112,50 +118,20 @@ def _quick(settings: Settings) -> Settings:
     return replace(settings, trees=trees, calibration_steps=min(settings.calibration_steps, QUICK_STEPS))
 
 
-def learn(
-    sample: Sample,
-    settings: Settings,
-    *,
-    protocols: Sequence[str] = crossfit.TAUGHT_BY,
-    n_folds: int = FOLDS,
-    former: crossfit.Former | None = None,
-    progress: Progress = silent,
-) -> Learnt:
-    """Cross-fit the protocols (and `former` beside), learn trust from them, and fit on all rows."""
-    records = crossfit.cross_fit(
-        sample,
-        protocols,
-        _quick(settings),
-        n_folds=n_folds,
-        former=former and replace(former, settings=_quick(former.settings)),
-        progress=within(progress, 0.0, 0.8),
-    )
-    own, beside = records[: len(protocols)], records[len(protocols) :]
-    work = [joblib.delayed(fit)(sample, settings), joblib.delayed(crossfit.learn_trust)(own)]
-    work += [joblib.delayed(crossfit.protocol_scores)(own, number) for number in range(len(own))]
-    done: list[Any] = []
-    for part in joblib.Parallel(n_jobs=crossfit.WORKERS, return_as="generator")(work):
-        done.append(part)
-        progress("learning intervals, fitting on all rows", 0.8 + 0.2 * len(done) / len(work))
-    fitted, trust, *parts = done
-    scores = pd.concat(parts, ignore_index=True)
-    return Learnt(fitted=fitted, model=model_of(fitted, sample, trust), scores=scores, former=beside)
-
-
 def train(
     *,
+    serving: Serving | None,
     store: Path | None = None,
     out: Path | None = None,
-    track: bool = True,
     settings: Settings | None = None,
-    protocols: Sequence[str] = crossfit.TAUGHT_BY,
+    protocols: Sequence[str] = PROTOCOLS,
     progress: Progress = silent,
 ) -> TrainResult:
     """Train on the benchmark table in `store` (None: the shipped one) and write the bundle to `out`.
 
-    out: folder (None: ./bundle). track: record the run in MLflow and register the model as champion,
-    whatever the champion was: `retrain` judges first. Takes two to three minutes on 2 cores. Raises BadStore
-    if the table cannot be read.
+    serving: how the model is served; with it the run is recorded in MLflow and the model registered as
+    champion, whatever the champion was (`retrain` judges first); None: no record. out: folder (None:
+    ./bundle). Takes two to three minutes on 2 cores. Raises BadStore if the table cannot be read.
     """
     start = time.perf_counter()
     settings = settings or Settings()
@@ -163,19 +139,16 @@ def train(
     sample = sample_of(table)
     learnt = learn(sample, settings, protocols=protocols, progress=within(progress, 0.0, 0.92))
     progress("writing the bundle", 0.93)
-    bundle = learnt.save(out or Path("bundle"), sample, fingerprint)
-    run_id = _track(settings, table, fingerprint, learnt, bundle) if track else None
+    bundle, run_id = learnt.save(out or Path("bundle"), sample, fingerprint), None
+    if serving:
+        from .registry import promote, registry
+        from .tracking import training_run
+
+        with registry() as place, training_run(asdict(settings), table, fingerprint, folder=place) as run:
+            learnt.log(run)
+            run.log_rows(table)
+            promote(run.log_bundle(bundle, serving), place)
+            run_id = run.run_id
     progress("done", 1.0)
-    errors = errors_by_protocol(learnt.scores)
-    return TrainResult(bundle=bundle, metrics=errors, run_id=run_id, seconds=time.perf_counter() - start)
-
-
-def _track(settings: Settings, table: pd.DataFrame, fingerprint: str, learnt: Learnt, bundle: Path) -> str:
-    from .registry import promote, registry
-    from .tracking import training_run
-
-    with registry() as place, training_run(asdict(settings), table, fingerprint, folder=place) as run:
-        learnt.log(run)
-        run.log_rows(table)
-        promote(run.log_bundle(bundle), place)
-        return run.run_id
+    seconds = time.perf_counter() - start
+    return TrainResult(bundle=bundle, metrics=learnt.errors(), run_id=run_id, seconds=seconds)

@@ -10,11 +10,12 @@ parameters and the shipped ones are judged on the rows set aside, whose groups n
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +28,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
 
 from ..data.errors import BadRequest, BadStore
 from ..data.progress import Progress, silent, within
@@ -37,13 +39,15 @@ from ..features.facts import FloatArray
 from ..features.frame import FRAME_VERSION, feature_matrix
 from . import crossfit, splits
 from .calibrate import calibrate
-from .learner import DEFAULT_PARAMETERS, Sample, Settings, fit, sample_of, targets
-from .model.model import CORRECTED, corrections
+from .fit import DEFAULT_PARAMETERS, Sample, Settings, fit, sample_of
+from .model.model import CORRECTED
+from .tracking import mlflow_module, training_run
 
 STUDY = "roofcast"
 SEARCHED = (
     "learning_rate", "num_leaves", "min_data_in_leaf", "feature_fraction", "bagging_fraction", "lambda_l2",
 )  # fmt: skip
+SHIPPED = {name: DEFAULT_PARAMETERS[name] for name in SEARCHED}
 SET_ASIDE = 5  # one family in so many
 FOLDS = 2
 # Replayed over a study of nineteen whole trials: a quarter of the folds saved, none of the best four cut off.
@@ -64,9 +68,9 @@ class TuneResult:
     best_value: float
     best: dict[str, float]
     importance: dict[str, float]
-    confirmation: list[dict[str, Any]]
-    run_id: str | None
-    seconds: float
+    confirmation: list[dict[str, Any]] = field(default_factory=list)
+    run_id: str | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +83,7 @@ class Fold:
     coefficients: Coefficients
 
 
-def settings_of(trial: optuna.trial.BaseTrial) -> Settings:
+def settings_of(trial: BaseTrial) -> Settings:
     """Return the settings of one trial; the number of trees is a budget of prediction time and stays."""
     parameters: dict[str, Any] = {
         **DEFAULT_PARAMETERS,
@@ -113,13 +117,10 @@ def prepare(
 
 def gaps(sample: Sample, fold: Fold, settings: Settings) -> dict[str, FloatArray]:
     """Return |log(measured / predicted)| of the tested rows by name in CORRECTED, NaN where not measured."""
-    held = sample.take(fold.test)
-    fitted = fit(sample.take(fold.train), settings, fold.coefficients, asked=held.requests)
-    base = baseline(held.requests, fold.coefficients)
-    matrix, _ = feature_matrix(held.requests, held.floor, base)
-    wanted = targets(held, base)
-    raw, _ = corrections(fitted.boosters, fitted.siblings, held.requests, base, matrix)
-    return {name: np.abs(wanted[name] - raw[name]) for name in CORRECTED}
+    learnt, held = sample.take(fold.train), sample.take(fold.test)
+    found = crossfit.answers(fit(learnt, settings, fold.coefficients, held.requests), learnt, held)
+    measured, base, raw = found["measured_s"], found["base_s"], found["raw"]
+    return {name: np.abs(np.log(measured[name] / base[name]) - raw[name]) for name in CORRECTED}
 
 
 def objective(trial: optuna.Trial, sample: Sample, folds: Sequence[Fold]) -> float:
@@ -156,14 +157,8 @@ def open_study(storage: str | Path, identity: dict[str, Any]) -> optuna.Study:
                 "its values do not compare; give another --storage"
             )
         study.set_user_attr(name, value)
-    study.enqueue_trial({name: DEFAULT_PARAMETERS[name] for name in SEARCHED}, skip_if_exists=True)
+    study.enqueue_trial(SHIPPED, skip_if_exists=True)
     return study
-
-
-def physics_digest(sample: Sample) -> str:
-    """Return a short digest of the features at the prior coefficients: it changes where the physics does."""
-    matrix, _ = feature_matrix(sample.requests, sample.floor, baseline(sample.requests, Coefficients()))
-    return hashlib.sha256(np.round(matrix, 5).tobytes()).hexdigest()[:12]
 
 
 def search(
@@ -172,9 +167,9 @@ def search(
     trials: int,
     storage: str | Path,
     identity: dict[str, Any] | None = None,
-    protocols: Sequence[str] = crossfit.TAUGHT_BY,
+    protocols: Sequence[str] = splits.PROTOCOLS,
     n_folds: int = FOLDS,
-    callbacks: Sequence[Callable[[optuna.Study, optuna.trial.FrozenTrial], None]] = (),
+    callbacks: Sequence[Callable[[optuna.Study, FrozenTrial], None]] = (),
     progress: Progress = silent,
 ) -> optuna.Study:
     """Run `trials` more trials of the study in `storage` on the rows of `sample`, and return the study.
@@ -183,18 +178,19 @@ def search(
     """
     if trials < 1:
         raise BadRequest("trials", trials, "1 or more")
-    described = {"protocols": "+".join(protocols), "folds": n_folds, "physics": physics_digest(sample)}
+    matrix, _ = feature_matrix(sample.requests, sample.floor, baseline(sample.requests, Coefficients()))
+    # Of the features at the prior coefficients: it changes where the physics does.
+    physics = hashlib.sha256(np.round(matrix, 5).tobytes()).hexdigest()[:12]
+    described = {"protocols": "+".join(protocols), "folds": n_folds, "physics": physics}
     study = open_study(storage, {**described, **(identity or {})})
-    done = 0
+    done = itertools.count(1)
 
-    def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        nonlocal done
-        done += 1
-        progress(f"trial {trial.number}: {trial.state.name.lower()}", 0.1 + 0.9 * done / trials)
+    def report_trial(study: optuna.Study, trial: FrozenTrial) -> None:
+        progress(f"trial {trial.number}: {trial.state.name.lower()}", 0.1 + 0.9 * next(done) / trials)
 
     folds = prepare(sample, protocols, n_folds, within(progress, 0.0, 0.1))
     study.optimize(
-        partial(objective, sample=sample, folds=folds), n_trials=trials, callbacks=[*callbacks, tell]
+        partial(objective, sample=sample, folds=folds), n_trials=trials, callbacks=[*callbacks, report_trial]
     )
     return study
 
@@ -209,7 +205,7 @@ def confirm(
     aside: NDArray[np.intp],
     best: Settings,
     *,
-    protocols: Sequence[str] = crossfit.TAUGHT_BY,
+    protocols: Sequence[str] = splits.PROTOCOLS,
     n_folds: int = FOLDS,
     progress: Progress = silent,
 ) -> pd.DataFrame:
@@ -224,7 +220,7 @@ def confirm(
         tested = np.intersect1d(fold.test, aside)
         if not len(tested):
             continue
-        judged = Fold(protocol=fold.protocol, train=fold.train, test=tested, coefficients=fold.coefficients)
+        judged = replace(fold, test=tested)
         shipped, found = (gaps(sample, judged, settings) for settings in (Settings(), best))
         for name in CORRECTED:
             columns = {"family": family[tested], "shipped": shipped[name], "best": found[name]}
@@ -244,122 +240,90 @@ def tune(
     store: Path | None = None,
     out: Path | None = None,
     track: bool = True,
-    protocols: Sequence[str] = crossfit.TAUGHT_BY,
+    protocols: Sequence[str] = splits.PROTOCOLS,
     n_folds: int = FOLDS,
     progress: Progress = silent,
 ) -> TuneResult:
     """Search on the table in `store`, confirm on the rows set aside, and report.
 
-    storage: journal file or database URL, where a study goes on. out: folder for tuning.png and tuning.csv
-    (None: not written). track: one MLflow run, with a child for each trial. Raises BadStore for a study of
-    other data, BadRequest for a number of trials under 1.
+    storage: journal file or database URL, where a study goes on. out: folder for `write_report` (None: not
+    written). track: one MLflow run, with a child for each trial. Raises BadStore for a study of other data,
+    BadRequest for a number of trials under 1.
     """
     start = time.perf_counter()
     table, fingerprint = BenchmarkStore(store).snapshot()
     sample = sample_of(table)
     inside, aside = set_aside(sample)
     identity = {"table": fingerprint, "frame version": FRAME_VERSION}
-
-    with _tracked(track, table, fingerprint) as (run_id, child, finish):
+    with ExitStack() as stack:
+        run = stack.enter_context(training_run({}, table, fingerprint, kind="tune")) if track else None
         study = search(
-            sample.take(inside), trials=trials, storage=storage, identity=identity, protocols=protocols,
-            n_folds=n_folds, callbacks=[child], progress=within(progress, 0.0, 0.85),
+            sample.take(inside), trials=trials, storage=storage, identity=identity,
+            protocols=protocols, n_folds=n_folds, callbacks=[_log_trial] if track else [],
+            progress=within(progress, 0.0, 0.85),
         )  # fmt: skip
-        rows: list[dict[str, Any]] = []
-        shipped = _shipped_value(study)
-        if study.best_value < shipped:
-            best = settings_of(optuna.trial.FixedTrial(study.best_params))
-            compared = confirm(
-                sample,
-                aside,
-                best,
-                protocols=protocols,
-                n_folds=n_folds,
-                progress=within(progress, 0.85, 1.0),
-            )
+        result = _result(study)
+        if result.best_value < result.shipped_value:
+            best = settings_of(FixedTrial(study.best_params))
+            rest = within(progress, 0.85, 1.0)
+            compared = confirm(sample, aside, best, protocols=protocols, n_folds=n_folds, progress=rest)
             rows = [{str(k): v for k, v in row.items()} for row in compared.to_dict("records")]
-        states = [trial.state for trial in study.trials]
-        result = TuneResult(
-            complete=states.count(optuna.trial.TrialState.COMPLETE),
-            pruned=states.count(optuna.trial.TrialState.PRUNED),
-            shipped_value=shipped, best_value=study.best_value, best=study.best_params,
-            importance=importance(study), confirmation=rows, run_id=run_id,
-            seconds=time.perf_counter() - start,
-        )  # fmt: skip
-        finish(study, result)
+            result = replace(result, confirmation=rows)
+        result = replace(result, run_id=run.run_id if run else None, seconds=time.perf_counter() - start)
+        if run:
+            run.log_figures("tuning", asdict(result))
+            with TemporaryDirectory() as temporary:
+                write_report(study, Path(temporary))
+                mlflow_module().log_artifacts(temporary, "tuning")
     if out is not None:
         write_report(study, out)
     return result
 
 
-def _shipped_value(study: optuna.Study) -> float:
-    """Return the value of the shipped parameters in the study, infinity if that trial was cut off."""
-    shipped = {name: DEFAULT_PARAMETERS[name] for name in SEARCHED}
-    values = [t.value for t in study.trials if t.params == shipped and t.value is not None]
-    return values[0] if values else float("inf")
+def _result(study: optuna.Study) -> TuneResult:
+    """Return what the study has found so far."""
+    states = [trial.state for trial in study.trials]
+    # Without a value where that trial was cut off: anything whole is better then.
+    shipped = [t.value for t in study.trials if t.params == SHIPPED and t.value is not None]
+    values = {t.value for t in study.get_trials(states=[TrialState.COMPLETE])}
+    shares = dict(optuna.importance.get_param_importances(study)) if len(values) > 2 else {}
+    return TuneResult(
+        complete=states.count(TrialState.COMPLETE), pruned=states.count(TrialState.PRUNED),
+        shipped_value=shipped[0] if shipped else float("inf"), best_value=study.best_value,
+        best=study.best_params, importance=shares,
+    )  # fmt: skip
 
 
-def importance(study: optuna.Study) -> dict[str, float]:
-    """Return the share of the value's variance by parameter, largest first; empty under three trials."""
-    values = {t.value for t in study.get_trials(states=[optuna.trial.TrialState.COMPLETE])}
-    return dict(optuna.importance.get_param_importances(study)) if len(values) > 2 else {}
+def _log_trial(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Record a trial as a child of the active run, each fold's error with it.
+
+    Optuna's own callback for MLflow (optuna-integration) leaves out the folds' errors: of a pruned trial all.
+    """
+    mlflow = mlflow_module()
+    tags = {"kind": "trial", "state": trial.state.name.lower()}
+    with mlflow.start_run(run_name=f"trial {trial.number}", nested=True, tags=tags):
+        mlflow.log_params(trial.params)
+        for step, value in trial.intermediate_values.items():
+            mlflow.log_metric("fold_error", value, step=step)
+        if trial.value is not None:
+            mlflow.log_metric("objective", trial.value)
 
 
 def write_report(study: optuna.Study, folder: Path) -> None:
-    """Write tuning.png (history and importance) and tuning.csv (every trial) to `folder`."""
-    from matplotlib.figure import Figure
+    """Write tuning.csv (every trial), tuning.png (their history) and, from three on, importance.png."""
+    from matplotlib import pyplot
+    from optuna.visualization import matplotlib as drawn
 
     folder.mkdir(parents=True, exist_ok=True)
     trials = study.trials_dataframe(attrs=("number", "value", "state", "params"))
     trials.to_csv(folder / "tuning.csv", index=False)
-    done, cut = (trials[trials["state"] == state] for state in ("COMPLETE", "PRUNED"))
-    top = done["value"].max()
-    figure = Figure(figsize=(10.0, 3.6), layout="constrained")
-    history, shares = figure.subplots(1, 2, width_ratios=(3, 2))
-    history.plot(done["number"], done["value"], "o", markersize=4, label="all folds fitted")
-    history.plot(cut["number"], [top] * len(cut), "x", color="grey", markersize=4, label="pruned")
-    history.step(done["number"], done["value"].cummin(), where="post", color="crimson", label="best so far")
-    history.set(xlabel="trial", ylabel="mean of the folds' log errors")
-    history.legend(fontsize=8)
-    weights = importance(study)
-    shares.barh(list(weights), list(weights.values()))
-    shares.invert_yaxis()
-    shares.set(xlabel="share of the variance explained")
-    figure.savefig(folder / "tuning.png", dpi=72)
-
-
-_Child = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
-_Finish = Callable[[optuna.Study, TuneResult], None]
-
-
-@contextmanager
-def _tracked(
-    track: bool, table: pd.DataFrame, fingerprint: str
-) -> Iterator[tuple[str | None, _Child, _Finish]]:
-    """Open the study's run in MLflow; yield its id, what records a trial, and what records the end."""
-    if not track:
-        yield None, lambda study, trial: None, lambda study, result: None
-        return
-    from .tracking import mlflow_module, training_run
-
-    mlflow = mlflow_module()
-    with training_run({}, table, fingerprint, kind="tune") as run:
-
-        def child(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-            tags = {"kind": "trial", "state": trial.state.name.lower()}
-            with mlflow.start_run(run_name=f"trial {trial.number}", nested=True, tags=tags):
-                mlflow.log_params(trial.params)
-                for step, value in trial.intermediate_values.items():
-                    mlflow.log_metric("fold_error", value, step=step)
-                if trial.value is not None:
-                    mlflow.log_metric("objective", trial.value)
-
-        def finish(study: optuna.Study, result: TuneResult) -> None:
-            figures = ("shipped_value", "best_value", "best", "importance", "complete", "pruned")
-            run.log_figures("tuning", {name: getattr(result, name) for name in figures})
-            mlflow.log_dict({"rows": result.confirmation}, "confirmation.json")
-            with TemporaryDirectory() as temporary:
-                write_report(study, Path(temporary))
-                mlflow.log_artifacts(temporary, "tuning")
-
-        yield run.run_id, child, finish
+    pictures: dict[str, Callable[[optuna.Study], Any]] = {"tuning.png": drawn.plot_optimization_history}
+    if _result(study).importance:
+        pictures["importance.png"] = drawn.plot_param_importances
+    with warnings.catch_warnings():
+        # Its matplotlib pictures have been called experimental since 2020.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        for name, draw in pictures.items():
+            figure = draw(study).figure
+            figure.savefig(folder / name, dpi=72, bbox_inches="tight")
+            pyplot.close(figure)

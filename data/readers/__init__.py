@@ -1,6 +1,5 @@
-"""Readers of benchmark tools' own files: each turns a result into rows for the benchmark table.
+"""Readers of benchmark tools' own files: each turns a result into draft rows for the benchmark table.
 
-`records` reads files of any size, `draft` holds what readers share, one module per tool has its fields, units
-and definitions in one map at the top, `registry` recognises a file by its content, `ingest` is the whole way
-into the store. See docs/ingest.md.
+`records` reads files, `base` holds what readers share, one module per tool has its fields, units and
+definitions in one map at its top, `recognise` knows a file by its content. See docs/ingest.md.
 """

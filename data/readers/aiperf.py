@@ -9,27 +9,42 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from .draft import Draft, Fields, at, done, gpu, load, loose, plain, refuse, statistics, take, when
+from .base import (
+    Draft,
+    Fields,
+    Lines,
+    Rows,
+    at,
+    completed,
+    fill,
+    gpu,
+    load,
+    plain,
+    refuse,
+    setting,
+    statistics,
+)
 from .records import Record
 
 # Their metric.statistic. Latencies are per request; inter_token_latency is (end to end - TTFT) / (tokens -
 # 1): TPOT (the time between chunks is inter_chunk_latency). Lengths are means, by the client's tokenizer.
 FIELDS: Fields = {
-    "request_throughput.avg": ("req_tput", 1.0),
-    "output_token_throughput.avg": ("output_tput", 1.0),
-    "total_token_throughput.avg": ("total_tput", 1.0),
-    "input_sequence_length.avg": ("isl", 1.0),
-    "output_sequence_length.avg": ("osl", 1.0),
+    "start_time": "date",
+    "request_throughput.avg": "req_tput",
+    "output_token_throughput.avg": "output_tput",
+    "total_token_throughput.avg": "total_tput",
+    "input_sequence_length.avg": "isl",
+    "output_sequence_length.avg": "osl",
 }
 LATENCIES = {"time_to_first_token": "ttft", "inter_token_latency": "tpot", "request_latency": "e2e"}
 STATISTICS = {"avg": "mean", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99"}
 MS = {"": 1.0, "ns": 1e-6, "us": 1e-3, "ms": 1.0, "sec": 1e3, "s": 1e3}
-# Where the client's load stands: aiperf's phases, its earlier form, genai-perf.
+# Where the client's load and the model stand: aiperf's earlier form, genai-perf.
 LOADS = ("input_config.loadgen", "input_config.perf_analyzer.stimulus")
-MODELS = ("input_config.endpoint.model_names", "input_config.model_names")
+MODELS = ("input_config.models.items", "input_config.endpoint.model_names", "input_config.model_names")
 
 
 def knows(record: Record) -> bool:
@@ -39,25 +54,23 @@ def knows(record: Record) -> bool:
 
 def rows(record: Record) -> Iterator[Draft]:
     """Yield the one row of a run."""
-    draft: Draft = {"model_raw": _model(record), "date": when(record.get("start_time"))}
-    cards = [
-        card for endpoint in _values(record, "telemetry_data.endpoints") for card in _values(endpoint, "gpus")
-    ]
-    names = {plain(at(card, "gpu_name")) for card in cards}
-    draft["gpu"] = gpu(names.pop()) if len(names) == 1 else ""
-    take(draft, record, FIELDS)
+    listed = [found[0] for path in MODELS if isinstance(found := at(record, path), list) and found]
+    draft: Draft = {"model_raw": plain(at(listed[0], "name") or listed[0]) if listed else ""}
+    endpoints = _values(record, "telemetry_data.endpoints")
+    cards = {plain(at(card, "gpu_name")) for endpoint in endpoints for card in _values(endpoint, "gpus")}
+    draft["gpu"] = gpu(cards.pop()) if len(cards) == 1 else ""
+    fill(draft, record, FIELDS)
     for theirs, ours in LATENCIES.items():
         unit = plain(at(record, f"{theirs}.unit"))
         if unit in MS:
-            take(draft, record, statistics(theirs + ".{}", ours, MS[unit], STATISTICS))
+            fill(draft, record, statistics(theirs + ".{}", ours, MS[unit], STATISTICS))
         else:
-            refuse(draft, f"{theirs}: unknown unit '{unit}'")
-    failed = loose(at(record, "error_request_count.avg"))
-    good = loose(at(record, "request_count.avg"))
+            refuse(draft, "unit", column=theirs, value=unit)
+    good, failed = setting(at(record, "request_count.avg")), setting(at(record, "error_request_count.avg"))
     if failed > 0:
-        done(draft, good, good + failed)
+        completed(draft, good, good + failed)
     if record.get("was_cancelled") or record.get("is_complete") is False:
-        refuse(draft, "the run was cut short")
+        refuse(draft, "cut-short")
     _load(draft, record, good)
     yield draft
 
@@ -71,21 +84,9 @@ def _load(draft: Draft, record: Record, requests: float) -> None:
     phases = at(record, "input_config.phases")
     profiling = [p for p in phases if at(p, "kind") == "profiling"] if isinstance(phases, list) else []
     settings = profiling[-1:] + [found for path in LOADS if isinstance(found := at(record, path), dict)]
-    if not settings:
-        return  # The CSV does not say: asked for.
-    rate = loose(settings[0].get("rate", settings[0].get("request_rate")))
-    load(draft, rate=rate, cap=loose(settings[0].get("concurrency")), requests=requests)
-
-
-def _model(record: Record) -> str:
-    items = at(record, "input_config.models.items")
-    if isinstance(items, list) and items:
-        return plain(at(items[0], "name"))
-    for path in MODELS:
-        names = at(record, path)
-        if isinstance(names, list) and names:
-            return plain(names[0])
-    return ""
+    if settings:  # The CSV does not say: asked for.
+        rate = setting(settings[0].get("rate", settings[0].get("request_rate")))
+        load(draft, rate=rate, cap=setting(settings[0].get("concurrency")), requests=requests)
 
 
 def knows_text(head: str) -> bool:
@@ -93,7 +94,7 @@ def knows_text(head: str) -> bool:
     return bool(re.match(r"Metric,\s*avg,", head))
 
 
-def text_rows(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Draft]]:
+def text_rows(lines: Lines) -> Rows:
     """Yield the one row of a CSV export, read as the JSON export it stands beside."""
     record: Record = {}
     header: list[str] = []
@@ -104,10 +105,8 @@ def text_rows(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Draft]]:
         elif cells[:1] == ["Endpoint"]:
             break  # GPU telemetry follows.
         elif named and header:
+            given = zip(header[1:], cells[1:], strict=False)
+            values = {name: value for name, value in given if value != "N/A"}
             metric = named.group(1).lower().replace(" ", "_")
-            values = {
-                name: value for name, value in zip(header[1:], cells[1:], strict=False) if value != "N/A"
-            }
             record.setdefault(metric, {**values, "unit": named.group(2) or ""})
-    for draft in rows(record):
-        yield 1, draft
+    yield from ((1, draft) for draft in rows(record))

@@ -9,24 +9,31 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from .draft import Draft, Fields, at, done, load, loose, plain, refuse, statistics, take, when
+from .base import Draft, Fields, at, completed, fill, load, plain, refuse, setting, statistics
 from .records import Record
 
-# Under metrics.NAME.successful. Their time_per_output_token divides the whole request, with the first token,
-# by its tokens: not ours. Their inter_token_latency is (last - first token) / (tokens - 1) of a request:
-# TPOT; its statistics weigh each request by its tokens. request_latency is in s, the rest in ms.
+# Their time_per_output_token divides the whole request, with the first token, by its tokens: not ours. Their
+# inter_token_latency is (last - first token) / (tokens - 1) of a request: TPOT; its statistics weigh each
+# request by its tokens. request_latency is in s, the rest in ms.
 _STATISTICS = {"mean": "mean", "median": "p50", **{f"percentiles.{p}": p for p in ("p90", "p95", "p99")}}
 FIELDS: Fields = {
-    "requests_per_second.successful.mean": ("req_tput", 1.0),
-    "output_tokens_per_second.successful.mean": ("output_tput", 1.0),
-    "tokens_per_second.successful.mean": ("total_tput", 1.0),
-    "prompt_token_count.successful.mean": ("isl", 1.0),
-    "output_token_count.successful.mean": ("osl", 1.0),
-    **statistics("time_to_first_token_ms.successful.{}", "ttft", names=_STATISTICS),
-    **statistics("inter_token_latency_ms.successful.{}", "tpot", names=_STATISTICS),
-    **statistics("request_latency.successful.{}", "e2e", 1000.0, _STATISTICS),
+    "metrics.requests_per_second.successful.mean": "req_tput",
+    "metrics.output_tokens_per_second.successful.mean": "output_tput",
+    "metrics.tokens_per_second.successful.mean": "total_tput",
+    "metrics.prompt_token_count.successful.mean": "isl",
+    "metrics.output_token_count.successful.mean": "osl",
+    **statistics("metrics.time_to_first_token_ms.successful.{}", "ttft", names=_STATISTICS),
+    **statistics("metrics.inter_token_latency_ms.successful.{}", "tpot", names=_STATISTICS),
+    **statistics("metrics.request_latency.successful.{}", "e2e", 1000.0, _STATISTICS),
+    "start_time": "date",
+    "run_stats.start_time": "date",
+    "config.backend.model": "model_raw",
+    "worker.backend.model": "model_raw",
+    "report.args.backend.model": "model_raw",
+    "worker.backend_model": "model_raw",
+    "report.args.model": "model_raw",
 }
-# One request after another, a number of streams, all at once, requests per second.
+# One request after another, a number of streams; requests per second.
 STREAMS = {"synchronous", "concurrent"}
 RATES = {"constant", "poisson", "async"}
 
@@ -42,29 +49,22 @@ def knows(record: Record) -> bool:
 def rows(record: Record) -> Iterator[Draft]:
     """Yield a row for each benchmark of the report."""
     for benchmark in record["benchmarks"]:
-        yield _row(benchmark, record)
-
-
-def _row(benchmark: Record, report: Record) -> Draft:
-    backends = (at(benchmark, "config.backend"), at(benchmark, "worker.backend"), at(report, "args.backend"))
-    model = next(filter(None, (plain(at(backend, "model")) for backend in backends)), "")
-    model = model or plain(at(benchmark, "worker.backend_model")) or plain(at(report, "args.model"))
-    began = at(benchmark, "start_time") or at(benchmark, "run_stats.start_time")
-    draft: Draft = {"model_raw": model, "date": when(began)}
-    take(draft, benchmark["metrics"], FIELDS)
-    totals = at(benchmark, "metrics.request_totals") or at(benchmark, "request_totals")
-    good, failed = loose(at(totals, "successful")), loose(at(totals, "errored"))
-    if failed > 0:
-        done(draft, good, good + failed)
-    strategy = at(benchmark, "config.strategy") or at(benchmark, "args.strategy")
-    kind = plain(at(strategy, "type_"))
-    if kind in STREAMS:
-        streams = loose(at(strategy, "streams")) if kind == "concurrent" else 1.0
-        load(draft, rate=math.nan, cap=streams, requests=good)
-    elif kind in RATES:
-        load(draft, rate=loose(at(strategy, "rate")), cap=loose(at(strategy, "max_concurrency")))
-    elif kind == "throughput":
-        load(draft, rate=math.nan, cap=loose(at(strategy, "max_concurrency")), requests=good)
-    else:
-        refuse(draft, f"a load of kind '{kind}'")
-    return draft
+        draft: Draft = {}
+        fill(draft, {**benchmark, "report": record}, FIELDS)
+        totals = at(benchmark, "metrics.request_totals") or at(benchmark, "request_totals")
+        good, failed = setting(at(totals, "successful")), setting(at(totals, "errored"))
+        if failed > 0:
+            completed(draft, good, good + failed)
+        strategy = at(benchmark, "config.strategy") or at(benchmark, "args.strategy")
+        kind = plain(at(strategy, "type_"))
+        cap = setting(at(strategy, "max_concurrency"))
+        if kind in STREAMS:
+            streams = setting(at(strategy, "streams")) if kind == "concurrent" else 1.0
+            load(draft, rate=math.nan, cap=streams, requests=good)
+        elif kind in RATES:
+            load(draft, rate=setting(at(strategy, "rate")), cap=cap)
+        elif kind == "throughput":
+            load(draft, rate=math.nan, cap=cap, requests=good)
+        else:
+            refuse(draft, "load-kind", value=kind)
+        yield draft

@@ -9,18 +9,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from .draft import Draft, Fields, at, engine, gpu, loose, plain, precision, refuse, statistics, take
+from .base import Draft, Fields, at, drop, fill, gpu, plain, refuse, setting, statistics
 from .records import Record
 
-# Latencies in s, TPOT after the first token. Throughputs are per GPU: `tput_per_gpu` of all GPUs; the output
-# too, but of the decode GPUs alone where they are apart. `intvty` is 1 / TPOT.
+# Latencies in s, TPOT after the first token; `intvty` is 1 / TPOT.
 FIELDS: Fields = {
+    "model": "model_raw",
+    "framework": "engine",
+    "image": "engine_version",
+    "hw": "platform_raw",
+    "precision": "weight_precision",
     **statistics("{}_ttft", "ttft", 1000.0),
     **statistics("{}_tpot", "tpot", 1000.0),
     **statistics("{}_e2el", "e2e", 1000.0),
-    "conc": ("concurrency", 1.0),
-    **{name: (name, 1.0) for name in ("isl", "osl", "tp", "pp", "ep")},
+    "conc": "concurrency",
+    **{name: name for name in ("isl", "osl", "tp", "pp", "ep")},
 }
+# Throughputs are per GPU: of all GPUs; the output too, but of the decode GPUs alone where they are apart.
+PER_GPU = {"tput_per_gpu": "total_tput", "avg_power_w": "power_w"}
+PER_DECODE_GPU = {"output_tput_per_gpu": "output_tput"}
 POOL = {"{}_ep": "{}_ep", "{}_num_workers": "{}_workers", "num_{}_gpu": "{}_gpus"}
 # The client draws lengths from 0.8 to 1.0 of the nominal ones, which the file repeats.
 LENGTHS = {"length_scale": 0.9, "length_kind": "uniform"}
@@ -33,33 +40,21 @@ def knows(record: Record) -> bool:
 
 def rows(record: Record) -> Iterator[Draft]:
     """Yield the one row of a result."""
-    draft: Draft = {
-        "model_raw": plain(record.get("model")),
-        "engine": engine(record["framework"]),
-        "engine_version": plain(record.get("image")),
-        "platform_raw": plain(record["hw"]),
-        "gpu": _gpu(plain(record["hw"])),
-        "weight_precision": precision(record["precision"]),
-        "spec_decode": plain(record.get("spec_decoding") or record.get("mtp")).lower() or "none",
-        "mode": "closed-loop",
-        "dp_means": "inside",
-        **LENGTHS,
-    }
-    take(draft, record, FIELDS)
-    pools = loose(record.get("num_prefill_gpu")), loose(record.get("num_decode_gpu"))
+    draft: Draft = {"mode": "closed-loop", "dp_means": "inside", **LENGTHS}
+    draft["gpu"] = _gpu(plain(record["hw"]))
+    draft["spec_decode"] = plain(record.get("spec_decoding") or record.get("mtp")).lower() or "none"
+    fill(draft, record, FIELDS)
+    prefill_gpus, decode_gpus = (setting(record.get(f"num_{pool}_gpu")) for pool in ("prefill", "decode"))
     if _yes(record.get("is_multinode")) or _yes(record.get("disagg")):
-        _pools(draft, record, *pools)
+        _pools(draft, record, prefill_gpus, decode_gpus)
     else:
         draft["num_gpus"] = draft.get("tp", math.nan) * draft.get("pp", 1.0)
         if _yes(record.get("dp_attention")):
             draft["dp"] = draft.get("tp", math.nan)
     gpus = draft["num_gpus"]
-    per_gpu: Fields = {"tput_per_gpu": ("total_tput", gpus), "avg_power_w": ("power_w", gpus)}
-    take(
-        draft,
-        record,
-        {**per_gpu, "output_tput_per_gpu": ("output_tput", pools[1] if draft.get("disagg") else gpus)},
-    )
+    fill(draft, record, {theirs: (ours, gpus) for theirs, ours in PER_GPU.items()})
+    decoding = decode_gpus if draft.get("disagg") else gpus
+    fill(draft, record, {theirs: (ours, decoding) for theirs, ours in PER_DECODE_GPU.items()})
     yield draft
 
 
@@ -67,21 +62,20 @@ def _pools(draft: Draft, record: Record, prefill_gpus: float, decode_gpus: float
     """Fill the pools: a worker is as wide as its share of the GPUs, whatever notation tp is in."""
     draft["num_gpus"] = prefill_gpus + decode_gpus
     if not draft["num_gpus"] > 0:
-        refuse(draft, "GPUs of the prefill and decode pools unknown")
+        refuse(draft, "pools-unknown")
         return
     apart = decode_gpus > 0
     for pool, gpus in (("prefill", prefill_gpus), ("decode", decode_gpus))[: 1 + apart]:
-        take(draft, record, {a.format(pool): (b.format(pool), 1.0) for a, b in POOL.items()})
+        fill(draft, record, {theirs.format(pool): ours.format(pool) for theirs, ours in POOL.items()})
         workers = draft.get(f"{pool}_workers", math.nan)
-        width = gpus / workers if workers > 0 else loose(record.get(f"{pool}_tp"))
+        width = gpus / workers if workers > 0 else setting(record.get(f"{pool}_tp"))
         draft[f"{pool}_tp"] = width
         draft[f"{pool}_dp"] = width if _yes(at(record, f"{pool}_dp_attention")) else 1.0
         draft.update({name: draft.get(f"{pool}_{name}", math.nan) for name in ("tp", "ep", "dp")})
     if apart:
         draft["disagg"] = 1.0
     else:
-        for name in [name for name in draft if name.startswith("prefill_")]:
-            del draft[name]
+        drop(draft, "prefill_")
 
 
 def _gpu(hardware: str) -> str:

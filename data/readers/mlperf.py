@@ -8,28 +8,32 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .draft import Draft, Fields, engine, gpu, loose, plain, refuse, statistics, take
+from .base import Draft, Fields, Lines, Rows, drop, fill, plain, refuse, setting, statistics
 from .records import Record
 
 # The summary's lines in lower case, dots as underscores. Times in ns; "time to output token" is per request,
 # after the first token. Completed samples and tokens per second are over the time to the last completion.
 _STATISTICS = {"mean": "mean", **{f"{p}_00 percentile": f"p{p}" for p in (50, 90, 95, 99)}}
 FIELDS: Fields = {
-    "scheduled samples per second": ("request_rate", 1.0),
-    "completed samples per second": ("req_tput", 1.0),
-    "completed tokens per second": ("output_tput", 1.0),
-    "samples per second": ("req_tput", 1.0),
-    "tokens per second": ("output_tput", 1.0),
+    "scheduled samples per second": "request_rate",
+    "completed samples per second": "req_tput",
+    "completed tokens per second": "output_tput",
+    "samples per second": "req_tput",
+    "tokens per second": "output_tput",
     **statistics("{} first token latency (ns)", "ttft", 1e-6, _STATISTICS),
     **statistics("{} time to output token (ns)", "tpot", 1e-6, _STATISTICS),
     **statistics("{} latency (ns)", "e2e", 1e-6, _STATISTICS),
 }
+SYSTEM_FIELDS: Fields = {
+    "system_name": "platform_raw",
+    "accelerator_model_name": "gpu",
+    "framework": "engine",
+}
 MARK = "MLPerf Results Summary"
 SCENARIOS = {"Server": "server", "Interactive": "server", "Offline": "offline"}
-WEIGHT = 0.8  # tuned to a limit, requests in flight unknown: as the importer weighs submissions
+WEIGHT = 0.8  # tuned to a limit, requests in flight unknown: as the shipped table weighs submissions
 
 
 def knows_text(head: str) -> bool:
@@ -37,27 +41,27 @@ def knows_text(head: str) -> bool:
     return MARK in head
 
 
-def text_rows(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Draft]]:
+def text_rows(lines: Lines) -> Rows:
     """Yield the one row of a summary; the model is not in it."""
     record: Record = {}
     began = 1
-    for number, line in lines:
+    for line_number, line in lines:
         name, colon, value = line.partition(":")
-        began = number if MARK in line else began
+        began = line_number if MARK in line else began
         if colon:
             record.setdefault(re.sub(r"(\d)\.(\d)", r"\1_\2", name.strip().lower()), value.strip())
-    scenario = plain(record.get("scenario"))
+    scenario, mode = plain(record.get("scenario")), plain(record.get("mode"))
+    result = plain(record.get("result is"))
     draft: Draft = {"mode": SCENARIOS.get(scenario, ""), "length_kind": "dataset", "weight": WEIGHT}
-    take(draft, record, FIELDS)
+    fill(draft, record, FIELDS)
     if not draft["mode"]:
-        refuse(draft, f"scenario '{scenario}' is neither Server nor Offline")
+        refuse(draft, "scenario", value=scenario)
     elif draft["mode"] == "offline":
-        for name in [name for name in draft if name.startswith(("ttft", "tpot", "e2e"))]:
-            del draft[name]  # All samples come at once: latencies are the queue's.
-    if record.get("mode") != "PerformanceOnly":
-        refuse(draft, f"mode '{plain(record.get('mode'))}': not a performance run")
-    if not plain(record.get("result is")).startswith("VALID"):
-        refuse(draft, f"the result is {plain(record.get('result is')) or 'not stated'}")
+        drop(draft, "ttft", "tpot", "e2e")  # All samples come at once: latencies are the queue's.
+    if mode != "PerformanceOnly":
+        refuse(draft, "accuracy-run", value=mode)
+    if not result.startswith("VALID"):
+        refuse(draft, "not-valid", value=result or "not stated")
     samples, tokens = draft.get("req_tput", math.nan), draft.get("output_tput", math.nan)
     if samples > 0 and tokens > 0:
         draft["osl"] = tokens / samples
@@ -70,18 +74,14 @@ def is_system(record: Record) -> bool:
 
 
 def system(record: Record) -> Draft:
-    """Return what a system description says of every run on it."""
-    nodes = loose(record["number_of_nodes"])
-    framework = plain(record.get("framework"))
-    version = re.search(r"(?i)(?:vllm|tensorrt(?:[- ]llm)?|sglang)\D{0,3}(\d[\w.]*)", framework)
-    return {
-        "platform_raw": plain(record.get("system_name")),
-        "gpu": gpu(record["accelerator_model_name"]),
-        "num_nodes": nodes,
-        "num_gpus": nodes * loose(record["accelerators_per_node"]),
-        "engine": engine(framework),
-        "engine_version": version.group(1) if version else "",
-    }
+    """Return what a system description holds for every run on it."""
+    nodes = setting(record["number_of_nodes"])
+    version = re.search(
+        r"(?i)(?:vllm|tensorrt(?:[- ]llm)?|sglang)\D{0,3}(\d[\w.]*)", plain(record.get("framework"))
+    )
+    draft: Draft = {"num_nodes": nodes, "num_gpus": nodes * setting(record["accelerators_per_node"])}
+    fill(draft, record, SYSTEM_FIELDS)
+    return draft | {"engine_version": version.group(1) if version else ""}
 
 
 def system_beside(path: Path) -> Path | None:

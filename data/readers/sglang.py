@@ -8,42 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .draft import (
-    Draft,
-    Fields,
-    at,
-    engine,
-    itl_for_tpot,
-    load,
-    loose,
-    plain,
-    precision,
-    refuse,
-    remark,
-    statistics,
-    take,
-)
+from .base import ASK, Draft, Fields, at, fill, load, plain, refuse, remark, setting, statistics
 from .records import Record
-from .vllm import ITL, lengths, speculation
+from .vllm import lengths, tokens_per_step
 
 # As in vLLM's client, from which it came: ms, per request; TPOT after the first token. Unlike there the input
 # tokens, and total_throughput with them, are as the client planned them; the server's count is in the
 # requests' details alone (--output-details: input_lens), and may differ where prompts are random ids.
 FIELDS: Fields = {
-    "request_throughput": ("req_tput", 1.0),
-    "output_throughput": ("output_tput", 1.0),  # tokens/s as the server counted them, not retokenised
-    "total_throughput": ("total_tput", 1.0),
+    "backend": "engine",
+    "request_throughput": "req_tput",
+    "output_throughput": "output_tput",  # tokens/s as the server counted them, not retokenised
+    "total_throughput": "total_tput",
     **statistics("{}_ttft_ms", "ttft"),
     **statistics("{}_tpot_ms", "tpot"),
     **statistics("{}_e2e_latency_ms", "e2e"),
     "cache_report.cache_hit_rate_pct": ("prefix_cached_frac", 0.01),
-}
-# What the server said of itself.
-SERVER: Fields = {
-    "server_info.tp_size": ("tp", 1.0),
-    "server_info.pp_size": ("pp", 1.0),
-    "server_info.ep_size": ("ep", 1.0),
-    "server_info.dp_size": ("dp", 1.0),
+    # What the server states of itself.
+    "server_info.model_path": "model_raw",
+    "server_info.version": "engine_version",
+    "server_info.quantization": "weight_precision",
+    "server_info.kv_cache_dtype": "kv_precision",
+    **{f"server_info.{name}_size": name for name in ("tp", "pp", "ep", "dp")},
 }
 SPECULATION = {"eagle": "eagle", "eagle3": "eagle3", "nextn": "mtp", "mtp": "mtp", "standalone": "draft"}
 SHARED_PREFIX = "generated-shared-prefix"
@@ -56,39 +42,29 @@ def knows(record: Record) -> bool:
 
 def rows(record: Record) -> Iterator[Draft]:
     """Yield the one row of a run."""
-    draft: Draft = {"model_raw": plain(at(record, "server_info.model_path"))}
-    draft["engine"] = engine(record["backend"])
-    draft["engine_version"] = plain(at(record, "server_info.version"))
-    draft["weight_precision"] = precision(at(record, "server_info.quantization"))
-    draft["kv_precision"] = precision(at(record, "server_info.kv_cache_dtype"))
-    take(draft, record, FIELDS)
-    take(draft, record, SERVER)
+    algorithm = plain(at(record, "server_info.speculative_algorithm")).lower()
+    draft: Draft = {"spec_decode": SPECULATION.get(algorithm, "")}
+    fill(draft, record, FIELDS)
     # Data parallel without attention dp is copies of the server.
     draft["dp_means"] = "inside" if at(record, "server_info.enable_dp_attention") else "replicas"
     if plain(at(record, "server_info.disaggregation_mode")) not in ("", "null"):
         draft["disagg"] = 1.0
     lengths(draft, record)
-    _data(draft, record)
-    accepted = loose(record.get("accept_length"))
-    speculation(draft, accepted)
-    algorithm = plain(at(record, "server_info.speculative_algorithm")).lower()
-    if algorithm in SPECULATION:
-        draft["spec_decode"] = SPECULATION[algorithm]
-    itl_for_tpot(draft, record, ITL, speculative=accepted > 1)
+    _data_set(draft, record)
+    tokens_per_step(draft, record, setting(record.get("accept_length")))
     if record.get("request_rate") == "trace":
-        refuse(draft, "replays the arrival times of a trace: no steady rate")
-    load(draft, rate=loose(record.get("request_rate")), cap=loose(record.get("max_concurrency")))
+        refuse(draft, "trace")
+    load(draft, rate=setting(record.get("request_rate")), cap=setting(record.get("max_concurrency")))
     yield draft
 
 
-def _data(draft: Draft, record: Record) -> None:
+def _data_set(draft: Draft, record: Record) -> None:
     """Lengths of --dataset-name random are uniform from range_ratio x the nominal length up to it."""
     name = plain(record["dataset_name"])
-    spread = loose(record.get("random_range_ratio"))
     draft["length_kind"] = "dataset"
     if name.startswith("random"):
-        draft["length_kind"] = "fixed" if spread == 1 else "uniform"
+        draft["length_kind"] = "fixed" if setting(record.get("random_range_ratio")) == 1 else "uniform"
     elif name == SHARED_PREFIX:
-        draft.update(length_kind="fixed")
-        draft.setdefault("prefix_cached_frac", "?")
-    remark(draft, f"data set {name}")
+        draft["length_kind"] = "fixed"
+        draft.setdefault("prefix_cached_frac", ASK)
+    remark(draft, "data-set", value=name)

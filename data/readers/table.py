@@ -15,33 +15,29 @@ Without a mapping the columns must bear our names.
 from __future__ import annotations
 
 import csv
+import math
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadRequest, BadRows, nearest_names
-from .draft import NUMERIC, TEXTUAL, Draft, Fields, engine, gpu, plain, precision, refuse, take
+from ..rows.draft import NUMERIC, TEXTUAL
+from .base import AS_NAMED, Draft, Lines, Rows, fill, plain, refuse
 
 # Unit to the factor of our own: ms, tokens/s, W, shares. per_gpu multiplies by the row's num_gpus.
 UNITS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3, "k": 1e3, "percent": 1e-2, "per_gpu": 1.0}
-COLUMNS = (NUMERIC | TEXTUAL) - {"row_id", "reject", "remark", "length_scale", "weight", "kind"}
+COLUMNS = (NUMERIC | TEXTUAL) - {"row_id", "length_scale", "weight", "kind"}
 MEASURED = frozenset(name for name in NUMERIC if name.endswith(("tput", "_ms")))
 _FORMULA = re.compile(r"[=+@\t]|-(?![\d.])")
-_AS_NAMED: dict[str, Callable[[str], str]] = {
-    "gpu": gpu,
-    "engine": lambda text: engine(text) or text.lower(),
-    "weight_precision": precision,
-    "kv_precision": precision,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mapped:
-    """What a mapping says: our column to (theirs, unit), and the values of every row."""
+    """What a mapping holds: our column to (theirs, unit), and the values of every row."""
 
     columns: Mapping[str, tuple[str, str]]
     values: Mapping[str, object] = field(default_factory=dict)
@@ -56,34 +52,33 @@ def mapping(path: Path) -> Mapped:
     strange = set(given) - {"columns", "values"}
     if strange or not isinstance(given.get("columns"), dict) or not isinstance(given.get("values", {}), dict):
         raise BadRequest("mapping", ", ".join(sorted(strange)) or str(path), "tables [columns] and [values]")
-    columns = {_ours(name): _theirs(name, said) for name, said in given["columns"].items()}
-    values = {_ours(name): _as_text(said) for name, said in given.get("values", {}).items()}
+    for name in (*given["columns"], *given.get("values", {})):
+        if name not in COLUMNS:
+            near = ", ".join(nearest_names(name, COLUMNS)) or "isl"
+            raise BadRequest("mapping", name, f"one of our columns, such as {near}")
+    columns = {name: _theirs(name, value) for name, value in given["columns"].items()}
+    values = {name: _as_cell(value) for name, value in given.get("values", {}).items()}
     return Mapped(columns=columns, values=values)
 
 
-def _as_text(said: object) -> object:
+def _as_cell(value: object) -> object:
     """Return a date or a truth value of the mapping as a cell would hold it."""
-    if isinstance(said, bool):
-        return int(said)
-    return said.isoformat()[:10] if isinstance(said, date) else said
+    if isinstance(value, bool):
+        return int(value)
+    return value.isoformat()[:10] if isinstance(value, date) else value
 
 
-def _ours(name: str) -> str:
-    if name not in COLUMNS:
-        raise BadRequest(
-            "mapping", name, f"one of our columns, such as {', '.join(nearest_names(name, COLUMNS)) or 'isl'}"
-        )
-    return name
-
-
-def _theirs(name: str, said: object) -> tuple[str, str]:
-    if isinstance(said, str):
-        return said, ""
-    if isinstance(said, dict) and isinstance(said.get("column"), str) and said.get("unit", "ms") in [*UNITS]:
-        return said["column"], said.get("unit", "")
-    raise BadRequest(
-        f"mapping of {name}", said, f"a column, or {{column, unit}} with a unit of {', '.join(UNITS)}"
-    )
+def _theirs(name: str, value: object) -> tuple[str, str]:
+    if isinstance(value, str):
+        return value, ""
+    if (
+        isinstance(value, dict)
+        and isinstance(value.get("column"), str)
+        and value.get("unit", "ms") in [*UNITS]
+    ):
+        return value["column"], value.get("unit", "")
+    allowed = f"a column, or {{column, unit}} with a unit of {', '.join(UNITS)}"
+    raise BadRequest(f"mapping of {name}", value, allowed)
 
 
 def knows_text(head: str) -> bool:
@@ -92,7 +87,7 @@ def knows_text(head: str) -> bool:
     return "model" in names and bool(names & MEASURED)
 
 
-def text_rows(lines: Iterable[tuple[int, str]], mapped: Mapped | None = None) -> Iterator[tuple[int, Draft]]:
+def text_rows(lines: Lines, mapped: Mapped | None = None) -> Rows:
     """Yield a row for each line of the table. Raises BadRows where a mapped column is missing."""
     stream = iter(lines)
     _, first = next(stream, (1, ""))
@@ -100,33 +95,38 @@ def text_rows(lines: Iterable[tuple[int, str]], mapped: Mapped | None = None) ->
     mapped = mapped or Mapped(columns={name: (name, "") for name in header if name in COLUMNS})
     missing = sorted({theirs for theirs, _ in mapped.columns.values()} - set(header))
     if missing:
-        raise BadRows(
-            "table", [(1, f"no column '{name}'; there are {', '.join(header)[:200]}") for name in missing]
-        )
-    for number, line in stream:
+        there = ", ".join(header)[:200]
+        raise BadRows("table", [(1, f"no column '{name}'; there are {there}") for name in missing])
+    for line_number, line in stream:
         cells = next(csv.reader([line]), [])
         if cells:
-            yield number, _draft(dict(zip(header, cells, strict=False)), mapped, len(cells) == len(header))
+            draft = _draft(dict(zip(header, cells, strict=False)), mapped)
+            if len(cells) != len(header):
+                refuse(draft, "cells")
+            yield line_number, draft
 
 
-def _draft(cells: dict[str, str], mapped: Mapped, whole: bool) -> Draft:
+def _draft(cells: dict[str, str], mapped: Mapped) -> Draft:
     record: dict[str, Any] = {
         ours: cells.get(theirs, "").strip() for ours, (theirs, _) in mapped.columns.items()
     }
     record |= {name: value for name, value in mapped.values.items() if record.get(name, "") == ""}
-    draft: Draft = {}
     units = {ours: unit for ours, (_, unit) in mapped.columns.items()}
-    fields: Fields = {name: (name, UNITS.get(units.get(name, ""), 1.0)) for name in record if name in NUMERIC}
-    take(draft, {k: v for k, v in record.items() if k in NUMERIC}, fields)
+    draft: Draft = {}
+    fill(
+        draft,
+        record,
+        {name: (name, UNITS.get(units.get(name, ""), 1.0)) for name in record if name in NUMERIC},
+    )
     for name in record.keys() & TEXTUAL:
         text = plain(record[name])
         if _FORMULA.match(text):
-            refuse(draft, f"{name}: {text[:30]!r} looks like a formula")
-        draft[name] = _AS_NAMED[name](text) if name in _AS_NAMED else text
+            refuse(draft, "formula", column=name, value=text[:30])
+        draft[name] = text if name == "date" else AS_NAMED.get(name, plain)(text)
+    if not draft.get("engine") and record.get("engine"):
+        draft["engine"] = plain(record["engine"]).lower()
     if "model" in draft:
         draft.setdefault("model_raw", draft["model"])
     for name in [name for name, unit in units.items() if unit == "per_gpu" and name in draft]:
-        draft[name] *= draft.get("num_gpus", float("nan"))
-    if not whole:
-        refuse(draft, "more or fewer cells than the header has")
+        draft[name] *= draft.get("num_gpus", math.nan)
     return draft

@@ -6,33 +6,36 @@ Source of the format: NVIDIA/TensorRT-LLM, tensorrt_llm/bench/dataclasses/report
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from .draft import Draft, Fields, at, engine, gpu, plain, precision, statistics, take
+from .base import ASK, Draft, Fields, Lines, Rows, at, fill, plain, statistics
 from .records import Record
 
 # Times in ms here (ns inside the tool). Output tokens and throughputs count the first token; TPOT is
 # (end - first token) / (tokens - 1) per request, only with --streaming, as TTFT.
 _PERCENTILES = {"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99"}
 FIELDS: Fields = {
-    "performance.request_throughput_req_s": ("req_tput", 1.0),
-    "performance.system_output_throughput_tok_s": ("output_tput", 1.0),
-    "performance.system_total_throughput_tok_s": ("total_tput", 1.0),
-    "performance.avg_request_latency_ms": ("e2e_mean_ms", 1.0),
+    "engine.model": "model_raw",
+    "engine.version": "engine_version",
+    "engine.quantization": "weight_precision",
+    "engine.dtype": "weight_precision",
+    "engine.kv_cache_dtype": "kv_precision",
+    "machine.name": "gpu",
+    "performance.request_throughput_req_s": "req_tput",
+    "performance.system_output_throughput_tok_s": "output_tput",
+    "performance.system_total_throughput_tok_s": "total_tput",
+    "performance.avg_request_latency_ms": "e2e_mean_ms",
     **statistics("performance.request_latency_percentiles_ms.{}", "e2e", names=_PERCENTILES),
-    "streaming_metrics.avg_ttft_ms": ("ttft_mean_ms", 1.0),
+    "streaming_metrics.avg_ttft_ms": "ttft_mean_ms",
     **statistics("streaming_metrics.ttft_percentiles.{}", "ttft", names=_PERCENTILES),
-    "streaming_metrics.avg_tpot_ms": ("tpot_mean_ms", 1.0),
+    "streaming_metrics.avg_tpot_ms": "tpot_mean_ms",
     **statistics("streaming_metrics.tpot_percentiles.{}", "tpot", names=_PERCENTILES),
-    "request_info.avg_input_length": ("isl", 1.0),
-    "request_info.avg_output_length": ("osl", 1.0),
-    "request_info.avg_num_concurrent_requests": ("in_flight", 1.0),  # mean, as measured
-    "world_info.tp_size": ("tp", 1.0),
-    "world_info.pp_size": ("pp", 1.0),
-    "world_info.ep_size": ("ep", 1.0),
-    "world_info.world_size": ("num_gpus", 1.0),
+    "request_info.avg_input_length": "isl",
+    "request_info.avg_output_length": "osl",
+    "request_info.avg_num_concurrent_requests": "in_flight",  # mean, as measured
+    **{f"world_info.{name}_size": name for name in ("tp", "pp", "ep")},
+    "world_info.world_size": "num_gpus",
 }
 # The printed report's lines, to the JSON's fields.
 LINES = {
@@ -42,9 +45,7 @@ LINES = {
     "Dtype": "engine.dtype",
     "KV Cache Dtype": "engine.kv_cache_dtype",
     "Quantization": "engine.quantization",
-    "TP Size": "world_info.tp_size",
-    "PP Size": "world_info.pp_size",
-    "EP Size": "world_info.ep_size",
+    **{f"{name} Size": f"world_info.{name.lower()}_size" for name in ("TP", "PP", "EP")},
     "Number of concurrent requests": "request_info.avg_num_concurrent_requests",
     "Average Input Length (tokens)": "request_info.avg_input_length",
     "Average Output Length (tokens)": "request_info.avg_output_length",
@@ -58,7 +59,7 @@ LINES = {
     **{f"[TPOT] P{p}": f"streaming_metrics.tpot_percentiles.p{p}" for p in (50, 90, 99)},
     **{f"[Latency] P{p}": f"performance.request_latency_percentiles_ms.p{p}" for p in (50, 99)},
 }
-MARK = "= PERFORMANCE OVERVIEW"
+MARKS = ("= PERFORMANCE OVERVIEW", "trtllm-bench", "[TRT-LLM]")
 SPECULATION = ("eagle3", "eagle", "mtp", "medusa", "draft")
 _LINE = re.compile(r"((?:\[(?:TTFT|TPOT|Latency)\] )?[A-Za-z][^:]*?)\s*:\s*(.*?)\s*$")
 _LOG_PREFIX = re.compile(r"^(?:\[[^\]]*\]\s*)*?(?=\[(?:TTFT|TPOT|Latency)\] |[^\[]|$)")
@@ -71,39 +72,31 @@ def knows(record: Record) -> bool:
 
 def rows(record: Record) -> Iterator[Draft]:
     """Yield the one row of a report; its mode is for the user to say."""
-    said = at(record, "engine") or {}
-    draft: Draft = {
-        "model_raw": plain(at(said, "model")),
-        "engine": engine("trtllm"),
-        "engine_version": plain(at(said, "version")),
-        "weight_precision": precision(at(said, "quantization")) or precision(at(said, "dtype")),
-        "kv_precision": precision(at(said, "kv_cache_dtype")),
-        "gpu": gpu(at(record, "machine.name")),
-    }
-    take(draft, record, FIELDS)
-    if math.isnan(draft.get("num_gpus", math.nan)) and {"tp", "pp"} <= draft.keys():
+    draft: Draft = {"engine": "trtllm"}
+    fill(draft, record, FIELDS)
+    if "num_gpus" not in draft and {"tp", "pp"} <= draft.keys():
         draft["num_gpus"] = draft["tp"] * draft["pp"]
     mode = plain(at(record, "decoding_stats.mode")).lower()
     if mode:
-        draft["spec_decode"] = next((kind for kind in SPECULATION if kind in mode), "?")
+        draft["spec_decode"] = next((kind for kind in SPECULATION if kind in mode), ASK)
     yield draft
 
 
 def knows_text(head: str) -> bool:
     """Whether a text is the printed report, or a log that holds it."""
-    return MARK in head or "trtllm-bench" in head or "[TRT-LLM]" in head
+    return any(mark in head for mark in MARKS)
 
 
-def text_rows(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Draft]]:
+def text_rows(lines: Lines) -> Rows:
     """Yield the row of each report in a log."""
     record: Record = {}
-    began = 0
+    began = 1
     machine = False
-    for number, line in lines:
+    for line_number, line in lines:
         bare = _LOG_PREFIX.sub("", line.strip(), count=1)
         if bare.startswith(("= ENGINE DETAILS", "= PYTORCH BACKEND")):
             yield from _report(record, began)
-            record, began = {}, number
+            record, began = {}, line_number
         elif bare.startswith("= DECODING STATISTICS"):
             record["decoding_stats"] = {"mode": bare.partition("(")[2].rstrip(")")}
         elif machine and bare.strip("="):
@@ -112,18 +105,14 @@ def text_rows(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Draft]]:
         found = _LINE.match(bare)
         path = LINES.get(found.group(1).strip()) if found else None
         if path and found:
-            _put(record, path, found.group(2))
+            *groups, name = path.split(".")
+            inner = record
+            for group in groups:
+                inner = inner.setdefault(group, {})
+            inner[name] = found.group(2)
     yield from _report(record, began)
 
 
-def _put(record: Record, path: str, value: str) -> None:
-    name, _, rest = path.partition(".")
-    if rest:
-        _put(record.setdefault(name, {}), rest, value)
-    else:
-        record[name] = value
-
-
-def _report(record: Record, line: int) -> Iterator[tuple[int, Draft]]:
+def _report(record: Record, line: int) -> Rows:
     if "performance" in record:
-        yield from ((max(line, 1), draft) for draft in rows(record))
+        yield from ((line, draft) for draft in rows(record))

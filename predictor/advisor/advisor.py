@@ -13,12 +13,11 @@ so many offers, and some more or less.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...data import catalogue
 from ...data.errors import BadRequest
@@ -28,10 +27,9 @@ from ...features.memory import memory_fit
 from ...features.request import normalise
 from ..predictor import Predictor
 from .economics import Economics
-from .outcomes import TERMS, Outcomes, outcomes
-from .recommendation import Crossover, Deployment, Recommendation, Rejected, Replacement
-from .space import MOST_BOXES, Configuration, configurations, frame_of, offers
-from .words import budget_words, closest_words, fit_words, miss_words, reason_words
+from .outcomes import Outcomes, outcomes
+from .recommendation import OVER_BUDGET, Crossover, Deployment, Reason, Recommendation, Rejected, Replacement
+from .space import MOST_BOXES, Grid, Offer, Setup, offers
 from .workload import Workload, resolve_model
 
 _STEP = 1.8  # ladder of loads, each this many times the last
@@ -42,15 +40,6 @@ _NUMBERS = np.array([1.0, 1.15, 1.4, 2.0])  # of the fewest offers that hold the
 TIE = 1.1  # the least range of a purchase price in the catalogue is 12 % (low to high)
 _SAME_ROOM = 0.05  # in log time: no more room than this is worth another price
 _STEPS = 160  # loads looked at on each side for a crossover
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Trial:
-    """Configurations on so many offers each, with what the workload meets there; shape (n,)."""
-
-    places: IntArray
-    count: FloatArray
-    outcomes: Outcomes
 
 
 class Advisor:
@@ -81,117 +70,109 @@ class Advisor:
         Each in its best configuration, at the load up to which the limits hold as often as not; the interval
         joins those of the two throughputs as independent: log widths in quadrature.
         """
-        ends = []
-        for name in (platform, instead):
-            alone = replace(workload, platforms=(name,), budget_usd=None, budget_usd_per_hour=None)
-            ends.append(_Search(self, alone, 0.5).full_speed())
-        ratio = ends[0][""] / ends[1][""]
-        down = math.hypot(math.log(ends[0][""] / ends[0]["_lo"]), math.log(ends[1]["_hi"] / ends[1][""]))
-        up = math.hypot(math.log(ends[0]["_hi"] / ends[0][""]), math.log(ends[1][""] / ends[1]["_lo"]))
+        alone = replace(workload, budget_usd=None, budget_usd_per_hour=None)
+        ours, theirs = (
+            _Search(self, replace(alone, platforms=(name,)), 0.5).full_speed() for name in (platform, instead)
+        )
+        ratio = float(ours[0] / theirs[0])
+        down = math.hypot(math.log(ours[0] / ours[1]), math.log(theirs[2] / theirs[0]))
+        up = math.hypot(math.log(ours[2] / ours[0]), math.log(theirs[0] / theirs[1]))
         lo, hi = ratio * math.exp(-down), ratio * math.exp(up)
         return Replacement(platform=platform, instead=instead, value=ratio, lo=lo, hi=hi)
 
 
 class _Search:
-    """One workload on its way to a recommendation."""
+    """One workload on its way to a recommendation: the grid, and what is known of each configuration."""
 
     def __init__(self, advisor: Advisor, workload: Workload, confidence: float) -> None:
         self.model, self.economics = advisor.predictor.model, advisor.economics
         self.workload, self.confidence = workload, confidence
         self.name, self.note = resolve_model(workload.model)
-        self.rejected: dict[str, str] = {}
-        self.rows = self._fitting(self._platforms())
-        self.hourly = np.array([self.economics.per_hour(c.offer.platform, c.offer.share) for c in self.rows])
-        self.most = np.array([c.offer.most for c in self.rows], dtype=np.float64)
-        self.platform = np.array([c.offer.platform for c in self.rows])
-        self.scale = np.ones(len(self.rows))
+        self.rejected: dict[str, Reason] = {}
+        self.closest: list[tuple[float, float, Deployment, Reason]] = []
+        self._take(self._fitting(self._priced()))
+        if len(self.grid):
+            self._climb()
+
+    def _take(self, grid: Grid) -> None:
+        self.grid, self.hourly = grid, grid.usd_per_hour(self.economics)
+        self.platform, self.share, self.most = map(grid.per_offer, ("platform", "share", "most"))
+        self.scale = np.ones(len(grid))  # of the estimated cost, once exact trials are known
 
     def recommendation(self) -> Recommendation:
-        """Run both passes and put the answer together."""
-        ranked: list[Deployment] = []
-        closest: list[tuple[float, float, Deployment, str]] = []
-        crossovers: tuple[Crossover, ...] = ()
-        if self.rows:
-            self._climb()
-            trials = {
-                str(p): self._trial(np.flatnonzero(self.platform == p)) for p in dict.fromkeys(self.platform)
-            }
-            for platform, trial in trials.items():
-                self._judge(platform, trial, ranked, closest)
-            ranked = _in_order(ranked)
-            crossovers = self._crossovers(ranked)
-        best = min(closest, key=lambda entry: entry[:2]) if closest and not ranked else None
-        first = ranked[0].cost.usd_per_hour if ranked else math.nan
-        ranked = [replace(d, cost_ratio=d.cost.usd_per_hour / first) for d in ranked]
+        """Rank the best trial of each platform and put the answer together."""
+        ranked = _in_order(list(self._judged())) if len(self.grid) else []
+        ranked = [replace(d, cost_ratio=d.cost.usd_per_hour / ranked[0].cost.usd_per_hour) for d in ranked]
+        nearest, limited_by = None, None
+        if not ranked and self.closest:
+            _, _, nearest, limited_by = min(self.closest, key=lambda entry: entry[:2])
+        elif not ranked:
+            over = any(reason.code in OVER_BUDGET for reason in self.rejected.values())
+            limited_by = Reason("budget" if over else "nothing")
         return Recommendation(
-            workload=self.workload,
-            model=self.name,
-            confidence=self.confidence,
-            ranked=tuple(replace(d, reason=reason_words(d, ranked, self.workload)) for d in ranked),
+            workload=self.workload, model=self.name, confidence=self.confidence, ranked=tuple(ranked),
             rejected=tuple(Rejected(platform=p, reason=why) for p, why in self.rejected.items()),
-            crossovers=crossovers,
-            closest=best[2] if best else None,
-            limited_by=best[3] if best else "" if ranked else self._nothing(),
-            notes=tuple(filter(None, (self.note,))),
-        )
+            crossovers=tuple(self._crossovers(ranked[0].platform)) if ranked else (),
+            closest=nearest, limited_by=limited_by, notes=(self.note,) if self.note else (),
+        )  # fmt: skip
 
-    def full_speed(self) -> dict[str, float]:
-        """Return the output [tok/s] of one platform at its capacity, by "", "_lo", "_hi"."""
-        if not self.rows:
-            raise BadRequest("platform", self.workload.platforms[0], next(iter(self.rejected.values())))
-        self._climb()
-        share = np.array([c.offer.share for c in self.rows])
-        place = int((self.capacity / share).argmax())
+    def full_speed(self) -> FloatArray:
+        """Return the output [tok/s] of one platform at its capacity, by BOUNDS."""
+        platform = self.workload.platforms[0]
+        if not len(self.grid):
+            raise BadRequest("platform", platform, str(next(iter(self.rejected.values()))))
+        place = (self.capacity / self.share).argmax(keepdims=True)
         if not self.capacity[place]:
-            raise BadRequest("limits", self.workload.platforms[0], "limits that it can hold at some load")
-        frame = frame_of(self.name, self.rows, np.array([place]), np.ones(1))
-        found = outcomes(self.model, frame, self.workload, self.capacity[[place]])
-        return {bound: float(value[0] / share[place]) for bound, value in found.output_tok_s.items()}
+            raise BadRequest("limits", platform, "limits that it can hold at some load")
+        found = self._outcomes(place, np.ones(1), self.capacity[place])
+        speed: FloatArray = found.output_tok_s[:, 0] / self.share[place]
+        return speed
 
-    def _nothing(self) -> str:
-        """Return what limits where no deployment can be named at all."""
-        if any("budget" in reason for reason in self.rejected.values()):
-            return "what holds the limits passes the budget"
-        return "nothing fits into memory, or has a price"
-
-    def _platforms(self) -> list[PlatformSpec]:
+    def _priced(self) -> list[PlatformSpec]:
         """Return the platforms that may be bought; those without a price are rejected."""
-        wanted = [catalogue.platform(name) for name in self.workload.platforms]
+        wanted = {catalogue.platform(name).name: None for name in self.workload.platforms}
         priced = []
-        for spec in wanted or catalogue.platforms().values():
-            if math.isnan(self.economics.per_hour(spec.name)):
-                self.rejected[spec.name] = f"no price known to {self.economics.basis}"
+        for name in wanted or catalogue.platforms():
+            if math.isnan(self.economics.per_hour(name)):
+                self.rejected[name] = Reason("no-price", self.economics.basis)
             else:
-                priced.append(spec)
+                priced.append(catalogue.platform(name))
         for field, cost in (
-            ("budget_usd", self.economics.purchase),
-            ("budget_usd_per_hour", self.economics.per_hour),
-        ):
+            ("budget_usd", self.economics.purchase), ("budget_usd_per_hour", self.economics.per_hour),
+        ):  # fmt: skip
             budget = getattr(self.workload, field)
             least = min((cost(s.name, min(o.share for o in offers(s))) for s in priced), default=math.nan)
             if budget is not None and budget < least:
                 raise BadRequest(field, budget, f"at least {least:,.2f}, the cheapest platform's cost")
         return priced
 
-    def _fitting(self, platforms: Sequence[PlatformSpec]) -> list[Configuration]:
+    def _fitting(self, platforms: Sequence[PlatformSpec]) -> Grid:
         """Return the configurations that fit into memory; platforms without any are rejected."""
-        model, kept = catalogue.models()[self.name], []
-        longest = max(self.workload.kinds, key=lambda kind: kind.isl + kind.osl)
+        w, kept = self.workload, list[tuple[Offer, Setup]]()
+        longest = max(w.kinds, key=lambda kind: kind.isl + kind.osl)
         for spec in platforms:
-            rows = configurations(
-                model, spec, self.workload.engines, self.workload.weight_precisions, longest.isl + longest.osl
-            )
-            if not rows:
-                self.rejected[spec.name] = "no engine or precision of those asked for runs there"
+            grid = Grid.of(self.name, (spec,), w.engines, w.weight_precisions, longest.isl + longest.osl)
+            if not len(grid):
+                self.rejected[spec.name] = Reason("no-setup")
                 continue
-            frame = frame_of(self.name, rows, np.arange(len(rows)), np.ones(len(rows)))
+            frame = grid.frame(np.arange(len(grid)), np.ones(len(grid)))
             r = normalise(frame.assign(isl=longest.isl, osl=longest.osl, concurrency=1.0))
             fit = memory_fit(r)
-            here = [row for row, good in zip(rows, r.valid & fit.fits, strict=True) if good]
-            if not here:
-                self.rejected[spec.name] = fit_words(r, fit)
-            kept += here
-        return kept
+            good = r.valid & fit.fits
+            kept += grid.take(good).rows
+            if not r.valid.any():
+                self.rejected[spec.name] = Reason("cannot-start", r.reason[0])
+            elif not good.any():
+                at = int(np.where(r.valid, fit.needed_bytes / fit.available_bytes, np.inf).argmin())
+                needed, available = (b[at] / 1e9 for b in (fit.needed_bytes, fit.available_bytes))
+                facts = {"tp": r.tp[at]}
+                self.rejected[spec.name] = Reason("too-small", needed, available, facts)
+        return Grid(model=self.name, rows=kept)
+
+    def _outcomes(
+        self, places: IntArray, count: FloatArray, load: FloatArray, physics: bool = False
+    ) -> Outcomes:
+        return outcomes(self.model, self.grid.frame(places, count), self.workload, load, physics)
 
     def _climb(self) -> None:
         """First pass: all configurations at a ladder of loads per offer, by physics; then the best ones."""
@@ -200,37 +181,38 @@ class _Search:
         rungs = load * _STEP ** np.arange(-_BELOW, _ABOVE + 1.0)
         self.ladder = np.unique([max(lowest, min(load, rungs[0])), *rungs[rungs >= lowest]])
         self._look(physics=True)
-        every = np.arange(len(self.rows))
-        cost = self._expected(load, every)[1].min(axis=1)
-        order = np.lexsort((-self.room.max(axis=1), cost))
-        turn = np.empty(len(order), dtype=np.int64)
+        order = np.lexsort((-self.room.max(axis=1), self._expected(load)[1].min(axis=1)))
+        kept = np.zeros(len(order), dtype=bool)
         for name in np.unique(self.platform):
-            here = order[self.platform[order] == name]
-            turn[here] = np.arange(len(here))
-        self._keep(turn < KEPT)
+            kept[order[self.platform[order] == name][:KEPT]] = True
+        self._take(self.grid.take(kept))
         self._look(physics=False)
-
-    def _keep(self, kept: NDArray[np.bool_]) -> None:
-        self.rows = [row for row, good in zip(self.rows, kept, strict=True) if good]
-        for name in ("hourly", "most", "platform", "scale"):
-            setattr(self, name, getattr(self, name)[kept])
 
     def _look(self, physics: bool) -> None:
         """Predict every configuration at every rung: odds, room, and the capacity that follows."""
-        places = np.repeat(np.arange(len(self.rows)), len(self.ladder))
-        loads = np.tile(self.ladder, len(self.rows))
-        frame = frame_of(self.name, self.rows, places, np.ones(len(places)))
-        found = outcomes(self.model, frame, self.workload, loads, physics)
-        shape = (len(self.rows), len(self.ladder))
+        shape = (len(self.grid), len(self.ladder))
+        places, loads = np.repeat(np.arange(shape[0]), shape[1]), np.tile(self.ladder, shape[0])
+        found = self._outcomes(places, np.ones(len(places)), loads, physics)
         self.odds = found.probability.reshape(shape)
-        room = np.minimum(found.room["ttft"], found.room["tpot"])
-        self.room = np.where(found.fits & found.served, room, -np.inf).reshape(shape)
+        room = np.where(found.fits & found.served, found.room.min(axis=0), -np.inf)
+        self.room = room.reshape(shape)
         self.capacity = _capacity(self.ladder, self.odds, self.confidence)
 
-    def _trial(self, rows: IntArray) -> _Trial:
-        """Second pass for one platform: the cheapest estimates on exact numbers of offers."""
-        load = self.workload.load
-        counts, cost = self._expected(load, rows)
+    def _judged(self) -> Iterator[Deployment]:
+        """Second pass: yield each platform's best exact trial; where none will do, reject the platform."""
+        counts, cost = self._expected(self.workload.load)
+        names = list(dict.fromkeys(self.platform.tolist()))
+        rows = {name: np.flatnonzero(self.platform == name) for name in names}
+        pairs = [pair for here in rows.values() for pair in self._promising(here, counts[here], cost[here])]
+        self.places, self.count = np.array([p for p, _ in pairs]), np.array([n for _, n in pairs])
+        self.found = self._outcomes(self.places, self.count, np.full(len(pairs), self.workload.load))
+        for name, here in rows.items():
+            best = self._best(name, np.flatnonzero(self.platform[self.places] == name), cost[here].min())
+            if best:
+                yield best
+
+    def _promising(self, rows: IntArray, counts: FloatArray, cost: FloatArray) -> list[tuple[int, float]]:
+        """Return configurations of one platform and numbers of offers that are worth an exact trial."""
         chosen = {
             (rows[i], count + more)
             for i in np.argsort(cost.min(axis=1), kind="stable")[:_TRIED]
@@ -240,114 +222,91 @@ class _Search:
         }
         if not chosen:
             # Nothing holds anywhere: the configuration and load that come nearest.
-            reachable = load / self.ladder <= self.most[rows][:, None]
-            near = np.where(reachable, self.room[rows], -np.inf)
-            cost = self.hourly[rows][:, None] * np.ceil(load / self.ladder)
+            needed = self.workload.load / self.ladder
+            near = np.where(needed <= self.most[rows][:, None], self.room[rows], -np.inf)
+            cost = self.hourly[rows][:, None] * np.ceil(needed)
             cost = np.where(near >= near.max() - _SAME_ROOM, cost, np.inf)
             place, rung = np.unravel_index(int(cost.argmin()), near.shape)
-            chosen = {(rows[place], max(1.0, math.ceil(load / self.ladder[rung] - 1e-6)))}
-        pairs = sorted((int(place), float(n)) for place, n in chosen if n <= self.most[place])
-        places, counts = np.array([p for p, _ in pairs]), np.array([n for _, n in pairs])
-        frame = frame_of(self.name, self.rows, places, counts)
-        loads = np.full(len(places), load)
-        return _Trial(places=places, count=counts, outcomes=outcomes(self.model, frame, self.workload, loads))
+            chosen = {(rows[place], max(1.0, math.ceil(needed[rung] - 1e-6)))}
+        return sorted((int(place), float(n)) for place, n in chosen if n <= self.most[place])
 
-    def _judge(
-        self, platform: str, trial: _Trial, ranked: list[Deployment],
-        closest: list[tuple[float, float, Deployment, str]],
-    ) -> None:  # fmt: skip
-        """Enter the platform's best trial among the ranked, or its reason among the rejected."""
-        found, hourly = trial.outcomes, trial.count * self.hourly[trial.places]
-        odds = found.probability
+    def _best(self, platform: str, here: IntArray, estimate: float) -> Deployment | None:
+        """Return the best of one platform's trials, or None and enter the reason among the rejected."""
+        found, odds, w = self.found, self.found.probability[here], self.workload
+        places, count = self.places[here], self.count[here]
+        hourly = count * self.hourly[places]
         holds = odds >= self.confidence
         if not holds.any():
-            room = np.minimum(found.room["ttft"], found.room["tpot"])
-            place = int(np.lexsort((hourly, -np.where(found.served, room, -np.inf)))[0])
-            deployment = self._deployment(trial, place)
-            self.rejected[platform] = miss_words(found, place, self.workload, self.confidence)
-            words = closest_words(found, place, self.workload)
-            closest.append((-round(float(room[place]), 1), float(hourly[place]), deployment, words))
-            return
+            room = found.room[:, here].min(axis=0)
+            at = int(np.lexsort((hourly, -np.where(found.served[here], room, -np.inf)))[0])
+            self.rejected[platform] = found.missed(here[at], w, self.confidence)
+            nearest = self._deployment(here[at]), found.nearest_limit(here[at], w)
+            self.closest.append((-round(float(room[at]), 1), float(hourly[at]), *nearest))
+            return None
         cost = np.where(holds, hourly / np.maximum(odds, 1e-9), np.inf)
-        here = np.flatnonzero(self.platform == platform)
-        estimate = self._expected(self.workload.load, here)[1].min()
         # Crossovers start from what the exact trial found.
-        self.scale[here] = cost.min() / estimate if np.isfinite(estimate) else 1.0
-        affordable = self._affordable(trial) & holds
-        if affordable.any():
-            cost = np.where(affordable, cost, np.inf).round(4)
-            ranked.append(self._deployment(trial, int(np.lexsort((-found.output_tok_s[""], cost))[0])))
-        else:
-            least = self._deployment(trial, int(np.where(holds, hourly, np.inf).argmin()))
-            self.rejected[platform] = budget_words(least, self.workload)
+        self.scale[self.platform == platform] = cost.min() / estimate if np.isfinite(estimate) else 1.0
+        buy = self.economics.purchase(platform) * self.share[places] * count
+        kept = holds & (hourly <= (w.budget_usd_per_hour or math.inf))
+        kept = kept & (buy <= w.budget_usd) if w.budget_usd else kept
+        if kept.any():
+            cost = np.where(kept, cost, np.inf).round(4)
+            return self._deployment(here[np.lexsort((-found.output_tok_s[0, here], cost))[0]])
+        least = self._deployment(here[int(np.where(holds, hourly, np.inf).argmin())])
+        pay, code, limit = least.cost.usd_per_hour, "hour", w.budget_usd_per_hour
+        if w.budget_usd is not None and not least.cost.purchase_usd <= w.budget_usd:
+            pay, code, limit = least.cost.purchase_usd, "purchase", w.budget_usd
+        self.rejected[platform] = Reason(code, pay, limit, {"what": least.what})
+        return None
 
-    def _affordable(self, trial: _Trial) -> NDArray[np.bool_]:
-        """Return which trials keep to the budget, shape (n,)."""
-        w, economics = self.workload, self.economics
-        offers = [(self.rows[p].offer, n) for p, n in zip(trial.places, trial.count, strict=True)]
-        buy = np.array([economics.purchase(o.platform, float(n * o.share)) for o, n in offers])
-        hour = np.array([economics.per_hour(o.platform, float(n * o.share)) for o, n in offers])
-        kept: NDArray[np.bool_] = hour <= (w.budget_usd_per_hour or math.inf)
-        return kept & (buy <= w.budget_usd) if w.budget_usd else kept
-
-    def _expected(self, load: float, rows: IntArray) -> tuple[FloatArray, FloatArray]:
+    def _expected(self, load: float) -> tuple[FloatArray, FloatArray]:
         """Return numbers of offers worth a look and the expected cost of each [USD/h], shape (n, k).
 
         The odds are read off the ladder, linear in the logarithm of the load per offer; inf: not enough.
         """
         with np.errstate(divide="ignore"):
-            fewest = np.maximum(np.ceil(load / self.capacity[rows] - 1e-6), 1.0)
-        counts = np.minimum(np.ceil(fewest[:, None] * _NUMBERS - 1e-6), MOST_BOXES)
+            fewest = np.maximum(np.ceil(load / self.capacity - 1e-6), 1.0)[:, None]
+        counts = np.minimum(np.ceil(fewest * _NUMBERS - 1e-6), MOST_BOXES)
         each = np.log(np.clip(load / counts, self.ladder[0], self.ladder[-1]))
-        logs = np.log(self.ladder)
+        logs, rows = np.log(self.ladder), np.arange(len(counts))[:, None]
         place = np.clip(np.searchsorted(logs, each, side="right") - 1, 0, max(len(logs) - 2, 0))
         after = np.minimum(place + 1, len(logs) - 1)
         share = (each - logs[place]) / np.maximum(logs[after] - logs[place], 1e-9)
-        own = np.arange(len(rows))[:, None]
-        low, high = self.odds[rows][own, place], self.odds[rows][own, after]
+        low, high = self.odds[rows, place], self.odds[rows, after]
         odds = np.where(high > 0, low + share * (high - low), low)
-        cost = counts * self.hourly[rows][:, None] * self.scale[rows][:, None] / np.maximum(odds, 1e-9)
-        fine = (fewest[:, None] <= self.most[rows][:, None]) & (counts <= self.most[rows][:, None])
-        return counts, np.where(fine & np.isfinite(fewest)[:, None] & (odds > 0), cost, np.inf)
+        cost = counts * (self.hourly * self.scale)[:, None] / np.maximum(odds, 1e-9)
+        most = self.most[:, None]
+        fine = (fewest <= most) & (counts <= most) & np.isfinite(fewest) & (odds > 0)
+        return counts, np.where(fine, cost, np.inf)
 
-    def _deployment(self, trial: _Trial, place: int) -> Deployment:
-        row, count = trial.places[place], trial.count[place]
-        c, v = self.rows[row], trial.outcomes.row(place)
-        share = float(count * c.offer.share)
-        per_output = v["total_tok_s"][""] / v["output_tok_s"][""]
+    def _deployment(self, at: int) -> Deployment:
+        place, count = int(self.places[at]), float(self.count[at])
+        (offer, setup), v = self.grid.rows[place], self.found.values(at)
+        output, share = v["output_tok_s"], count * offer.share
+        cost = self.economics.cost(offer.platform, share, output, v["total_tok_s"][""] / output[""])
         return Deployment(
-            platform=c.offer.platform, boxes=share, gpus=int(count * c.offer.gpus), tp=c.tp, pp=c.pp, ep=c.ep,
-            dp=c.dp, replicas=int(count * c.replicas), weight_precision=c.weight_precision,
-            kv_precision=c.kv_precision, engine=c.engine, batch=v["batch"], output_tok_s=v["output_tok_s"],
-            total_tok_s=v["total_tok_s"], ttft_ms=v["ttft_ms"], tpot_ms=v["tpot_ms"],
-            probability=float(trial.outcomes.probability[place]), held=v["held"],
-            cost=self.economics.cost(c.offer.platform, share, v["output_tok_s"], per_output),
-            cost_ratio=math.nan, capacity=float(self.capacity[row] / c.offer.share),
-            bottleneck=TERMS[v["bottleneck"]], support=str(v["support"]), tier=dict(c.tier),
+            **vars(setup), **v, platform=offer.platform, boxes=share, gpus=int(count * offer.gpus),
+            replicas=int(count * (offer.gpus // (setup.tp * setup.pp))), cost=cost, cost_ratio=math.nan,
+            capacity=float(self.capacity[place] / offer.share),
         )  # fmt: skip
 
-    def _crossovers(self, ranked: Sequence[Deployment]) -> tuple[Crossover, ...]:
-        """Return the nearest load above and below at which another platform is the cheapest."""
-        if not ranked:
-            return ()
-        load, out = self.workload.load, []
+    def _crossovers(self, best: str) -> Iterator[Crossover]:
+        """Yield the nearest load above and below at which another platform is the cheapest."""
+        load = self.workload.load
         for direction, end in (("above", self.ladder[-1]), ("below", self.ladder[0])):
             loads = np.geomspace(load, end, _STEPS)[1:] if end != load else np.array([])
             if self.workload.closed:
                 loads = np.array(list(dict.fromkeys(np.round(loads))))
-            for at in loads:
-                winner = self._cheapest_at(float(at))
-                if winner not in ("", ranked[0].platform):
-                    out.append(Crossover(load=float(at), platform=winner, direction=direction))
-                    break
-        return tuple(out)
+            winners = ((at, self._cheapest_at(at)) for at in loads.tolist())
+            turn = next(((at, name) for at, name in winners if name not in ("", best)), None)
+            if turn:
+                yield Crossover(load=turn[0], platform=turn[1], direction=direction)
 
     def _cheapest_at(self, load: float) -> str:
-        counts, cost = self._expected(load, np.arange(len(self.rows)))
+        counts, cost = self._expected(load)
         if not np.isfinite(cost).any():
             return ""
-        share = np.array([c.offer.share for c in self.rows])[:, None]
-        boxes = np.where(cost <= TIE * cost.min(), np.maximum(counts * share, 1.0), np.inf)
+        boxes = np.where(cost <= TIE * cost.min(), np.maximum(counts * self.share[:, None], 1.0), np.inf)
         return str(self.platform[int(np.argmin(boxes)) // boxes.shape[1]])
 
 
@@ -359,7 +318,7 @@ def _in_order(ranked: Sequence[Deployment]) -> list[Deployment]:
 
     ordered = sorted(ranked, key=expected)
     ties = [d for d in ordered if expected(d) <= TIE * expected(ordered[0])]
-    first = min(ties, key=lambda d: d.boxes if d.boxes >= 1 else 1.0) if ties else None
+    first = min(ties, key=lambda d: max(d.boxes, 1.0)) if ties else None
     return [first, *(d for d in ordered if d is not first)] if first else []
 
 

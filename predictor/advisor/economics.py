@@ -18,8 +18,7 @@ from ...data.errors import BadRequest
 from ...data.prices import price
 
 HOURS_PER_YEAR = 8766.0
-BASES = {"own": "purchase", "rent": "on-demand", "reserve": "reserved"}
-_POSITIVE = ("amortisation_years", "usd_per_kwh", "pue", "utilisation")
+BASES = {"own": "purchase", "rent": "on-demand", "reserve": "reserved"}  # and the kind of price each takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,32 +64,30 @@ class Economics:
     def __post_init__(self) -> None:
         if self.basis not in BASES:
             raise BadRequest("basis", self.basis, f"one of {', '.join(BASES)}")
-        for name in _POSITIVE:
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                raise BadRequest(name, value, "a number above 0")
-        if self.utilisation > 1 or not 0 <= self.other_share < math.inf or self.pue < 1:
-            wrong = "utilisation" if self.utilisation > 1 else "pue" if self.pue < 1 else "other_share"
-            allowed = {"utilisation": "at most 1", "pue": "at least 1", "other_share": "at least 0"}[wrong]
-            raise BadRequest(wrong, getattr(self, wrong), allowed)
+        for name, good, allowed in (
+            ("amortisation_years", 0 < self.amortisation_years < math.inf, "a number above 0"),
+            ("other_share", 0 <= self.other_share < math.inf, "at least 0"),
+            ("usd_per_kwh", 0 < self.usd_per_kwh < math.inf, "a number above 0"),
+            ("pue", 1 <= self.pue < math.inf, "at least 1"),
+            ("utilisation", 0 < self.utilisation <= 1, "above 0 and at most 1"),
+        ):
+            if not good:
+                raise BadRequest(name, getattr(self, name), allowed)
         for name in ("purchase_usd", "usd_per_gpu_hour"):
             own = {catalogue.platform(platform).name: usd for platform, usd in getattr(self, name).items()}
             for platform, usd in own.items():
-                if not (usd > 0 and math.isfinite(usd)):
+                if not 0 < usd < math.inf:
                     raise BadRequest(f"price of {platform}", usd, "a number above 0")
             object.__setattr__(self, name, own)
 
     def purchase(self, platform: str, share: float = 1.0) -> float:
         """Return what `share` platforms cost to buy [USD], NaN where no price is known."""
-        found = price(platform, "purchase")
-        usd = self.purchase_usd.get(platform, found.usd if found else math.nan)
-        return usd * share
+        return self.purchase_usd.get(platform, _usd(platform, "purchase")) * share
 
     def rent_per_hour(self, platform: str, share: float = 1.0) -> float:
         """Return what `share` platforms cost to rent [USD/h], NaN where no offer is known."""
-        found = price(platform, "reserved" if self.basis == "reserve" else "on-demand")
-        usd = self.usd_per_gpu_hour.get(platform, found.usd if found else math.nan)
-        return usd * share * catalogue.platform(platform).num_gpus
+        known = _usd(platform, "reserved" if self.basis == "reserve" else "on-demand")
+        return self.usd_per_gpu_hour.get(platform, known) * share * catalogue.platform(platform).num_gpus
 
     def watts(self, platform: str, share: float = 1.0) -> float:
         """Return the power at the meter [W], PUE included; NaN where it is not published."""
@@ -110,14 +107,14 @@ class Economics:
         return (self.own_per_hour if self.basis == "own" else self.rent_per_hour)(platform, share)
 
     def cost(self, platform: str, share: float, output: Mapping[str, float], total_per_output: float) -> Cost:
-        """Return the costs of `share` platforms that give output["", "_lo", "_hi"] tokens per second.
+        """Return the costs of `share` platforms that give output ["", "_lo", "_hi"] tokens per second.
 
         total_per_output: tokens in and out per token out [-].
         """
         hour = self.per_hour(platform, share)
         # Rented on demand, a machine is given back when it is idle.
         used = hour if self.basis == "rent" else hour / self.utilisation
-        low, mid, high = (used / (output[k] * 3600.0) * 1e6 for k in ("_hi", "", "_lo"))
+        mid, low, high = (used / (output[k] * 3600.0) * 1e6 for k in ("", "_hi", "_lo"))
         own, rent = self.own_per_hour(platform, share), self.rent_per_hour(platform, share)
         return Cost(
             purchase_usd=self.purchase(platform, share), usd_per_hour=hour,
@@ -127,3 +124,8 @@ class Economics:
             usd_per_tok_s=self.purchase(platform, share) / output[""],
             tokens_per_joule=output[""] / self.watts(platform, share), break_even_utilisation=own / rent,
         )  # fmt: skip
+
+
+def _usd(platform: str, kind: str) -> float:
+    found = price(platform, kind)
+    return found.usd if found else math.nan

@@ -1,16 +1,9 @@
-"""Percentiles over requests, and the probability that a limit holds.
+"""Percentiles over requests: those of several kinds of requests together.
 
-Two spreads are kept apart. Requests differ among themselves: their percentiles come from the queues
-(features/percentiles.py), and to join several kinds of requests each kind's times are taken as log-logistic
-through its median and percentile. And the prediction itself may be off: the log error is taken as logistic on
-either side, through the bounds of the conformal interval, which miss alpha / 2 each:
-
-    P(error > x) = 1 / (1 + exp(k x / hi)),  P(error < -x) = 1 / (1 + exp(k x / lo)),  k = log(2 / alpha - 1)
-
-Held-out errors over their interval follow that law more closely than the normal or the Laplace one; what was
-promised stands beside what was kept in docs/accuracy.md, under "As advice". Errors of TTFT and TPOT are
-nearly independent there (rank correlation 0.13 to 0.18), so the probability that both limits hold is the
-product.
+Each kind's times are taken as log-logistic through its median and percentile, which come from the queues
+(features/percentiles.py). That the prediction itself may be off is another spread: the probability that a
+limit holds is `probability` of training/model/intervals.py. Errors of TTFT and TPOT are nearly independent
+there (rank correlation 0.13 to 0.18), so the probability that both limits hold is the product.
 """
 
 from __future__ import annotations
@@ -53,17 +46,3 @@ def log_percentile(medians: FloatArray, scales: FloatArray, shares: FloatArray, 
 
 def _logit(percent: float) -> float:
     return float(np.log(percent / (100.0 - percent)))
-
-
-def probability(room: FloatArray, lower: FloatArray, upper: FloatArray, alpha: float) -> FloatArray:
-    """Return the probability that the log error stays under `room`, shape (n,).
-
-    lower < 0 < upper: log bounds of the interval around the prediction that misses alpha / 2 on each side.
-
-    >>> probability(np.array([-0.5, 0.0, 0.5]), np.full(3, -0.5), np.full(3, 0.5), 0.1).round(2).tolist()
-    [0.05, 0.5, 0.95]
-    """
-    width = np.maximum(np.where(room < 0, -lower, upper), 1e-9)
-    steps = np.log(2.0 / alpha - 1.0) * np.abs(room) / width
-    tail = np.exp(-np.logaddexp(0.0, steps))
-    return np.asarray(np.where(room < 0, tail, 1.0 - tail))

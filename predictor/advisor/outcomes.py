@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +15,12 @@ from ...features.facts import FloatArray, IntArray
 from ...features.percentiles import tpot_ratio, ttft_ratio
 from ...features.request import Requests, normalise
 from ...features.serving import sent_at_a_rate
-from ...training.model.model import Answers, Model, answer
+from ...training.model.intervals import probability
+from ...training.model.model import Model, answer
 from ..predictor import CHUNK_ROWS, in_chunks
 from .mixing import at_equal_load, in_one_queue
-from .odds import log_percentile, probability, spread
+from .odds import log_percentile, spread
+from .recommendation import Reason
 from .workload import Workload
 
 if TYPE_CHECKING:
@@ -26,28 +28,29 @@ if TYPE_CHECKING:
 
 TERMS = ("weights", "kv", "compute", "communication", "launch", "queue")
 LIMITED = ("ttft", "tpot")
-_FIRST = tuple(f"ttft_ms{bound}" for bound in BOUNDS)
+_RATES = ("output_tok_s", "ttft_ms", "tpot_ms")
 _MIDDLE, _WIDE = 60.0, 90.0  # per cent
-_DOUBT = 2.0
+_DOUBT = np.array([[1.0], [0.5], [2.0]])  # of the physics' answers, by BOUNDS
 _FULL = 1.001  # in flight over the batch: above, somebody waits for a slot
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcomes:
-    """n deployments under one workload, shape (n,) each.
+    """n deployments under one workload.
 
-    output_tok_s and total_tok_s [tok/s], `ttft_ms` and `tpot_ms` [ms] at the workload's percentile, each by
-    "", "_lo", "_hi"; room: log factor left to the limit, by ttft and tpot; held: probability of each limit;
-    fits: into memory; served: everybody has a slot, or the rate can be kept up.
+    output_tok_s, total_tok_s [tok/s], `ttft_ms` and `tpot_ms` [ms] at the workload's percentile, shape (3,
+    n) by BOUNDS. Shape (2, n) by LIMITED: room, the log factor left to the limit; held, its probability;
+    floor_ms. Shape (n,): batch, the largest of TERMS, `fits` into memory, `served` (everybody has a slot, or
+    the rate can be kept up), support.
     """
 
-    output_tok_s: Mapping[str, FloatArray]
-    total_tok_s: Mapping[str, FloatArray]
-    ttft_ms: Mapping[str, FloatArray]
-    tpot_ms: Mapping[str, FloatArray]
-    room: Mapping[str, FloatArray]
-    held: Mapping[str, FloatArray]
-    floor_ms: Mapping[str, FloatArray]
+    output_tok_s: FloatArray
+    total_tok_s: FloatArray
+    ttft_ms: FloatArray
+    tpot_ms: FloatArray
+    room: FloatArray
+    held: FloatArray
+    floor_ms: FloatArray
     batch: FloatArray
     bottleneck: IntArray
     fits: NDArray[np.bool_]
@@ -57,17 +60,35 @@ class Outcomes:
     @property
     def probability(self) -> FloatArray:
         """Probability that all limits hold; 0 where the model does not fit or somebody is left waiting."""
-        both = self.held["ttft"] * self.held["tpot"]
-        return np.where(self.fits & self.served, both, 0.0)
+        return np.where(self.fits & self.served, self.held[0] * self.held[1], 0.0)
 
-    def row(self, place: int) -> dict[str, Any]:
-        """Return one deployment's values by name."""
+    def values(self, at: int) -> dict[str, Any]:
+        """Return what a `Deployment` says of one of them."""
+        figures = ("output_tok_s", "total_tok_s", "ttft_ms", "tpot_ms")
         return {
-            name: {k: float(array[place]) for k, array in value.items()}
-            if isinstance(value, Mapping)
-            else np.asarray(value[place]).item()
-            for name, value in vars(self).items()
-        }
+            **{name: dict(zip(BOUNDS, getattr(self, name)[:, at].tolist(), strict=True)) for name in figures},
+            "probability": float(self.probability[at]), "batch": float(self.batch[at]),
+            "held": dict(zip(LIMITED, self.held[:, at].tolist(), strict=True)),
+            "bottleneck": TERMS[self.bottleneck[at]], "support": str(self.support[at]),
+        }  # fmt: skip
+
+    def missed(self, at: int, workload: Workload, confidence: float) -> Reason:
+        """Return by how much one of them misses the limits, or how unsure it is."""
+        if not self.fits[at]:
+            return Reason("memory")
+        if not self.served[at]:
+            return Reason("no-slots", workload.load_text())
+        room = zip(LIMITED, self.room[:, at].tolist(), strict=True)
+        beyond = {name: math.expm1(-left) for name, left in room if left < 0}
+        return Reason("misses", beyond) if beyond else Reason("unsure", self.probability[at], confidence)
+
+    def nearest_limit(self, at: int, workload: Workload) -> Reason:
+        """Return how one of them stands to the limit that it misses most, or keeps with the least room."""
+        which = int(self.room[:, at].argmin())
+        name, floor_ms = LIMITED[which], float(self.floor_ms[which, at])
+        limit, value = getattr(workload, f"{name}_ms"), float(getattr(self, f"{name}_ms")[0, at])
+        facts = {"limit": name.upper(), "term": TERMS[self.bottleneck[at]], "floor_ms": floor_ms}
+        return Reason("floor" if floor_ms > limit else "slow", value, limit, facts)
 
 
 def outcomes(
@@ -75,20 +96,70 @@ def outcomes(
 ) -> Outcomes:
     """Return what the workload meets on every deployment of a frame at these loads, shape (n,) each.
 
-    physics: take the baseline's answers, thirty times as fast, within a factor of `_DOUBT`.
+    physics: take the baseline's answers, thirty times as fast, within a factor of two.
     """
-    shape = (len(frame), len(workload.kinds))
-    values: dict[str, NDArray[Any]] = {}
+    parts: list[tuple[IntArray, Outcomes]] = []
 
     def work(rows: IntArray) -> None:
-        found = _values(model, frame.iloc[rows], workload, load[rows], physics)
-        for name, value in found.items():
-            # Kind by kind, (m, n), turned to (n, m).
-            turned = value.reshape(shape[1], -1).T
-            values.setdefault(name, np.empty(shape, dtype=value.dtype))[rows] = turned
+        parts.append((rows, _outcomes(model, frame.iloc[rows], workload, load[rows], physics)))
 
-    in_chunks(frame, work, max(CHUNK_ROWS // shape[1], 1))
-    return _joined(values, model, workload)
+    in_chunks(frame, work, max(CHUNK_ROWS // len(workload.kinds), 1))
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    names = [f.name for f in fields(Outcomes)]
+    joined = {n: np.concatenate([getattr(part, n) for _, part in parts], axis=-1) for n in names}
+    return Outcomes(**{name: values[..., order] for name, values in joined.items()})
+
+
+def _outcomes(
+    model: Model, frame: pd.DataFrame, workload: Workload, load: FloatArray, physics: bool
+) -> Outcomes:
+    """Return the outcomes of one chunk: kinds side by side, shape (m x n,), then joined."""
+    kinds = workload.kinds
+    shares, osl = np.array([kind.share for kind in kinds]), np.array([kind.osl for kind in kinds])
+    r = _requests(frame, workload, load)
+    mixed = len(kinds) > 1 and not workload.closed
+    if mixed:
+        r = at_equal_load(r, model.coefficients, shares)
+    floor, support = np.zeros((2, len(r))), np.full(len(r), "far", dtype=object)
+    if physics:
+        base = baseline(r, model.coefficients)
+        middle = (base.output_tok_s, base.ttft_s * 1e3, base.tpot_s * 1e3)
+        figures = np.stack([values * _DOUBT for values in middle])
+    else:
+        answers = answer(model, r)
+        base, support = answers.baseline, answers.support.astype(object)
+        figures = np.stack([[answers.values[f"{name}{bound}"] for bound in BOUNDS] for name in _RATES])
+        floor = np.stack([answers.floor.ttft_s, answers.floor.tpot_s]) * 1e3
+    queued = in_one_queue(r, base, load, shares) if mixed else base
+    if mixed:
+        figures[1] *= queued.ttft_s / base.ttft_s
+
+    def by_kind(values: NDArray[Any]) -> NDArray[Any]:
+        return values.reshape(*values.shape[:-1], len(kinds), -1)
+
+    output, *times = by_kind(figures)
+    scales = [by_kind(scale) for scale in _scales(r, base, queued, workload.percentile)]
+    main = int(shares.argmax())
+    with np.errstate(all="ignore"):
+        rate = 1.0 / (shares[:, None] / (output / osl[:, None])).sum(axis=1)
+        limits = [
+            _limit(
+                model.intervals[name].alpha, time, scale, shares, getattr(workload, f"{name}_ms"), workload
+            )
+            for name, time, scale in zip(LIMITED, times, scales, strict=True)
+        ]
+    terms = np.nan_to_num(np.stack([base.terms[name] for name in TERMS])).argmax(axis=0)
+    # At a rate the batch is what the rate makes it: prompts in prefill or in its queue are beside it.
+    slots = sent_at_a_rate(r) | (base.concurrency <= base.batch * r.replicas * _FULL)
+    return Outcomes(
+        output_tok_s=rate * (shares @ osl),
+        total_tok_s=rate * (shares @ np.array([kind.isl + kind.osl for kind in kinds])),
+        ttft_ms=limits[0][0], tpot_ms=limits[1][0], room=np.stack([room for _, room, _ in limits]),
+        held=np.stack([held for _, _, held in limits]), floor_ms=by_kind(floor).max(axis=1),
+        batch=by_kind(base.batch).min(axis=0), bottleneck=by_kind(terms)[main],
+        fits=by_kind(base.feasible).min(axis=0), served=by_kind(base.stable & slots).min(axis=0),
+        support=by_kind(support)[main],
+    )  # fmt: skip
 
 
 def _requests(frame: pd.DataFrame, workload: Workload, load: FloatArray) -> Requests:
@@ -103,87 +174,26 @@ def _requests(frame: pd.DataFrame, workload: Workload, load: FloatArray) -> Requ
     return normalise(pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0])
 
 
-def _values(
-    model: Model, frame: pd.DataFrame, workload: Workload, load: FloatArray, physics: bool
-) -> dict[str, NDArray[Any]]:
-    """Return what the kinds of requests meet on n deployments, kind by kind, shape (m x n,) each."""
-    r = _requests(frame, workload, load)
-    shares = np.array([kind.share for kind in workload.kinds])
-    mixed = len(shares) > 1 and not workload.closed
-    if mixed:
-        r = at_equal_load(r, model.coefficients, shares)
-    if physics:
-        base = baseline(r, model.coefficients)
-        found = _physics(base)
-    else:
-        answers = answer(model, r)
-        found, base = _learned(answers), answers.baseline
-    queued = in_one_queue(r, base, load, shares) if mixed else base
-    if mixed:
-        found |= {name: found[name] * queued.ttft_s / base.ttft_s for name in _FIRST}
-    return found | _common(base, queued, r, workload.percentile)
-
-
-def _learned(answers: Answers) -> dict[str, NDArray[Any]]:
-    """Return answers with their bounds, floors and support."""
-    names = [f"{name}{bound}" for name in ("output_tok_s", "ttft_ms", "tpot_ms") for bound in BOUNDS]
-    out: dict[str, NDArray[Any]] = {name: answers.values[name] for name in names}
-    floors = {f"floor_{name}": getattr(answers.floor, f"{name}_s") * 1e3 for name in LIMITED}
-    return out | floors | {"support": answers.support.astype(object)}
-
-
-def _physics(base: Estimate) -> dict[str, NDArray[Any]]:
-    """Return the baseline's answers in place of the learned ones."""
-    middle = {"output_tok_s": base.output_tok_s, "ttft_ms": base.ttft_s * 1e3, "tpot_ms": base.tpot_s * 1e3}
-    factors = dict(zip(BOUNDS, (1.0, 1.0 / _DOUBT, _DOUBT), strict=True))
-    out = {f"{name}{bound}": values * factors[bound] for name, values in middle.items() for bound in BOUNDS}
-    nothing = {f"floor_{name}": np.zeros(len(base.batch)) for name in LIMITED}
-    return {**out, **nothing, "support": np.full(len(base.batch), "far", dtype=object)}
-
-
-def _common(base: Estimate, queued: Estimate, r: Requests, percentile: float) -> dict[str, NDArray[Any]]:
-    """Return what the physics says in both cases: widths over requests, slots, bytes, the bottleneck.
-
-    queued: the same with the wait for the first token behind prompts of all kinds.
-    """
+def _scales(
+    r: Requests, base: Estimate, queued: Estimate, percentile: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return how TTFT and TPOT spread over requests, by the queues; `queued`: behind prompts of all kinds."""
     # A median has no width: the 90th percentile gives it. Beyond that the first wave of a benchmark, whose
     # clients all arrive at once, would set the tail of a closed loop: users do not come like that.
     at = percentile if percentile > _MIDDLE else _WIDE
     first = min(at, _WIDE) if r.is_mode("closed-loop").all() else at
-    terms = np.stack([base.terms[name] for name in TERMS])
-    return {
-        "scale_ttft": spread(ttft_ratio(r, queued, first), first),
-        "scale_tpot": spread(tpot_ratio(r, base, at), at),
-        "batch": base.batch,
-        "bottleneck": np.nan_to_num(terms).argmax(axis=0),
-        "fits": base.feasible,
-        # At a rate the batch is what the rate makes it: prompts in prefill or in its queue are beside it.
-        "served": base.stable & (sent_at_a_rate(r) | (base.concurrency <= base.batch * r.replicas * _FULL)),
-    }
+    return spread(ttft_ratio(r, queued, first), first), spread(tpot_ratio(r, base, at), at)
 
 
-def _joined(v: Mapping[str, NDArray[Any]], model: Model, workload: Workload) -> Outcomes:
-    kinds = workload.kinds
-    shares = np.array([kind.share for kind in kinds])
-    osl, tokens = np.array([k.osl for k in kinds]), np.array([k.isl + k.osl for k in kinds])
-    with np.errstate(all="ignore"):
-        rate = {b: 1.0 / (shares / (v[f"output_tok_s{b}"] / osl)).sum(axis=1) for b in BOUNDS}
-        times: dict[str, dict[str, FloatArray]] = {}
-        room, held = {}, {}
-        for name in LIMITED:
-            middle = v[f"{name}_ms"]
-            log = log_percentile(middle, v[f"scale_{name}"], shares, workload.percentile)
-            lower, upper = ((np.log(v[f"{name}_ms{b}"] / middle) * shares).sum(axis=1) for b in BOUNDS[1:])
-            times[name] = {"": np.exp(log), "_lo": np.exp(log + lower), "_hi": np.exp(log + upper)}
-            room[name] = np.log(getattr(workload, f"{name}_ms")) - log
-            held[name] = np.nan_to_num(probability(room[name], lower, upper, model.intervals[name].alpha))
-            held[name] = np.where(np.isinf(room[name]), 1.0, held[name])
-    return Outcomes(
-        output_tok_s={b: x * (shares @ osl) for b, x in rate.items()},
-        total_tok_s={b: x * (shares @ tokens) for b, x in rate.items()},
-        ttft_ms=times["ttft"], tpot_ms=times["tpot"], room=room, held=held,
-        floor_ms={name: v[f"floor_{name}"].max(axis=1) for name in LIMITED},
-        batch=v["batch"].min(axis=1), bottleneck=v["bottleneck"][:, int(shares.argmax())],
-        fits=np.asarray(v["fits"].all(axis=1)), served=np.asarray(v["served"].all(axis=1)),
-        support=v["support"][:, int(shares.argmax())],
-    )  # fmt: skip
+def _limit(
+    alpha: float, time: FloatArray, scale: FloatArray, shares: FloatArray, limit_ms: float, workload: Workload
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return a time at the percentile by BOUNDS, its room to the limit and the probability that it holds.
+
+    time: (3, m, n) medians by kind; scale: (m, n) of their spread over requests.
+    """
+    log = log_percentile(time[0].T, scale.T, shares, workload.percentile)
+    lower, upper = ((np.log(bound / time[0]) * shares[:, None]).sum(axis=0) for bound in time[1:])
+    room = np.log(limit_ms) - log
+    held = np.nan_to_num(probability(room, lower, upper, alpha))
+    return np.exp(np.stack([log, log + lower, log + upper])), room, np.where(np.isinf(room), 1.0, held)

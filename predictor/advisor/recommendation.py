@@ -1,41 +1,69 @@
-"""The answer of the advisor: ranked deployments, what was rejected and why, where the ranking turns."""
+"""The answer of the advisor: ranked deployments, what was rejected and why, where the ranking turns.
+
+Why something was rejected or missed is a record; its words are made here, when they are read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from ...data.files import for_json
 from .economics import Cost
+from .space import Setup
 from .workload import Workload
 
-if TYPE_CHECKING:
-    from rich.console import RenderResult
+TEXTS = {
+    "no-price": "no price known to {value}",
+    "no-setup": "no engine or precision of those asked for runs there",
+    "cannot-start": "cannot be started: {value}",
+    "too-small": "does not fit: at best {value:,.1f} GB per GPU of {allowed:,.1f} GB available (tp{tp:g})",
+    "memory": "does not fit into memory",
+    "no-slots": "no room or speed for {value}, however many",
+    "misses": "misses {value} at its best",
+    "unsure": "holds the limits with probability {value:.2f} only, {allowed:g} is asked for",
+    "purchase": "{what} for ${value:,.0f} passes the budget of ${allowed:,.0f}",
+    "hour": "{what} at ${value:,.2f} per hour passes the budget of ${allowed:,.2f}",
+    "slow": "{limit} of {value:,.4g} ms against {allowed:,.4g} ms, limited by {term}",
+    "floor": "{limit} of {value:,.4g} ms against {allowed:,.4g} ms, limited by {term}: its floor, which "
+    "nothing beats, is {floor_ms:,.3g} ms",
+    "budget": "what holds the limits passes the budget",
+    "nothing": "nothing fits into memory, or has a price",
+}
+OVER_BUDGET = ("purchase", "hour")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """What stands against something: the `value` there is, the one `allowed`, and `facts` that go with it."""
+
+    code: str
+    value: Any = None
+    allowed: float | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        value = self.value
+        if isinstance(value, Mapping):
+            value = " and ".join(f"{name.upper()} by {share:.0%}" for name, share in value.items())
+        return TEXTS[self.code].format(value=value, allowed=self.allowed, **self.facts)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deployment:
+class Deployment(Setup):
     """One deployment under the workload.
 
     boxes: platforms bought [-], a part of a rack as its share; batch: requests in flight per replica; rates
     [tok/s] of the whole, times [ms] at the workload's percentile, each by "", "_lo", "_hi" (90 % interval);
     probability that all limits hold, and of each; cost_ratio to the recommended one's cost per hour;
-    capacity: load at which the limits stop to hold, per platform; tier: what lies in host memory, as request
-    columns.
+    capacity: load at which the limits stop to hold, per platform.
     """
 
     platform: str
     boxes: float
     gpus: int
-    tp: int
-    pp: int
-    ep: int
-    dp: int
     replicas: int
-    weight_precision: str
-    kv_precision: str
-    engine: str
     batch: float
     output_tok_s: Mapping[str, float]
     total_tok_s: Mapping[str, float]
@@ -48,8 +76,6 @@ class Deployment:
     capacity: float
     bottleneck: str
     support: str
-    tier: Mapping[str, float]
-    reason: str = ""
 
     @property
     def what(self) -> str:
@@ -58,20 +84,13 @@ class Deployment:
             return f"{self.gpus} GPUs of a {self.platform}"
         return f"{self.boxes:g} x {self.platform}"
 
-    @property
-    def layout(self) -> str:
-        """The layout of one replica, such as "tp8" or "tp16 ep16 dp16"."""
-        degrees = {name: getattr(self, name) for name in ("tp", "pp", "ep", "dp")}
-        text = " ".join(f"{k}{v}" for k, v in degrees.items() if v > 1 or k == "tp")
-        return f"{text} +Grace" if self.tier else text
-
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
     """A platform that was not recommended, and why."""
 
     platform: str
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +112,6 @@ class Replacement:
     lo: float
     hi: float
 
-    def __str__(self) -> str:
-        return (
-            f"one {self.platform} replaces {self.value:.1f} {self.instead} ({self.lo:.1f} to {self.hi:.1f})"
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
@@ -114,7 +128,7 @@ class Recommendation:
     rejected: tuple[Rejected, ...]
     crossovers: tuple[Crossover, ...]
     closest: Deployment | None
-    limited_by: str
+    limited_by: Reason | None
     notes: tuple[str, ...]
 
     @property
@@ -122,12 +136,37 @@ class Recommendation:
         """The cheapest deployment that holds the limits, or None."""
         return self.ranked[0] if self.ranked else None
 
+    def reason(self, d: Deployment) -> str:
+        """Return in one sentence why a ranked deployment stands where it stands."""
+        way = f"{d.what} at {d.weight_precision.upper()} ({d.layout}){_tier_text(d)}"
+        fits = f"{way} holds the limits for {self.workload.load_text()}"
+        if d.platform != self.ranked[0].platform:
+            return f"{fits} with probability {d.probability:.2f}, at {d.cost_ratio:.2f} times the cost"
+        if len(self.ranked) == 1:
+            return f"{fits}, and no other platform does"
+        after = self.ranked[1]
+        return f"{fits}; {after.what}, the next, costs {after.cost_ratio:.2f} times as much"
+
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values fit for JSON; None for no number."""
-        plain: dict[str, Any] = for_json(asdict(self))
+        """Return everything as plain values fit for JSON, reasons in words; None for no number."""
+        plain: dict[str, Any] = for_json(
+            asdict(self)
+            | {
+                "ranked": [asdict(d) | {"reason": self.reason(d)} for d in self.ranked],
+                "rejected": [{"platform": r.platform, "reason": str(r.reason)} for r in self.rejected],
+                "closest": asdict(self.closest) | {"reason": ""} if self.closest else None,
+                "limited_by": str(self.limited_by or ""),
+            }
+        )
         return {"met": bool(self.ranked), **plain}
 
-    def __rich_console__(self, console: object, options: object) -> RenderResult:
-        from .tables import recommendation_tables
 
-        yield from recommendation_tables(self)
+def _tier_text(d: Deployment) -> str:
+    if "experts_resident_frac" in d.tier:
+        return f" with {1.0 - d.tier['experts_resident_frac']:.0%} of the experts in Grace"
+    if "kv_hot_tokens" in d.tier:
+        hot, every = d.tier["kv_hot_tokens"], d.tier["kv_reread_every"]
+        return (
+            f" with the KV beyond {hot:g} tokens in Grace, read every {every:g} tokens (may change quality),"
+        )
+    return ""

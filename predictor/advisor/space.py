@@ -1,4 +1,4 @@
-"""What can be bought and how a model can lie on it: offers, layouts, precisions, engines, as columns.
+"""What can be bought, how a model can lie on it, and the grid of all such configurations.
 
 An offer is the smallest thing that is bought and holds whole replicas: a box, two boxes joined by their
 network, a part of a rack or the rack. More load takes more of them.
@@ -6,10 +6,10 @@ network, a part of a rack or the rack. More load takes more of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,24 +17,26 @@ from numpy.typing import NDArray
 from ...data import catalogue
 from ...data.errors import UnknownName
 from ...data.specs import GpuSpec, ModelSpec, PlatformSpec
-from ...data.vocabulary import PRECISIONS
+from ...data.vocabulary import ENGINES, PRECISIONS
+from ...features.facts import FloatArray, IntArray
+from .economics import Economics
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ENGINES = {"nvidia": ("trtllm", "vllm", "sglang"), "amd": ("vllm", "sglang")}
-_NARROWER = ("bf16", "fp8", "fp4")  # that a model may be quantised to
+# A vendor's own engine first, then those that run everywhere: of equals the first is taken.
+_ENGINES = sorted((term for term in ENGINES.terms if term.vendors), key=lambda term: len(term.vendors))
+_QUANTISED = ("bf16", "fp8", "fp4")  # what the weights of any model may be brought to
 _RACK = 16  # GPUs; a platform of this many or more is shared out by parts
 # Parts of a rack that are used alone: a power of two of whole trays, as tensor parallelism wants it.
-RACK_PARTS = (16, 32)
+_RACK_PARTS = (16, 32)
 _JOINED = 2  # boxes that one replica may span over the network
 MOST_BOXES = 4096
 # Grace as a warm tier: of long contexts the last 16k tokens stay in HBM and the rest is read every 16 or 64
 # tokens; of a mixture's experts half stay. Offered where a host shares its memory coherently.
-HOT_TOKENS = 16384.0
-KV_TIERS = tuple((("kv_hot_tokens", HOT_TOKENS), ("kv_reread_every", every)) for every in (16.0, 64.0))
-EXPERT_TIER = (("experts_resident_frac", 0.5),)
-Tier = tuple[tuple[str, float], ...]
+_HOT_TOKENS = 16384.0
+_KV_TIERS = tuple({"kv_hot_tokens": _HOT_TOKENS, "kv_reread_every": every} for every in (16.0, 64.0))
+_EXPERT_TIER = {"experts_resident_frac": 0.5}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +50,9 @@ class Offer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Configuration:
-    """One way to serve: an offer, the layout of a replica on it, precision, engine, what lies in Grace."""
+class Setup:
+    """How one replica is served; `tier`: what of it lies in host memory, as request columns."""
 
-    offer: Offer
     tp: int
     pp: int
     ep: int
@@ -59,32 +60,111 @@ class Configuration:
     weight_precision: str
     kv_precision: str
     engine: str
-    tier: Tier = ()
+    tier: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def replicas(self) -> int:
-        """Replicas on one offer."""
-        return self.offer.gpus // (self.tp * self.pp)
+    def layout(self) -> str:
+        """The layout of one replica, such as "tp8" or "tp16 ep16 dp16"."""
+        degrees = {name: getattr(self, name) for name in ("tp", "pp", "ep", "dp")}
+        text = " ".join(f"{k}{v}" for k, v in degrees.items() if v > 1 or k == "tp")
+        return f"{text} +Grace" if self.tier else text
 
-    def columns(self) -> dict[str, object]:
-        """Return the request columns of one offer."""
-        names = ("tp", "pp", "ep", "dp", "weight_precision", "kv_precision", "engine")
-        columns: dict[str, object] = {name: getattr(self, name) for name in names}
-        return {"platform": self.offer.platform, **columns, **dict(self.tier)}
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Configurations of one model, n rows: an offer and how each replica on it is served."""
+
+    model: str
+    rows: Sequence[tuple[Offer, Setup]] = ()
+
+    @classmethod
+    def of(
+        cls, model: str, platforms: Sequence[PlatformSpec], engines: Sequence[str] = (),
+        weight_precisions: Sequence[str] = (), longest: float = 0.0,
+    ) -> Grid:  # fmt: skip
+        """Return every configuration for sequences of at most `longest` tokens; no names mean all.
+
+        Raises UnknownName for an engine or a precision that is not known.
+        """
+        known = {"engine": tuple(t.name for t in _ENGINES), "weight_precision": PRECISIONS.names}
+        for kind, names in (("engine", engines), ("weight_precision", weight_precisions)):
+            for name in names:
+                if name not in known[kind]:
+                    raise UnknownName(kind, name, known[kind])
+        spec = catalogue.model(model)
+        rows = [
+            (offer, setup)
+            for platform in platforms
+            for offer in offers(platform)
+            for setup in _setups(spec, platform, offer, longest)
+            if not engines or setup.engine in engines
+            if not weight_precisions or setup.weight_precision in weight_precisions
+        ]
+        return cls(model=model, rows=rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, kept: NDArray[np.bool_]) -> Grid:
+        """Return the configurations marked in `kept`, shape (n,)."""
+        return Grid(model=self.model, rows=[self.rows[i] for i in np.flatnonzero(kept).tolist()])
+
+    def per_offer(self, name: str) -> NDArray[Any]:
+        """Return a field of each configuration's offer, shape (n,)."""
+        return np.array([getattr(offer, name) for offer, _ in self.rows])
+
+    def usd_per_hour(self, economics: Economics) -> FloatArray:
+        """Return what one offer of each costs [USD/h], shape (n,); NaN where no price is known."""
+        offers = [offer for offer, _ in self.rows]
+        cost = {offer: economics.per_hour(offer.platform, offer.share) for offer in set(offers)}
+        return np.array([cost[offer] for offer in offers])
+
+    @cached_property
+    def _columns(self) -> pd.DataFrame:
+        import pandas as pd
+
+        table = pd.DataFrame([{"platform": o.platform, **vars(s), **s.tier} for o, s in self.rows])
+        texts = [name for name in table.columns if name != "tier" and table[name].dtype.kind not in "if"]
+        return table.drop(columns="tier").astype(dict.fromkeys(texts, "category"))
+
+    def frame(self, places: IntArray, count: FloatArray) -> pd.DataFrame:
+        """Return request columns of these configurations on so many offers each; the load is to come."""
+        import pandas as pd
+
+        rows = self._columns.iloc[places].reset_index(drop=True)
+        gpus = self.per_offer("gpus").astype(np.float64)[places] * count
+        return rows.assign(model=pd.Categorical([self.model]).repeat(len(rows)), num_gpus=gpus)
 
 
 def offers(platform: PlatformSpec) -> Iterator[Offer]:
     """Yield what of a platform can be used alone: boxes, two joined ones, parts of a rack, the rack."""
     gpus = platform.num_gpus
     if gpus >= _RACK:
-        for part in RACK_PARTS:
+        for part in _RACK_PARTS:
             yield Offer(platform=platform.name, gpus=part, share=part / gpus, most=gpus // part)
     yield Offer(platform=platform.name, gpus=gpus, share=1.0, most=MOST_BOXES)
     if 1 < gpus < _RACK and platform.nic_bandwidth:
         yield Offer(platform=platform.name, gpus=_JOINED * gpus, share=_JOINED, most=MOST_BOXES // _JOINED)
 
 
-def layouts(model: ModelSpec, offer: Offer, platform: PlatformSpec) -> Iterator[tuple[int, int, int, int]]:
+def _setups(model: ModelSpec, platform: PlatformSpec, offer: Offer, longest: float) -> Iterator[Setup]:
+    """Yield the setups that engines start on an offer; the KV cache is in 8 bits beside narrow weights."""
+    gpu = catalogue.gpu(platform.gpu)
+    tiers: list[Mapping[str, float]] = [{}]
+    if platform.c2c_bandwidth:
+        tiers += _KV_TIERS if longest > 2.0 * _HOT_TOKENS else ()
+        tiers += (_EXPERT_TIER,) if model.is_moe else ()
+    for tp, pp, ep, dp in _layouts(model, platform, offer):
+        for weight in _precisions(model, gpu):
+            for engine in (term.name for term in _ENGINES if gpu.vendor.lower() in term.vendors):
+                for tier in tiers:
+                    yield Setup(
+                        tp=tp, pp=pp, ep=ep, dp=dp, weight_precision=weight, engine=engine, tier=tier,
+                        kv_precision="bf16" if weight == "bf16" else "fp8",
+                    )  # fmt: skip
+
+
+def _layouts(model: ModelSpec, platform: PlatformSpec, offer: Offer) -> Iterator[tuple[int, int, int, int]]:
     """Yield (tp, pp, ep, dp) that engines start: tp divides the heads, experts are whole or spread over tp.
 
     On joined boxes only what needs both: tp across them, or a pipeline stage on each.
@@ -104,68 +184,11 @@ def layouts(model: ModelSpec, offer: Offer, platform: PlatformSpec) -> Iterator[
                 yield tp, pp, tp, tp
 
 
-def precisions(model: ModelSpec, gpu: GpuSpec, wanted: Sequence[str] = ()) -> list[str]:
+def _precisions(model: ModelSpec, gpu: GpuSpec) -> list[str]:
     """Return the weight precisions to consider: the model's own, and narrower ones the GPU multiplies in."""
-    native = {"fp16": "bf16", "mxfp4": "fp4", "nvfp4": "fp4", "fp32": "bf16"}.get(
-        model.native_weight_precision, model.native_weight_precision
-    )
-    bytes_native = PRECISIONS.term(native).weight_bytes
-    narrower = [p for p in _NARROWER if PRECISIONS.term(p).weight_bytes < bytes_native and gpu.has_units(p)]
+    own = PRECISIONS.term(PRECISIONS.find(model.native_weight_precision))
+    own = own if own.bits <= 16 else PRECISIONS.term("bf16")
+    terms = [PRECISIONS.term(name) for name in _QUANTISED]
+    narrower = [t.name for t in terms if t.weight_bytes < own.weight_bytes and gpu.has_units(t.name)]
     # Four-bit weights of a mixture run on chips without four-bit units too: widened on the way.
-    return [p for p in dict.fromkeys([native, *narrower]) if not wanted or p in wanted]
-
-
-def tiers(model: ModelSpec, platform: PlatformSpec, longest: float) -> list[Tier]:
-    """Return the uses of host memory to consider, none first; `longest` is the longest sequence [tokens]."""
-    useful: list[Tier] = [()]
-    if platform.c2c_bandwidth:
-        useful += KV_TIERS if longest > 2.0 * HOT_TOKENS else ()
-        useful += (EXPERT_TIER,) if model.is_moe else ()
-    return useful
-
-
-def configurations(
-    model: ModelSpec,
-    platform: PlatformSpec,
-    engines: Sequence[str] = (),
-    wanted: Sequence[str] = (),
-    longest: float = 0.0,
-) -> list[Configuration]:
-    """Return every configuration of a platform for sequences of at most `longest` tokens.
-
-    The KV cache is in 8 bits beside narrow weights. Raises UnknownName for an engine or precision unknown.
-    """
-    servers = tuple(dict.fromkeys(chain(*ENGINES.values())))
-    for kind, given, names in (("engine", engines, servers), ("weight_precision", wanted, PRECISIONS)):
-        for name in given:
-            if name not in names:
-                raise UnknownName(kind, name, names)
-    gpu = catalogue.gpu(platform.gpu)
-    known = ENGINES.get(gpu.vendor.lower(), ("vllm",))
-    return [
-        Configuration(
-            offer=offer, tp=tp, pp=pp, ep=ep, dp=dp, weight_precision=weight, engine=engine,
-            kv_precision="bf16" if weight == "bf16" else "fp8", tier=tier,
-        )
-        for offer in offers(platform)
-        for tp, pp, ep, dp in layouts(model, offer, platform)
-        for weight in precisions(model, gpu, wanted)
-        for engine in known
-        if not engines or engine in engines
-        for tier in tiers(model, platform, longest)
-    ]  # fmt: skip
-
-
-def frame_of(
-    model: str, rows: Sequence[Configuration], places: NDArray[np.int64], boxes: NDArray[np.float64]
-) -> pd.DataFrame:
-    """Return request columns of rows[places] on so many offers each, n rows; the load is still to come."""
-    import pandas as pd
-
-    table = pd.DataFrame([row.columns() for row in rows])
-    for name in table.columns:
-        if table[name].dtype.kind not in "if":
-            table[name] = table[name].astype("category")
-    frame = table.iloc[places].reset_index(drop=True)
-    gpus = np.array([row.offer.gpus for row in rows], dtype=np.float64)[places]
-    return frame.assign(model=pd.Categorical([model]).repeat(len(frame)), num_gpus=gpus * boxes)
+    return [own.name, *narrower]

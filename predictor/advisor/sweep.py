@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -25,7 +26,6 @@ from ...data.columns import BOUNDS
 from ...data.errors import BadRequest
 from ...data.files import replace_file, replace_text
 from ...data.progress import Progress, silent
-from ...data.specs import ModelSpec
 from ...data.vocabulary import SPECULATION
 from ...features.baseline import Estimate, baseline
 from ...features.facts import FloatArray, IntArray
@@ -33,9 +33,8 @@ from ...features.request import Requests, normalise
 from ...training.model.model import answer
 from ..predictor import Predictor, in_chunks
 from .economics import Economics
-from .pareto import front, near
-from .space import Configuration, configurations, frame_of
-from .workload import resolve_model
+from .space import Grid
+from .workload import DEFAULT_ISL, DEFAULT_OSL, resolve_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,9 +42,6 @@ if TYPE_CHECKING:
 Fronts = Mapping[tuple[int, int], FloatArray]
 REACH = 1.75  # a row this many times worse than the baseline's front in both figures is not corrected
 PART_ROWS = 65536
-CONCURRENCY = tuple(float(2**k) for k in range(11))
-# The two fronts: figures to be large, and what people plot of them.
-FRONTS = {"speed": ("tok_s_per_gpu", "tok_s_per_user"), "cost": ("tok_per_usd", "per_ttft")}
 _TIMES = ("output_tok_s", "ttft_ms", "tpot_ms")
 _MANIFEST = "sweep.json"
 
@@ -60,8 +56,8 @@ class SweepSpace:
 
     model: str
     platforms: tuple[str, ...] = ()
-    lengths: tuple[tuple[float, float], ...] = ((1024.0, 1024.0),)
-    concurrency: tuple[float, ...] = CONCURRENCY
+    lengths: tuple[tuple[float, float], ...] = ((DEFAULT_ISL, DEFAULT_OSL),)
+    concurrency: tuple[float, ...] = tuple(float(2**k) for k in range(11))
     boxes: tuple[int, ...] = (1,)
     spec_decode: tuple[str, ...] = ("none",)
     engines: tuple[str, ...] = ()
@@ -80,63 +76,41 @@ class SweepSpace:
                 raise BadRequest("spec_decode", name, f"one of {', '.join(SPECULATION)}")
 
     @cached_property
-    def name(self) -> str:
-        """The model's catalogue name."""
-        return resolve_model(self.model)[0]
-
-    @property
-    def spec(self) -> ModelSpec:
-        """The model's shape; a size or config.json is entered into the catalogue first."""
-        return catalogue.model(self.name)
-
-    @cached_property
-    def rows(self) -> list[Configuration]:
-        """The configurations of one offer each."""
+    def grid(self) -> Grid:
+        """The configurations of one offer each; a size or config.json is entered into the catalogue first."""
         known = [catalogue.platform(p) for p in self.platforms] or list(catalogue.platforms().values())
-        return [c for p in known for c in configurations(self.spec, p, self.engines, self.weight_precisions)]
+        return Grid.of(resolve_model(self.model)[0], known, self.engines, self.weight_precisions)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """How many values each part of the product has."""
-        return (
-            len(self.rows),
-            len(self.boxes),
-            len(self.spec_decode),
-            len(self.lengths),
-            len(self.concurrency),
-        )
+        parts = (self.grid, self.boxes, self.spec_decode, self.lengths, self.concurrency)
+        return tuple(len(part) for part in parts)
 
     @property
     def size(self) -> int:
         """How many configurations the product has, valid or not."""
         return int(np.prod(self.shape))
 
-    def stretch(self, numbers: IntArray) -> Stretch:
-        """Return some rows of the product, without those that ask for more boxes than there are."""
+    def rows(self, numbers: IntArray) -> pd.DataFrame:
+        """Return some rows of the product, without those that ask for more boxes than there are.
+
+        Beside request columns: number, `place` in the grid, `group` (platform and lengths as one code).
+        """
         import pandas as pd
 
-        place, box, spec, length, load = np.unravel_index(numbers, self.shape)
-        count = np.array(self.boxes, dtype=np.float64)[box]
-        kept = count <= np.array([c.offer.most for c in self.rows])[place]
-        isl, osl = np.array(self.lengths, dtype=np.float64)[length[kept]].T
-        frame = frame_of(self.name, self.rows, place[kept], count[kept]).assign(
-            mode=pd.Categorical(["closed-loop"]).repeat(int(kept.sum())), isl=isl, osl=osl,
-            concurrency=np.array(self.concurrency)[load[kept]], number=numbers[kept],
-            spec_decode=pd.Categorical(np.array(self.spec_decode)[spec[kept]]),
+        index = np.stack(np.unravel_index(numbers, self.shape))
+        boxes, most = np.array(self.boxes, dtype=np.float64), self.grid.per_offer("most")
+        kept = boxes[index[1]] <= most[index[0]]
+        place, box, spec, length, load = index[:, kept]
+        isl, osl = np.array(self.lengths, dtype=np.float64)[length].T
+        platform = pd.factorize(self.grid.per_offer("platform"))[0]
+        return self.grid.frame(place, boxes[box]).assign(
+            mode=pd.Categorical(["closed-loop"]).repeat(len(place)), isl=isl, osl=osl,
+            concurrency=np.array(self.concurrency)[load], number=numbers[kept],
+            spec_decode=pd.Categorical(np.array(self.spec_decode)[spec]),
+            place=place, group=platform[place] * len(self.lengths) + length,
         )  # fmt: skip
-        platforms = list(dict.fromkeys(c.offer.platform for c in self.rows))
-        code = np.array([platforms.index(c.offer.platform) for c in self.rows])
-        group = code[place[kept]] * len(self.lengths) + length[kept]
-        return Stretch(frame=frame, place=place[kept], group=group)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stretch:
-    """Rows of a space: request columns; per row its place in `rows`, its platform and lengths as one code."""
-
-    frame: pd.DataFrame
-    place: IntArray
-    group: IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,12 +126,8 @@ class Sweep:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures and the fronts as plain values, for JSON."""
-        figures = {name: getattr(self, name) for name in ("rows", "valid", "corrected", "seconds")}
-        return {
-            "folder": str(self.folder),
-            **figures,
-            "front": json.loads(self.front.to_json(orient="records")),
-        }
+        front = json.loads(self.front.to_json(orient="records"))
+        return {**vars(self), "folder": str(self.folder), "front": front}
 
 
 class Sweeper:
@@ -165,12 +135,10 @@ class Sweeper:
 
     def __init__(self, predictor: Predictor, space: SweepSpace, economics: Economics | None = None) -> None:
         if not space.size:
-            raise BadRequest(
-                "platforms", space.platforms, "platforms, engines and precisions that go together"
-            )
+            asked = "platforms, engines and precisions that go together"
+            raise BadRequest("platforms", space.platforms, asked)
         self.predictor, self.space, self.economics = predictor, space, economics or Economics()
-        offers = [c.offer for c in space.rows]
-        self.hourly = np.array([self.economics.per_hour(o.platform, o.share) / o.gpus for o in offers])
+        self.hourly = space.grid.usd_per_hour(self.economics) / space.grid.per_offer("gpus")
 
     def run(self, folder: Path, progress: Progress = silent) -> Sweep:
         """Predict the whole space into `folder`, or what of it is missing there.
@@ -179,141 +147,163 @@ class Sweeper:
         """
         import pandas as pd
 
-        began = time.perf_counter()
-        claim(folder, self.identity())
-        stretches = [
-            np.arange(s, min(s + PART_ROWS, self.space.size)) for s in range(0, self.space.size, PART_ROWS)
-        ]
+        began, size = time.perf_counter(), self.space.size
+        self._claim(folder)
+        parts = [np.arange(s, min(s + PART_ROWS, size)) for s in range(0, size, PART_ROWS)]
         fronts: Fronts | None = None
         kept, valid, corrected = [], 0, 0
-        for number, numbers in enumerate(stretches):
+        for number, numbers in enumerate(parts):
             path = folder / f"part-{number:05d}.parquet"
             if path.exists():
                 part = _read(path)
             else:
-                fronts = fronts if fronts is not None else self._baseline_fronts(stretches, progress)
-                part = self.answers(self.space.stretch(numbers), fronts)
-                write(part, path)
+                fronts = fronts if fronts is not None else self._baseline_fronts(parts, progress)
+                part = self.answers(self.space.rows(numbers), fronts)
+                _write(part, path)
             valid, corrected = valid + len(part), corrected + int(part["corrected"].sum())
-            kept.append(fronts_of(part))
-            progress(f"part {number + 1} of {len(stretches)}", (number + 1) / len(stretches))
-        found = fronts_of(pd.concat(kept, ignore_index=True))
-        write(found, folder / "front.parquet")
+            kept.append(_on_fronts(part))
+            progress(f"part {number + 1} of {len(parts)}", (number + 1) / len(parts))
+        found = _on_fronts(pd.concat(kept, ignore_index=True))
+        _write(found, folder / "front.parquet")
         return Sweep(
-            folder=folder, rows=self.space.size, valid=valid, corrected=corrected,
+            folder=folder, rows=size, valid=valid, corrected=corrected,
             seconds=time.perf_counter() - began, front=found,
         )  # fmt: skip
 
-    def answers(self, part: Stretch, fronts: Fronts | None = None) -> pd.DataFrame:
-        """Return the valid rows of a stretch with answers, corrected near these fronts (None: all)."""
+    def answers(self, frame: pd.DataFrame, fronts: Fronts | None = None) -> pd.DataFrame:
+        """Return the valid ones of a space's rows with answers, corrected near these fronts (None: all)."""
         import pandas as pd
 
-        frame, model = part.frame, self.predictor.model
         names = [f"{name}{bound}" for name in _TIMES for bound in BOUNDS]
         out = {name: np.full(len(frame), np.nan, dtype=np.float32) for name in names}
         corrected = np.zeros(len(frame), dtype=bool)
         support = np.full(len(frame), "far", dtype=object)
 
         def work(rows: IntArray) -> None:
-            r, base = self._baseline(frame, rows)
+            r, base, figures, groups = self._physics(frame.iloc[rows])
             for name, values in zip(
                 _TIMES, (base.output_tok_s, base.ttft_s * 1e3, base.tpot_s * 1e3), strict=True
             ):
                 out[name][rows] = values
-            near_front = base.feasible.copy()
+            promising = base.feasible.copy()
             if fronts is not None:
-                near_front &= _hopeful(self._figures(r, part.place[rows], base), part.group[rows], fronts)
-            if near_front.any():
-                here = rows[near_front]
-                found = answer(model, r.take(near_front))
+                for code, here in groups.items():
+                    reached = [near(p, fronts[code, n], REACH) for n, p in enumerate(figures[..., here])]
+                    promising[here] &= np.any(reached, axis=0)
+            if promising.any():
+                here = rows[promising]
+                found = answer(self.predictor.model, r.take(promising))
                 for name in names:
                     out[name][here] = found.values[name]
                 corrected[here], support[here] = True, found.support
 
         in_chunks(frame, work)
-        table = frame.drop(columns=["model", "mode"]).assign(
+        hours = (self.hourly[frame["place"]] * frame["num_gpus"].to_numpy()).astype(np.float32)
+        table = frame.drop(columns=["model", "mode", "place", "group"]).assign(
             **out, corrected=corrected, support=pd.Categorical(support, categories=["in", "near", "far"]),
-            usd_per_hour=(self.hourly[part.place] * frame["num_gpus"].to_numpy()).astype(np.float32),
+            usd_per_hour=hours,
         )  # fmt: skip
-        return with_figures(table[np.isfinite(out["output_tok_s"])].reset_index(drop=True))
+        return _with_figures(table[np.isfinite(out["output_tok_s"])].reset_index(drop=True))
 
-    def _baseline_fronts(self, stretches: Sequence[IntArray], progress: Progress) -> Fronts:
-        """Return the baseline's fronts by group: x and y of the first, x and y of the second."""
-        points: dict[tuple[int, int], list[FloatArray]] = {}
-        for number, numbers in enumerate(stretches):
-            part = self.space.stretch(numbers)
+    def _baseline_fronts(self, parts: list[IntArray], progress: Progress) -> Fronts:
+        """Return the baseline's fronts by group and figures, shape (2, k) each."""
+        found: dict[Any, list[FloatArray]] = defaultdict(list)
+        for number, numbers in enumerate(parts):
+            frame = self.space.rows(numbers)
 
-            def work(rows: IntArray, part: Stretch = part) -> None:
-                r, base = self._baseline(part.frame, rows)
-                figures, group = self._figures(r, part.place[rows], base), part.group[rows]
-                for code in np.unique(group):
-                    here = np.flatnonzero(group == code)
-                    for which in range(len(FRONTS)):
-                        pair = figures[2 * which : 2 * which + 2, here]
-                        points.setdefault((int(code), which), []).append(pair[:, front(*pair)])
+            def work(rows: IntArray, frame: pd.DataFrame = frame) -> None:
+                _, _, figures, groups = self._physics(frame.iloc[rows])
+                for code, here in groups.items():
+                    for n, pair in enumerate(figures[..., here]):
+                        found[code, n].append(pair[:, front(*pair)])
 
-            in_chunks(part.frame, work)
-            progress("physics", (number + 1) / len(stretches))
-        joined = {key: np.concatenate(parts, axis=1) for key, parts in points.items()}
+            in_chunks(frame, work)
+            progress("physics", (number + 1) / len(parts))
+        joined = {key: np.concatenate(pairs, axis=1) for key, pairs in found.items()}
         return {key: pair[:, front(*pair)] for key, pair in joined.items()}
 
-    def _baseline(self, frame: pd.DataFrame, rows: IntArray) -> tuple[Requests, Estimate]:
-        r = normalise(frame.iloc[rows])
-        return r, baseline(r, self.predictor.model.coefficients)
+    def _physics(self, part: pd.DataFrame) -> tuple[Requests, Estimate, FloatArray, dict[Any, Any]]:
+        """Return some rows as requests, the baseline, the figures of both fronts, and places by group.
 
-    def _figures(self, r: Requests, place: IntArray, base: Estimate) -> FloatArray:
-        """Return the figures of both fronts, all to be large, shape (4, n)."""
-        hour = np.nan_to_num(self.hourly[place], nan=1.0)
-        per_gpu = base.output_tok_s / r.num_gpus
-        return np.stack([per_gpu, 1.0 / base.tpot_s, per_gpu / hour, 1.0 / base.ttft_s])
+        Figures, shape (2, 2, n), all to be large: speed, then cost.
+        """
+        r = normalise(part)
+        base = baseline(r, self.predictor.model.coefficients)
+        hour, per_gpu = np.nan_to_num(self.hourly[part["place"]], nan=1.0), base.output_tok_s / r.num_gpus
+        figures = np.stack([[per_gpu, 1.0 / base.tpot_s], [per_gpu / hour, 1.0 / base.ttft_s]])
+        return r, base, figures, part.groupby("group").indices
 
-    def identity(self) -> dict[str, Any]:
-        """Return what tells this sweep from another: the space, and a digest with prices and bundle."""
-        shape = self.space.spec.shape_key
-        files = self.predictor.manifest["sha256"]
-        whole = [asdict(self.space), self.space.name, shape, files, asdict(self.economics), REACH, PART_ROWS]
-        text = json.dumps(whole, default=str, sort_keys=True)
-        return {"digest": sha256(text.encode()).hexdigest(), **asdict(self.space)}
-
-
-def _hopeful(figures: FloatArray, group: IntArray, fronts: Fronts) -> NDArray[np.bool_]:
-    out = np.zeros(len(group), dtype=bool)
-    for code in np.unique(group):
-        here = np.flatnonzero(group == code)
-        for which in range(len(FRONTS)):
-            best = fronts.get((int(code), which))
-            if best is not None:
-                out[here] |= near(figures[2 * which : 2 * which + 2, here], best, REACH)
-    return out
+    def _claim(self, folder: Path) -> None:
+        """Make the folder this sweep's own; raises BadRequest if it is another's."""
+        # What tells this sweep from another: the space, and a digest with the grid, prices and bundle.
+        space, files = asdict(self.space), self.predictor.manifest["sha256"]
+        whole = [space, repr(self.space.grid), files, asdict(self.economics), REACH, PART_ROWS]
+        digest = sha256(json.dumps(whole, default=str, sort_keys=True).encode()).hexdigest()
+        path, text = folder / _MANIFEST, json.dumps({"digest": digest, **space}, indent=1, default=str)
+        if path.exists():
+            if path.read_text(encoding="utf-8") != text:
+                raise BadRequest("out", str(folder), "a new folder, or the one of this very sweep")
+            return
+        if folder.exists() and any(folder.iterdir()):
+            raise BadRequest("out", str(folder), "an empty or new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_text(path, text)
 
 
-def with_figures(table: pd.DataFrame) -> pd.DataFrame:
+def front(x: FloatArray, y: FloatArray) -> NDArray[np.int64]:
+    """Return the places of the points that no other beats in both, by falling x; NaN is never on it.
+
+    >>> front(np.array([1.0, 2.0, 3.0, 2.5]), np.array([9.0, 5.0, 1.0, 5.0])).tolist()
+    [2, 3, 0]
+    """
+    known = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    order = known[np.lexsort((-y[known], -x[known]))]
+    best = np.maximum.accumulate(y[order])
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = y[order][1:] > best[:-1]
+    return order[first]
+
+
+def near(points: FloatArray, best: FloatArray, factor: float) -> NDArray[np.bool_]:
+    """Return which points, shape (2, n), no point of a front is `factor` times better than in both.
+
+    best: (2, k) the front, the first figure falling and the second rising.
+
+    >>> near(np.array([[1.0, 1.6], [1.0, 1.6]]), np.array([[3.0], [3.0]]), 2.0).tolist()
+    [False, True]
+    """
+    better = np.searchsorted(-best[0], -factor * points[0], side="right")
+    reached = np.concatenate([[-np.inf], best[1]])[better]
+    close: NDArray[np.bool_] = (reached < factor * points[1]) & np.isfinite(points).all(axis=0)
+    return close
+
+
+def _with_figures(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with what the fronts are made of, each with its bounds."""
     more: dict[str, Any] = {}
     for here, there in zip(BOUNDS, ("", "_hi", "_lo"), strict=True):
         more[f"tok_s_per_gpu{here}"] = table[f"output_tok_s{here}"] / table["num_gpus"]
         more[f"tok_s_per_user{here}"] = 1e3 / table[f"tpot_ms{there}"]
-        more[f"usd_per_m_output{here}"] = (
-            table["usd_per_hour"] / (table[f"output_tok_s{there}"] * 3600.0) * 1e6
-        )
+        per_hour = table[f"output_tok_s{there}"] * 3600.0
+        more[f"usd_per_m_output{here}"] = table["usd_per_hour"] / per_hour * 1e6
     return table.assign(**{name: values.astype(np.float32) for name, values in more.items()})
 
 
-def fronts_of(table: pd.DataFrame) -> pd.DataFrame:
+def _on_fronts(table: pd.DataFrame) -> pd.DataFrame:
     """Return the corrected rows on a front of their platform and lengths, marked by which."""
-    sure = table[table["corrected"]].reset_index(drop=True)
-    marks = {name: np.zeros(len(sure), dtype=bool) for name in FRONTS}
+    rows = table[table["corrected"]].reset_index(drop=True)
     figures = {
-        "speed": (sure["tok_s_per_gpu"], sure["tok_s_per_user"]),
-        "cost": (1.0 / sure["usd_per_m_output"], 1.0 / sure["ttft_ms"]),
+        "speed": (rows["tok_s_per_gpu"], rows["tok_s_per_user"]),
+        "cost": (1.0 / rows["usd_per_m_output"], 1.0 / rows["ttft_ms"]),
     }
-    groups = sure.groupby(["platform", "isl", "osl"], observed=True).indices.values()
-    for name, (x, y) in figures.items():
-        first, second = x.to_numpy(np.float64), y.to_numpy(np.float64)
-        for rows in groups:
-            marks[name][rows[front(first[rows], second[rows])]] = True
-    marked = sure.assign(**{f"on_{name}_front": mark for name, mark in marks.items()})
-    found: pd.DataFrame = marked[marks["speed"] | marks["cost"]]
+    groups = rows.groupby(["platform", "isl", "osl"], observed=True).indices.values()
+    for name, pair in figures.items():
+        x, y = (values.to_numpy(np.float64) for values in pair)
+        mark = np.zeros(len(rows), dtype=bool)
+        for here in groups:
+            mark[here[front(x[here], y[here])]] = True
+        rows[f"on_{name}_front"] = mark
+    found: pd.DataFrame = rows[rows["on_speed_front"] | rows["on_cost_front"]]
     return found.reset_index(drop=True)
 
 
@@ -326,20 +316,5 @@ def _read(path: Path) -> pd.DataFrame:
         raise BadRequest("out", str(path), "a part of this sweep; remove it to have it made again") from error
 
 
-def write(table: pd.DataFrame, path: Path) -> None:
-    """Write a part: it is there whole or not at all."""
+def _write(table: pd.DataFrame, path: Path) -> None:
     replace_file(path, lambda fresh: table.to_parquet(fresh, index=False, compression="zstd"))
-
-
-def claim(folder: Path, identity: dict[str, Any]) -> None:
-    """Make the folder this sweep's own; raises BadRequest if it is another's."""
-    path = folder / _MANIFEST
-    text = json.dumps(identity, indent=1, default=str)
-    if path.exists():
-        if path.read_text(encoding="utf-8") != text:
-            raise BadRequest("out", str(folder), "a new folder, or the one of this very sweep")
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise BadRequest("out", str(folder), "an empty or new folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_text(path, text)

@@ -10,8 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from .recommendation import Deployment, Recommendation
-from .words import load_words
+from .recommendation import Deployment, Recommendation, Replacement
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,7 +24,7 @@ def recommendation_tables(r: Recommendation) -> Iterable[RenderableType]:
     """Yield the question, the ranking, the economics of the first, the crossovers and what was rejected."""
     w = r.workload
     yield Text(
-        f"{r.model}: {load_words(w)}, TTFT to {w.ttft_ms:g} ms and TPOT to {w.tpot_ms:g} ms at "
+        f"{r.model}: {w.load_text()}, TTFT to {w.ttft_ms:g} ms and TPOT to {w.tpot_ms:g} ms at "
         f"p{w.percentile:g}, with probability {r.confidence:g} or more",
         style="bold",
     )
@@ -38,17 +37,22 @@ def recommendation_tables(r: Recommendation) -> Iterable[RenderableType]:
     if shown:
         yield _ranking(shown)
     if r.best:
-        yield Text(r.best.reason)
+        yield Text(r.reason(r.best))
         yield Text(_economics(r.best))
     for cross in r.crossovers:
-        yield Text(f"{cross.direction} about {load_words(w, cross.load)}: {cross.platform}")
+        yield Text(f"{cross.direction} about {w.load_text(cross.load)}: {cross.platform}")
     reasons: dict[str, list[str]] = {}
     for rejected in r.rejected:
-        reasons.setdefault(rejected.reason, []).append(rejected.platform)
+        reasons.setdefault(str(rejected.reason), []).append(rejected.platform)
     for reason, platforms in reasons.items():
         yield Text(f"not {', '.join(platforms)}: {reason}")
     for note in r.notes:
         yield Text(f"note: {note}")
+
+
+def replacement_text(r: Replacement) -> str:
+    """Return how many platforms one replaces, in one sentence."""
+    return f"one {r.platform} replaces {r.value:.1f} {r.instead} ({r.lo:.1f} to {r.hi:.1f})"
 
 
 def _ranking(deployments: Iterable[Deployment]) -> Table:

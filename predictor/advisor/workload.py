@@ -8,14 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...data import catalogue
+from ...data.columns import COLUMNS
 from ...data.errors import BadRequest
 from ...data.huggingface import model_from_config
 from ...data.specs import ModelSpec
 
-DEFAULT_TOKENS = 1024.0
+DEFAULT_ISL, DEFAULT_OSL = (float(COLUMNS[name].default or 0.0) for name in ("isl", "osl"))
 # Two seconds to the first token and 20 tokens per second and user, where nothing is said.
 DEFAULT_TTFT_MS, DEFAULT_TPOT_MS, DEFAULT_PERCENTILE = 2000.0, 50.0, 90.0
 MOST_KINDS = 32
+# What grows with the width of a model's layers, and with their number.
+_WIDTHS = ("d_model", "d_ff", "d_ff_expert", "d_ff_shared_expert")
+_DEPTHS = (
+    "n_dense_layers", "n_ffn_layers", "n_sliding_layers", "n_full_attention_layers",
+    "n_linear_attention_layers",
+)  # fmt: skip
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)([bt])(?:-a(\d+(?:\.\d+)?)b)?$")
 
 
@@ -45,8 +52,8 @@ class Workload:
     model: str
     users: float | None = None
     request_rate: float | None = None
-    isl: float = DEFAULT_TOKENS
-    osl: float = DEFAULT_TOKENS
+    isl: float = DEFAULT_ISL
+    osl: float = DEFAULT_OSL
     mix: tuple[tuple[float, float, float], ...] = ()
     context: float | None = None
     prefix_cached_frac: float = 0.0
@@ -63,22 +70,24 @@ class Workload:
         if (self.users is None) == (self.request_rate is None):
             raise BadRequest("users", self.users, "either users or request_rate, one of them")
         for name in ("users", "request_rate", "budget_usd", "budget_usd_per_hour", "context"):
-            _above_zero(name, getattr(self, name), math.inf)
+            value = getattr(self, name)
+            _check(name, value, value is None or 0 < value < math.inf, "a number above 0")
         for name in ("ttft_ms", "tpot_ms"):
-            _above_zero(name, getattr(self, name))
-        if not 0 < self.percentile < 100:
-            raise BadRequest("percentile", self.percentile, "above 0 and below 100")
-        if not 0 <= self.prefix_cached_frac <= 1:
-            raise BadRequest("prefix_cached_frac", self.prefix_cached_frac, "a share from 0 to 1")
-        if len(self.mix) > MOST_KINDS:
-            raise BadRequest("mix", f"{len(self.mix)} kinds", f"at most {MOST_KINDS}")
-        for isl, osl, share in self.mix or ((self.isl, self.osl, 1.0),):
+            _check(name, getattr(self, name), getattr(self, name) > 0, "a number above 0")
+        _check("percentile", self.percentile, 0 < self.percentile < 100, "above 0 and below 100")
+        cached = self.prefix_cached_frac
+        _check("prefix_cached_frac", cached, 0 <= cached <= 1, "a share from 0 to 1")
+        _check("mix", f"{len(self.mix)} kinds", len(self.mix) <= MOST_KINDS, f"at most {MOST_KINDS}")
+        for isl, osl, share in self._mix:
             for name, value in (("isl", isl), ("osl", osl)):
-                if not (value >= 1 and math.isfinite(value)):
-                    raise BadRequest(name, value, "a number of at least 1")
-            _above_zero("share", share, math.inf)
-            if self.context is not None and self.context < isl + osl:
-                raise BadRequest("context", self.context, f"at least isl + osl = {isl + osl:g}")
+                _check(name, value, 1 <= value < math.inf, "a number of at least 1")
+            _check("share", share, 0 < share < math.inf, "a number above 0")
+            enough = self.context is None or self.context >= isl + osl
+            _check("context", self.context, enough, f"at least isl + osl = {isl + osl:g}")
+
+    @property
+    def _mix(self) -> tuple[tuple[float, float, float], ...]:
+        return self.mix or ((self.isl, self.osl, 1.0),)
 
     @property
     def closed(self) -> bool:
@@ -90,27 +99,29 @@ class Workload:
         """Requests in flight, or requests per second."""
         return float(self.users if self.users is not None else self.request_rate or 0.0)
 
-    @property
-    def unit(self) -> str:
-        """What `load` counts."""
-        return "users" if self.closed else "requests/s"
+    def load_text(self, load: float | None = None) -> str:
+        """Return a load (None: its own) with its unit, such as "20 users" or "3.5 requests/s"."""
+        value = self.load if load is None else load
+        number = f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+        return f"{number} {'requests/s' if not self.closed else 'user' if value == 1 else 'users'}"
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds of requests as the predictor takes them, shares adding up to 1."""
-        mix = self.mix or ((self.isl, self.osl, 1.0),)
-        whole = sum(share for _, _, share in mix)
-        return tuple(self._kind(isl, osl, share / whole) for isl, osl, share in mix)
+        whole = sum(share for _, _, share in self._mix)
+        prompts = [isl if self.context is None else max(self.context - osl, isl) for isl, osl, _ in self._mix]
+        return tuple(
+            Kind(
+                isl=prompt, osl=osl, cached=1.0 - isl * (1.0 - self.prefix_cached_frac) / prompt,
+                share=share / whole,
+            )
+            for prompt, (isl, osl, share) in zip(prompts, self._mix, strict=True)
+        )  # fmt: skip
 
-    def _kind(self, isl: float, osl: float, share: float) -> Kind:
-        prompt = isl if self.context is None else max(self.context - osl, isl)
-        fresh = isl * (1.0 - self.prefix_cached_frac)
-        return Kind(isl=prompt, osl=osl, cached=1.0 - fresh / prompt, share=share)
 
-
-def _above_zero(name: str, value: float | None, most: float | None = None) -> None:
-    if value is not None and not (value > 0 and (most is None or value < most)):
-        raise BadRequest(name, value, "a number above 0")
+def _check(name: str, value: object, good: bool, allowed: str) -> None:
+    if not good:
+        raise BadRequest(name, value, allowed)
 
 
 def resolve_model(text: str) -> tuple[str, str]:
@@ -154,21 +165,11 @@ def _scaled(spec: ModelSpec, params: float, active: float, name: str) -> ModelSp
     heads = max(step, step * round(spec.n_heads * ratio ** (1 / 3) / step))
     width = heads / spec.n_heads
     layers = max(1, round(spec.n_layers * ratio / width**2))
-    grown: float = layers / spec.n_layers
-
-    def per_layer(count: int) -> int:
-        scaled: int = round(count * grown)
-        return scaled
-
+    depth = layers / spec.n_layers
+    grown = {name: round(getattr(spec, name) * width) for name in _WIDTHS}
+    grown |= {name: round(getattr(spec, name) * depth) for name in _DEPTHS}
     return replace(
         spec, name=name, hf_id="", aliases=(), conflicts=(), source=f"{spec.name} scaled to {params:.3g}",
-        n_layers=layers, n_heads=heads, d_model=round(spec.d_model * width),
-        d_ff=round(spec.d_ff * width), d_ff_expert=round(spec.d_ff_expert * width),
-        d_ff_shared_expert=round(spec.d_ff_shared_expert * width),
-        n_dense_layers=per_layer(spec.n_dense_layers), n_ffn_layers=per_layer(spec.n_ffn_layers),
-        n_sliding_layers=per_layer(spec.n_sliding_layers),
-        n_full_attention_layers=per_layer(spec.n_full_attention_layers),
-        n_linear_attention_layers=per_layer(spec.n_linear_attention_layers),
-        params_total=params, params_active=active if spec.is_moe else params,
-        params_embedding=spec.params_embedding * width,
+        **grown, n_layers=layers, n_heads=heads, params_total=params,
+        params_active=active if spec.is_moe else params, params_embedding=spec.params_embedding * width,
     )  # fmt: skip

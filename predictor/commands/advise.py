@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .shared import Bundle, Count, Json, Many, Number, Text, fail, load, print_json, progress_bar, show
+from .shared import Bundle, Json, Many, Number, Text, fail, load, print_json, progress_bar, show
 
 if TYPE_CHECKING:
     from ..advisor import Economics
@@ -65,6 +65,7 @@ def recommend(
     """Recommend the cheapest deployment that carries a workload within its limits."""
     given = {name: value for name, value in locals().items() if value is not None}
     from ..advisor import Advisor, Workload
+    from ..advisor.tables import recommendation_tables, replacement_text
 
     kinds = [_numbers("mix", text, 3, "isl/osl/share, such as 2000/300/0.7") for text in mix or ()]
     workload = Workload(
@@ -79,9 +80,10 @@ def recommend(
     if as_json:
         print_json(answer.to_dict() | ({"replaces": vars(replaced)} if replaced else {}))
         return
-    show(answer)
+    for part in recommendation_tables(answer):
+        show(part)
     if replaced:
-        typer.echo(str(replaced))
+        typer.echo(replacement_text(replaced))
 
 
 def _options(kind: type[Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +137,6 @@ def sweep(
     ] = None,
     boxes: Annotated[list[int] | None, typer.Option(help="Boxes; may repeat. [default: 1]")] = None,
     spec_decode: Annotated[Many, typer.Option(help="Speculation; may repeat. [default: none]")] = None,
-    trials: Annotated[Count, typer.Option(help="Search with so many trials instead of trying all.")] = None,
     measured: Annotated[bool, typer.Option(help="Show measured points in the chart.")] = True,
     basis: Basis = None,
     bundle: Bundle = None,
@@ -143,7 +144,6 @@ def sweep(
 ) -> None:
     """Predict every valid configuration, and draw the Pareto fronts; continues where it was stopped."""
     from ..advisor.chart import measured_points, write_chart
-    from ..advisor.search import search
     from ..advisor.sweep import Sweeper, SweepSpace
     from ..advisor.tables import sweep_tables
 
@@ -160,7 +160,7 @@ def sweep(
     )  # fmt: skip
     sweeper = Sweeper(load(bundle), space, _economics({"basis": basis} if basis else {}))
     with progress_bar(as_json) as progress:
-        found = sweeper.run(out, progress) if trials is None else search(sweeper, out, trials, progress)
+        found = sweeper.run(out, progress)
     write_chart(found, space, out / "sweep.html", measured_points(space) if measured else None)
     if as_json:
         print_json(found.to_dict())

@@ -1,4 +1,4 @@
-"""Commands that ask about configurations: `predict`, `explain`, `audit`, and `coefficients` behind them."""
+"""Commands that ask about configurations: `predict`, `explain`, `audit`."""
 
 from __future__ import annotations
 
@@ -142,15 +142,3 @@ def audit(
         typer.echo("[]" if before == "[" else "]")
     else:
         typer.echo(", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items())))
-
-
-def coefficients(
-    find: Annotated[str, typer.Argument(help="Show only those whose name or unit holds this text.")] = "",
-    bundle: Bundle = None,
-    as_json: Json = False,
-) -> None:
-    """List the fitted numbers of the baseline: value, unit, standard error, rows, bounds, prior."""
-    from ..show import coefficient_rows
-    from .look import list_rows
-
-    list_rows(coefficient_rows(load(bundle).model.coefficients, find), find, as_json)

@@ -11,7 +11,7 @@ from .request import REQUEST, takes
 from .shared import Count, File, Json, Text, fail, print_json
 
 if TYPE_CHECKING:
-    from ...data.readers.ingest import Fabric
+    from ...data.ingest import Fabric
 
 _SHOWN = 20  # rows a file's report lists in full; --json lists all
 ANSWERS: dict[str, tuple[Any, str]] = {
@@ -44,11 +44,11 @@ def ingest(
 
     What a file says is read from it; the options say the rest, for all files.
     """
-    from ...data.readers.ingest import ingest as run
+    from ...data.ingest import ingest as run
     from ..audit import impossible
 
     verdict = None if fabric is None else _verdict(fabric, accept_degraded)
-    report = run(files, store=store, mapping=mapping, answers=answers, fabric=verdict, audit=impossible)
+    report = run(files, store=store, mapping=mapping, answers=answers, fabric=verdict, judge=impossible)
     if as_json:
         print_json(report.to_dict())
     else:
@@ -66,8 +66,8 @@ def ingest(
 
 
 def _verdict(folder: Path, accept_degraded: bool) -> Fabric:
-    from ...data.readers.ingest import Fabric
-    from ..fabric import check_paths
+    from ...data.ingest import Fabric
+    from .. import fabric
 
-    found = check_paths([folder])
-    return Fabric(status=found.status, reason=found.reason, accept_degraded=accept_degraded)
+    found = fabric.check([folder])
+    return Fabric(status=found.status, reason=fabric.reason(found), accept_degraded=accept_degraded)

@@ -1,16 +1,41 @@
-"""What the maintainer runs: `train`, `evaluate`, `ablate`, `tune`, `retrain`, `rollback`, `suggest`, `ui`."""
+"""What the maintainer runs: `train`, `evaluate`, `tune`, `retrain`, `rollback`, `suggest`, `ui`."""
 
 from __future__ import annotations
 
 import os
 import shlex
 from dataclasses import asdict
+from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import shared
 from .shared import Bundle, File, Json, Many, Number, Store, Text, print_json, progress_bar, report, show
+
+if TYPE_CHECKING:
+    from ...training.tracking import Serving
+
+_EXAMPLE: dict[str, list[Any]] = {
+    "model": ["qwen2.5-72b", "llama-3.3-70b"], "platform": ["hgx-b200", "hgx-h200"], "tp": [8, 4],
+    "weight_precision": ["fp4", "fp8"], "engine": ["trtllm", "vllm"], "isl": [2048, 1000], "osl": [512, 1000],
+    "concurrency": [32, 64],
+}  # fmt: skip
+
+
+def serving() -> Serving:
+    """Return how a registered model answers: the Predictor behind MLflow's interface, with all it imports."""
+    from ...training.tracking import Serving
+    from ..predictor import ANSWER_COLUMNS
+
+    kinds = {"support": "string", "reason": "string", "feasible": "boolean"}
+    return Serving(
+        code=Path(__file__).parents[1] / "pyfunc_model.py",
+        packages=("roofcast.data", "roofcast.features", "roofcast.training.model", "roofcast.predictor"),
+        answered={name: kinds.get(name, "double") for name in ANSWER_COLUMNS},
+        example=_EXAMPLE,
+    )
 
 
 def train(
@@ -23,7 +48,7 @@ def train(
     from ...training.train import train as run
 
     with progress_bar(as_json) as progress:
-        result = run(store=store, out=out, track=track, progress=progress)
+        result = run(store=store, out=out, serving=serving() if track else None, progress=progress)
     figures = {"bundle": str(result.bundle), "run_id": result.run_id, "seconds": round(result.seconds, 1)}
     report({**figures, "metrics": result.metrics}, as_json)
 
@@ -38,38 +63,11 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Rerun the grouped protocols and write the accuracy report."""
-    from ...training.evaluate import evaluate as run
+    from ...training.report import evaluate as run
     from ...training.splits import PROTOCOLS
 
     with progress_bar(as_json) as progress:
         figures = run(store=store, out=out, protocols=tuple(protocol or PROTOCOLS), progress=progress)
-    report(figures, as_json)
-
-
-def ablate(
-    store: Store = None,
-    out: Annotated[Path, typer.Option(help="Folder for ablations.md.")] = Path("docs"),
-    protocol: Annotated[
-        Many, typer.Option(help="Protocol to judge by; may repeat. Without: configuration, family and model.")
-    ] = None,
-    least: Annotated[
-        float,
-        typer.Option(min=0.0, max=1.0, help="Share of the rows that a source must hold to be left out."),
-    ] = 0.01,
-    cache: Annotated[
-        File, typer.Option(help="Folder to keep finished fits in, so that a stopped run goes on.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Measure what each part of the model is worth by leaving it out, and write the page of it."""
-    from ...training.ablate import PROTOCOLS
-    from ...training.ablate import ablate as run
-
-    with progress_bar(as_json) as progress:
-        figures = run(
-            store=store, out=out, protocols=tuple(protocol or PROTOCOLS), least=least, cache=cache,
-            progress=progress,
-        )  # fmt: skip
     report(figures, as_json)
 
 
@@ -101,8 +99,14 @@ def retrain(
     from ...training.retrain import MARGIN
     from ...training.retrain import retrain as run
 
-    with progress_bar(as_json) as progress:
-        result = run(store=store, margin=MARGIN if margin is None else margin, force=force, progress=progress)
+    limit = MARGIN if margin is None else margin
+    with (
+        progress_bar(as_json) as progress,
+        as_file(files("roofcast.predictor").joinpath("bundle")) as shipped,
+    ):
+        result = run(
+            serving=serving(), shipped=shipped, store=store, margin=limit, force=force, progress=progress
+        )
     report(asdict(result), as_json)
 
 
@@ -129,7 +133,7 @@ def suggest(
     """Suggest what to measure next: the setups that would narrow the intervals most."""
     from ...training.suggest import suggest as run
 
-    rows = run(platform=platform, budget=budget, models=model or (), bundle=bundle, store=store)
+    rows = run(shared.load(bundle).model, platform=platform, budget=budget, models=model or (), store=store)
     records = [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
     if as_json or not records:
         print_json(records) if as_json else typer.echo("no setup of this platform would narrow an interval")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .check import check_paths
-from .verdict import DEGRADED, HEALTHY, UNKNOWN, Check, Verdict
+from .check import check
+from .findings import Finding, Report
+from .messages import reason, report_json, show
 
-__all__ = ["DEGRADED", "HEALTHY", "UNKNOWN", "Check", "Verdict", "check_paths"]
+__all__ = ["Finding", "Report", "check", "reason", "report_json", "show"]

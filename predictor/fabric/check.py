@@ -1,209 +1,143 @@
-"""Checks a machine from captured output: files in, one verdict out.
+"""Checks a machine from captured output: files in, one report out; and fits a `MeasuredFabric` to them.
 
-Every line of every file goes through every reader once, so a file may hold several captures and a capture is
-recognised by what it says, never by its file's name.
+Its scales are medians of measured over predicted: latency over small messages, bandwidth over the largest.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
+import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from .expected import Expectation, Part, of_platform, part_of, table
-from .links import LinksReader
-from .nccl_log import LogReader
-from .nccl_tests import TestsReader
-from .numa import NumaReader
-from .reading import Evidence, NotText, lines_of
-from .registration import RegistrationReader
-from .topology import TopologyReader
-from .verdict import DEGRADED, UNKNOWN, Check, FileReport, Verdict, together
+import numpy as np
 
-_MOST_FILES = 10_000
-_MOST_FAULTS = 64
+from ...data.errors import BadRequest
+from ...data.fabric_parts import Gpu, Machine, gpus_of, machine_of, table
+from ...data.files import for_json, replace_text
+from ...data.specs import GpuSpec
+from ...features.measured import MeasuredFabric
+from .capture import Capture, read_paths, run_tools
+from .findings import FileReport, Finding, Report
+from .nccl_tests import Table, compare, large, latency_factor
 
-
-class FaultReader:
-    """Collects the lines that tell of a fault by themselves, whatever printed them, with what they mean."""
-
-    tool = "driver"
-
-    def __init__(self) -> None:
-        self.found: list[tuple[str, Evidence]] = []
-        self._reasons = {entry["text"]: entry["why"] for entry in table()["faults"]}
-        self._telling = re.compile("|".join(map(re.escape, self._reasons)))
-
-    def feed(self, line: Evidence) -> None:
-        """Take one line."""
-        if (fault := self._telling.search(line.text.lower())) and len(self.found) < _MOST_FAULTS:
-            self.found.append((self._reasons[fault[0]], line))
-
-    def judge(self, expected: Expectation) -> list[Check]:
-        """Report the faults; what is expected of the machine has no say."""
-        if not self.found:
-            return []
-        return [
-            Check(
-                check=self.tool,
-                status=DEGRADED,
-                found=self.found[0][0],
-                expected="no such line",
-                why="the driver reports a fault",
-                next_command="dmesg | grep -i -e xid -e nvlink",
-                evidence=tuple(line for _, line in self.found),
-            )
-        ]
+Fit = tuple[MeasuredFabric, dict[str, Any]]
 
 
-@dataclass(kw_only=True)
-class Capture:
-    """All that one file holds, as the readers found it."""
-
-    file: str
-    topology: TopologyReader = field(default_factory=TopologyReader)
-    links: LinksReader = field(default_factory=LinksReader)
-    registration: RegistrationReader = field(default_factory=RegistrationReader)
-    log: LogReader = field(default_factory=LogReader)
-    tests: TestsReader = field(default_factory=TestsReader)
-    numa: NumaReader = field(default_factory=NumaReader)
-    faults: FaultReader = field(default_factory=FaultReader)
-
-    def __post_init__(self) -> None:
-        self.readers = (
-            self.topology, self.links, self.registration, self.log, self.tests, self.numa, self.faults
-        )  # fmt: skip
-
-    def read(self, lines: Iterable[Evidence]) -> Capture:
-        """Take every line; returns itself."""
-        for line in lines:
-            for reader in self.readers:
-                reader.feed(line)
-        self.topology.end()
-        return self
-
-    @property
-    def names(self) -> set[str]:
-        """Product names of GPUs that the file states."""
-        listed = {block.name for block in self.links.found if block.name}
-        return listed.union(self.registration.names, *(run.names for run in self.tests.found))
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The tools whose output the file holds."""
-        return tuple(reader.tool for reader in self.readers if reader.found)
-
-    def judge(self, expected: Expectation) -> list[Check]:
-        """Return the checks of all captures in the file."""
-        checks: list[Check] = []
-        for reader in self.readers:
-            made = reader.judge(expected)
-            if reader is self.log and self.tests.found and not (self.log.edges or self.log.estimates):
-                # The few NCCL lines beside a table tell of faults; what they leave out is no question.
-                made = [check for check in made if check.status == DEGRADED]
-            checks += made
-        return checks
-
-
-def check_paths(paths: Sequence[str | Path], platform: str | None = None) -> Verdict:
-    """Judge the captures in files and folders (walked through).
+def check(
+    paths: Sequence[str | Path] = (),
+    platform: str | None = None,
+    *,
+    run: bool = False,
+    time_limit_s: float = 60.0,
+    measured: str | Path | None = None,
+) -> Report:
+    """Judge the captures in files and folders (walked through), and with `run` what the tools print here.
 
     platform: a name of the catalogue, which sets what is expected; else the GPU names in the captures do.
-    Raises UnknownName for a platform that is not known. A file that cannot be read or judged is reported,
-    not raised.
+    time_limit_s: of each tool; measured: file to write the measured fabric to, for `roofcast predict
+    --fabric`. Raises UnknownName for a platform that is not known and BadRequest where a fabric to write was
+    not measured. A file that cannot be read or judged is reported, not raised.
     """
-    return judge(read_paths(paths), platform)
+    machine = machine_of(platform) if platform else None
+    read = [*read_paths(paths), *(run_tools(time_limit_s) if run else [])]
+    if measured is not None:
+        write_measured(measured, *measure([item for item in read if isinstance(item, Capture)], platform))
+    return judge(read, machine)
 
 
-def read_paths(paths: Sequence[str | Path]) -> list[Capture | FileReport]:
-    """Read files and folders; what is no capture becomes a report that says so."""
-    return [_read(path, named) for path, named in _files(paths)]
-
-
-def judge(read: Sequence[Capture | FileReport], platform: str | None = None) -> Verdict:
-    """Judge what was read; see `check_paths`."""
+def judge(read: Sequence[Capture | FileReport], asked: Machine | None = None) -> Report:
+    """Judge what was read; see `check`."""
     captures = [item for item in read if isinstance(item, Capture)]
     files = [item for item in read if isinstance(item, FileReport)]
-    asked = of_platform(platform) if platform else None
-    parts = [_one_part(capture.names) for capture in captures]
-    kinds = {part.kind: part for part in parts if part}
-    shared = next(iter(kinds.values())) if len(kinds) == 1 else None
+    named = [gpus_of(capture.names) for capture in captures]
+    kinds = {kind: gpu for gpus in named for kind, gpu in gpus.items() if len(gpus) == 1}
     alone = {matrix.gpus for capture in captures for matrix in capture.topology.found} == {1}
-    checks: list[Check] = []
-    for capture, part in zip(captures, parts, strict=True):
-        expected = asked or Expectation(part=part or shared, source="named in the captures")
-        own = capture.judge(replace(expected, alone=alone))
-        own += _contradictions(capture, asked)
-        checks += own
-        note = "" if own else "states GPU names, and nothing to judge them by"
-        status = together(check.status for check in own)
-        files.append(FileReport(file=capture.file, status=status, captures=capture.kinds, note=note))
-    unread = [report.status for report in files if report.status and not report.captures]
-    named = ", ".join(sorted(kinds))
-    notes = (f"captures of more than one kind of GPU: {named}: each is judged by its own",)
-    return Verdict(
-        status=together([*(check.status for check in checks), *unread]),
-        platform=asked.platform.name if asked and asked.platform else named,
-        checks=tuple(checks),
-        files=tuple(files),
-        notes=notes if len(kinds) > 1 else (),
-    )
+    for capture, gpus in zip(captures, named, strict=True):
+        known = next((list(some.values()) for some in (gpus, kinds) if len(some) == 1), [None])
+        machine = replace(asked or Machine(gpu=known[0]), alone=alone)
+        findings = list(capture.judge(machine)) or [Finding("file.names-only")]
+        gpu = machine.gpu
+        others = [own.name for own in gpus.values() if gpu and asked and own.spec and own.link != gpu.link]
+        findings += [Finding("platform.other", name, "", gpu.name) for name in others if gpu]
+        name = gpu.name if gpu else ""
+        files.append(FileReport(file=capture.file, findings=tuple(findings), tools=capture.tools, gpu=name))
+    platform = asked.platform.name if asked and asked.platform else ""
+    return Report(platform=platform, gpus=tuple(sorted(kinds)), files=tuple(files))
 
 
-def _contradictions(capture: Capture, asked: Expectation | None) -> list[Check]:
-    """Return a check where the captures name another GPU than the platform asked for has."""
-    if not asked or not asked.part or not asked.platform:
-        return []
-    link = asked.part.link
-    other = [n for n in sorted(capture.names) if (p := part_of(n)) and p.spec and p.link != link]
-    if not other:
-        return []
-    return [
-        Check(
-            check="platform",
-            status=UNKNOWN,
-            found=f"the captures name {other[0]}",
-            expected=f"{asked.platform.gpu}: {asked.source}",
-            why="judged by the wrong platform",
-            missing="the right --platform, or none",
-        )
+def measure(captures: Sequence[Capture], platform: str | None = None) -> Fit:
+    """Return the measured fabric of what was read, and what it was fitted to as plain values.
+
+    The largest all-reduce table counts, else any table, else the links that are left.
+    Raises BadRequest where nothing was measured or the GPU is not known to the catalogue.
+    """
+    asked = machine_of(platform).gpu if platform else None
+    runs = [
+        ((run.operation == "all_reduce", run.size, len(run.rows)), run, gpu.spec)
+        for run in (run for capture in captures for run in capture.tests.found)
+        if (gpu := _gpu(run.names, asked)) and gpu.spec and run.measured
     ]
+    if runs:
+        return _from_table(*max(runs, key=lambda item: item[0])[1:])
+    for capture in captures:
+        gpu = _gpu(capture.names, asked)
+        if gpu and gpu.links and (found := _from_links(capture, gpu)):
+            return found
+    allowed = "an nccl-tests table, or link counts, of a GPU that the captures or --platform name"
+    raise BadRequest("measured", "nothing measured", allowed)
 
 
-def _one_part(names: set[str]) -> Part | None:
-    """Return the kind of GPU that the names state, None where they state none or several."""
-    parts = {part.kind: part for name in sorted(names) if (part := part_of(name))}
-    return next(iter(parts.values())) if len(parts) == 1 else None
+def _gpu(names: set[str], asked: Gpu | None) -> Gpu | None:
+    """Return the catalogue's GPU that the names state, else the one asked for."""
+    return next((gpu for gpu in (*gpus_of(names).values(), asked) if gpu and gpu.spec), None)
 
 
-def _files(paths: Sequence[str | Path]) -> Iterator[tuple[Path, bool]]:
-    """Yield files with whether they were named; folders are walked in order, hidden files left out."""
-    for given in map(Path, paths):
-        if given.is_dir():
-            yield from ((file, False) for file in islice(_walk(given), _MOST_FILES))
-        else:
-            yield given, True
+def _from_table(run: Table, gpu: GpuSpec) -> Fit:
+    compared, notes = compare(run, gpu), []
+    alpha = latency_factor(compared)
+    bandwidth = float(np.median([time / row.time_us for row, time in large(compared)]))
+    one_process = run.gpus_per_process > 1 or (len(run.processes) == 1 and run.ranks > 1)
+    if not alpha or one_process:
+        alpha = 1.0
+        one = "one process drove all GPUs, which doubles the launch: the latency stays as predicted"
+        notes.append(one if one_process else "no small messages: the latency stays as predicted")
+    if run.sent[-1].bytes <= table()["collective"]["dip_bytes"]:
+        bandwidth = 1.0
+        notes.append("no large messages: the bandwidth stays as predicted")
+    sizes = [
+        {"bytes": row.bytes, "measured_us": row.time_us, "predicted_us": round(time, 2),
+         "measured_gb_s": row.bus_gb_s, "predicted_gb_s": round(row.bus_gb_s * row.time_us / time, 2)}
+        for row, time in compared
+    ]  # fmt: skip
+    source = f"{run.operation} over {run.size} GPUs, {Path(run.first.file).name} line {run.first.number}"
+    fabric = MeasuredFabric(alpha_scale=alpha, bandwidth_scale=bandwidth, gpu=gpu.name, source=source)
+    return fabric, {"operation": run.operation, "ranks": run.size, "sizes": sizes, "notes": notes}
 
 
-def _walk(top: Path) -> Iterator[Path]:
-    for folder, subfolders, names in os.walk(top):
-        subfolders.sort()
-        yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
+def _from_links(capture: Capture, gpu: Gpu) -> Fit | None:
+    """Return the bandwidth that the worst GPU has left: active links, the matrix's fewest NV#, or PCIe."""
+    least = [(len(b.active), b.line) for b in capture.links.found if b.listed and not b.cut]
+    least += [(0, b.silent) for b in capture.links.found if b.silent]
+    for matrix in capture.topology.found:
+        switched = max(matrix.links.values(), default=0) == gpu.links
+        # A board without switches: a GPU's links to its peers add up to all it has.
+        for pair, (cell, line) in matrix.cells.items():
+            shown = int(cell[2:]) if cell.startswith("NV") else 0
+            least.append((shown if switched else min(matrix.totals[i] for i in pair), line))
+    if not least or gpu.spec is None:
+        return None
+    links, line = min(least, key=lambda item: item[0])
+    scale = min(1.0, max(links / gpu.links, gpu.spec.pcie_bandwidth / gpu.spec.link_bandwidth))
+    source = f"{links} of {gpu.links} links, {Path(line.file).name} line {line.number}"
+    note = "from link counts alone: the latency stays that of the healthy platform"
+    return MeasuredFabric(bandwidth_scale=scale, gpu=gpu.spec.name, source=source), {"notes": [note]}
 
 
-def _read(path: Path, named: bool) -> Capture | FileReport:
-    """Read one file; a report where it is no capture. A stray file of a folder has no say in the verdict."""
+def write_measured(path: str | Path, fabric: MeasuredFabric, fit: dict[str, Any]) -> None:
+    """Write a measured fabric with its fit as JSON, whole or not at all."""
     try:
-        capture = Capture(file=str(path)).read(lines_of(path))
-    except NotText as error:
-        status = UNKNOWN if named or str(error).startswith("empty") else ""
-        return FileReport(file=str(path), status=status, note=str(error))
+        replace_text(Path(path), json.dumps(for_json({**fabric.to_dict(), "fit": fit}), indent=1) + "\n")
     except OSError as error:
-        return FileReport(file=str(path), status=UNKNOWN, note=f"cannot be read: {error.strerror or error}")
-    if capture.kinds:
-        return capture
-    note = "no tool's output was recognised in it"
-    return FileReport(file=str(path), status=UNKNOWN if named else "", note=note)
+        raise BadRequest("measured", str(path), f"a file that can be written ({error.strerror})") from error

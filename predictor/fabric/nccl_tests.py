@@ -3,45 +3,46 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from ...data import catalogue
-from .expected import MODELLED, Expectation, Part, bus_gb_s, of_platform, part_of, predicted_us, table
-from .reading import Evidence, is_cut
-from .verdict import DEGRADED, FULL_RUN, HEALTHY, LOGGED_RUN, UNKNOWN, Check, CheckMaker
+from ...data.fabric_parts import Machine, gpus_of, table
+from ...data.readers.captured import Line, is_cut
+from ...data.specs import GpuSpec
+from ...features.nccl import MODELLED, predicted_us
+from .findings import Finding
 
 _TITLE = re.compile(r"\bnThread\s+\d+\s+nGpus\s+(\d+)\s+minBytes\s+\d+\s+maxBytes\s+(\d+)")
 _STARTING = re.compile(r"Collective test starting:\s*(\w+)_perf")
-_RANK = re.compile(r"^\s*#?\s*Rank\s+(\d+)\b(.*)$")
+_RANK = re.compile(r"^\s*#?\s*Rank\s+(\d+)\b(.*\bdevice\b.*)$")
 _DEVICE = re.compile(r"(?:Pid\s+(\d+)\s+on\s+(\S+)\s+)?device\s+\d+\s+\[[\w:.]+\]\s*(.*)$")
 _HEADER = re.compile(r"^\s*#?\s*size\s+count\s+(?:\(\w+\)\s+)?type\b")
-_DATA = re.compile(r"^\s*(\d{1,18})\s+(\d{1,18})\s+([a-z]\w*)\s+(.+)$")
-_FAILED = re.compile(r"Out of bounds values\s*:\s*\d+\s+FAILED", re.IGNORECASE)
+_DATA = re.compile(r"^\s*(\d{1,18})\s+\d{1,18}\s+[a-z]\w*\s+(.+)$")
+_WRONG = re.compile(r"Out of bounds values\s*:\s*\d+\s+FAILED", re.IGNORECASE)
 _FOOTER = re.compile(r"Out of bounds values\s*:|Avg bus bandwidth\s*:|Collective test concluded")
 _CRASH = re.compile(r"Test (NCCL|CUDA) failure|: Test failure|NCCL failure .*\.cu:\d+")
-_MOST_TABLES = 64
-_MOST_ROWS = 4096
-_MOST_RANKS = 100_000
+_NUMBER = re.compile(r"-?\d{1,18}(?:\.\d{1,9})?(?:e[+-]?\d{1,2})?")
+_MOST_TABLES, _MOST_ROWS, _MOST_RANKS = 64, 4096, 100_000
 _MIB = 1048576
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """One message size: bytes, best of out-of-place and in-place [us], bus bandwidth [GB/s], wrong values.
+class Timing(NamedTuple):
+    """One message size: bytes, best of out-of-place and in-place [us], bandwidths [GB/s], wrong values.
 
-    reduction, root: what its columns say, "" where there are none.
+    before: the columns between the type and the times (reduction, root).
     """
 
     bytes: int
     time_us: float
     algorithm_gb_s: float
     bus_gb_s: float
-    wrong: int
-    reduction: str
-    root: str
-    evidence: Evidence
+    wrong: bool
+    before: tuple[str, ...]
+    line: Line
 
 
 Compared = list[tuple[Timing, float]]
@@ -51,57 +52,62 @@ Compared = list[tuple[Timing, float]]
 class Table:
     """One run: what its header and device list say, its rows, how it ended."""
 
-    first: Evidence
+    first: Line
     collective: str = ""
     gpus_per_process: int = 0
     max_bytes: int = 0
     ranks: int = 0
     processes: set[tuple[str, str]] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
-    header: Evidence | None = None
+    header: Line | None = None
     rows: list[Timing] = field(default_factory=list)
-    failed: Evidence | None = None
-    crash: Evidence | None = None
+    faults: list[Finding] = field(default_factory=list)
     ended: bool = False
-    cut: bool = False
     rccl: bool = False
 
     @property
     def operation(self) -> str:
-        """The collective: by the title, else by the reduction column and the ratio of the two bandwidths."""
-        if self.collective:
-            return self.collective
-        rooted = bool(self.rows) and self.rows[-1].root not in ("", "-1")
-        if self.rows and self.rows[-1].reduction == "none":
-            return "broadcast" if rooted else "all_gather"
-        if rooted:
-            return "reduce"
-        return "all_reduce" if self._ratio() >= 1.0 else "reduce_scatter"
+        """The collective: by the title, else by reduction and root and the ratio of the two bandwidths."""
+        before = self.rows[-1].before if self.rows else ()
+        rooted = before[1:] not in ((), ("-1",))
+        if self.collective or before[:1] == ("none",):
+            return self.collective or ("broadcast" if rooted else "all_gather")
+        return "reduce" if rooted else "all_reduce" if self._ratio() >= 1.0 else "reduce_scatter"
 
     @property
     def size(self) -> int:
         """Ranks: as listed, else from busbw / algbw = 2 (n - 1) / n (all-reduce) or (n - 1) / n."""
-        ratio = self._ratio()
-        if self.ranks or not ratio:
+        share = self._ratio() / (2.0 if self.operation == "all_reduce" else 1.0)
+        if self.ranks or not share:
             return self.ranks or (self.gpus_per_process if self.gpus_per_process > 1 else 0)
-        share = ratio / 2.0 if self.operation == "all_reduce" else ratio
-        return round(1.0 / (1.0 - share)) if 0.0 < share < 0.9999 else 0
+        return round(1.0 / (1.0 - share)) if share < 0.9999 else 0
 
     @property
     def sent(self) -> list[Timing]:
-        """Rows of messages above 0 bytes."""
-        return [row for row in self.rows if row.bytes]
+        """Rows of messages above 0 bytes, by size."""
+        return sorted((row for row in self.rows if row.bytes), key=lambda row: row.bytes)
 
     @property
-    def one_process(self) -> bool:
-        """Whether one process drives several GPUs, which doubles the launch latency."""
-        return self.gpus_per_process > 1 or (len(self.processes) == 1 and self.ranks > 1)
+    def falls(self) -> bool:
+        """Whether the rate of a large message falls under a share of the best smaller one's."""
+        limits = table()["collective"]
+        rates = [row.bus_gb_s for row in self.sent if row.bytes >= limits["dip_bytes"]]
+        return any(rate < limits["dip_share"] * max(rates[: i + 1]) for i, rate in enumerate(rates))
 
     def _ratio(self) -> float:
         """Return busbw / algbw of the largest message with enough digits."""
-        good = [row for row in self.rows if row.algorithm_gb_s >= 1.0]
-        last = max(good, key=lambda row: row.bytes, default=None)
-        return last.bus_gb_s / last.algorithm_gb_s if last else 0.0
+        good = (row for row in reversed(self.sent) if row.algorithm_gb_s >= 1.0)
+        return next((row.bus_gb_s / row.algorithm_gb_s for row in good), 0.0)
+
+    @property
+    def measured(self) -> bool:
+        """Whether it tells the time of something that is modelled."""
+        return self.size > 1 and self.operation in MODELLED and bool(self.sent)
+
+    def about(self, code: str, row: Timing, value: float, expected: float = 0.0) -> Finding:
+        """Return a finding on one row."""
+        subject = f"{row.bytes} B over {self.size} GPUs"
+        return Finding(f"collective.{code}", subject, value, expected, (row.line,))
 
 
 @dataclass(kw_only=True)
@@ -111,207 +117,138 @@ class TestsReader:
     tool = "nccl-tests"
     found: list[Table] = field(default_factory=list)
 
-    def feed(self, line: Evidence) -> None:
+    def feed(self, line: Line) -> None:
         """Take one line."""
         text = line.text
         if (data := _DATA.match(text)) and (row := _timing(data, line)):
             run = self.found[-1] if self.found else self._table(line)
             if len(run.rows) < _MOST_ROWS:
                 run.rows.append(row)
-        elif "nGpus" in text and (title := _TITLE.search(text)):
+        elif title := _TITLE.search(text):
             run = self._table(line)
             run.gpus_per_process, run.max_bytes = int(title[1][:9]), int(title[2][:18])
-        elif "starting" in text and (starting := _STARTING.search(text)):
+        elif starting := _STARTING.search(text):
             name = starting[1].replace("alltoall", "all_to_all").replace("sendrecv", "point_to_point")
             self._table(line).collective = name
-        elif "Rank" in text and (rank := _RANK.match(text)) and "device" in text:
-            self._rank(int(rank[1][:9]), rank[2], line)
-        elif "size" in text and _HEADER.match(text):
+        elif rank := _RANK.match(text):
+            run, device = self._table(line), _DEVICE.search(rank[2])
+            run.ranks = min(max(run.ranks, int(rank[1][:9]) + 1), _MOST_RANKS)
+            if device and len(run.processes) < _MOST_RANKS:
+                run.processes |= {(device[2], device[1])} if device[1] else set()
+                run.names |= {re.sub(r"\(node \d+\)", "", device[3]).strip()} - {""}
+        elif _HEADER.match(text):
             self._table(line).header = line
         elif "rccl-tests" in text:
             self._table(line).rccl = True
         elif self.found:
-            self._end_of_table(text, line)
+            run = self.found[-1]
+            for code, telling in (("failed", _CRASH), ("wrong-results", _WRONG)):
+                if telling.search(text) and len(run.faults) < _MOST_TABLES:
+                    run.faults.append(Finding(f"collective.{code}", evidence=(line,)))
+            cut = is_cut(text) or ("runcated" in text and text.lstrip().startswith("#"))
+            run.ended = run.ended or cut or bool(_FOOTER.search(text))
 
-    def _end_of_table(self, text: str, line: Evidence) -> None:
-        run = self.found[-1]
-        if _CRASH.search(text):
-            run.crash = run.crash or line
-        elif _FAILED.search(text):
-            run.failed = line
-        elif is_cut(text) or ("runcated" in text and text.lstrip().startswith("#")):
-            run.cut = True
-        run.ended = run.ended or bool(_FOOTER.search(text))
-
-    def _table(self, line: Evidence) -> Table:
+    def _table(self, line: Line) -> Table:
         """Return the run in work; a new one once the last has rows."""
         if not self.found or (self.found[-1].rows and len(self.found) < _MOST_TABLES):
             self.found.append(Table(first=line))
         return self.found[-1]
 
-    def _rank(self, rank: int, text: str, line: Evidence) -> None:
-        run = self._table(line)
-        run.ranks = min(max(run.ranks, rank + 1), _MOST_RANKS)
-        if (device := _DEVICE.search(text)) and len(run.processes) < _MOST_RANKS:
-            if device[1]:
-                run.processes.add((device[2], device[1]))
-            if name := re.sub(r"\(node \d+\)", "", device[3]).strip():
-                run.names.add(name)
-
-    def judge(self, expected: Expectation) -> list[Check]:
-        """Judge each table."""
-        return [judge_tests(run, expected) for run in self.found]
+    def judge(self, machine: Machine) -> Iterator[Finding]:
+        """Judge each table: right results, a rate and a latency that fit the machine."""
+        for run in self.found:
+            wrong = [run.about("wrong-results", row, 0) for row in run.rows if row.wrong]
+            yield from [*run.faults, *wrong] or [_judge(run, machine)]
 
 
-def _timing(data: re.Match[str], line: Evidence) -> Timing | None:
+def _timing(data: re.Match[str], line: Line) -> Timing | None:
     """Return one row: after its reduction and root, (time, algbw, busbw, [wrong]) once or twice.
 
     Where the columns begin is told by algbw = bytes / time, which holds in every layout.
     """
-    size, words = int(data[1]), data[4].split()
-    reduction, numbers = ("", words) if _is_number(words[0]) else (words[0], words[1:])
-    for start in range(min(2, len(numbers))):
-        rest = numbers[start:]
-        step = 4 if len(rest) in (4, 8) else 3
-        groups = [rest[at : at + step] for at in range(0, len(rest), step)]
-        if len(rest) not in (3, 4, 6, 8) or not all(_is_number(w) for g in groups for w in g[:3]):
-            continue
-        good = [g for g in groups if _agrees(size, *map(float, g[:3]))]
-        if good:
-            time, algorithm, bus = map(float, min(good, key=lambda g: float(g[0]))[:3])
-            wrong = max((int(float(g[3])) for g in groups if step == 4 and _is_number(g[3])), default=0)
-            return Timing(
-                bytes=size, time_us=time, algorithm_gb_s=algorithm, bus_gb_s=bus, wrong=wrong,
-                reduction=reduction, root=numbers[0] if start else "", evidence=line,
-            )  # fmt: skip
-    return None
+    size, words = int(data[1]), data[2].split()
+    n = [float(word) if _NUMBER.fullmatch(word) else float("nan") for word in words]
+    # To the digits printed, 0.01 GB/s.
+    starts = [
+        i
+        for i in range(len(n) - 2)
+        if n[i] > 0.0 and n[i + 2] <= 2.0 * n[i + 1] + 0.02
+        and abs(size / n[i] * 1e-3 - n[i + 1]) <= 0.006 + 0.02 * n[i + 1]
+    ]  # fmt: skip
+    if not starts:
+        return None
+    wrong = any(n[i + 3] >= 1.0 for i in starts if i + 3 < len(n) and i + 3 not in starts)
+    time, algorithm, bus = min(n[i : i + 3] for i in starts)
+    return Timing(size, time, algorithm, bus, wrong, tuple(words[: min(starts[0], 2)]), line)
 
 
-def _is_number(word: str) -> bool:
-    return bool(re.fullmatch(r"-?\d{1,18}(?:\.\d{1,9})?(?:e[+-]?\d{1,2})?", word))
-
-
-def _agrees(size: int, time_us: float, algorithm: float, bus: float) -> bool:
-    """Tell whether algbw = bytes / time to the digits printed (0.01 GB/s)."""
-    if time_us <= 0.0 or bus > 2.0 * algorithm + 0.02:
-        return False
-    return abs(size / time_us * 1e-3 - algorithm) <= 0.006 + 0.02 * algorithm
-
-
-def judge_tests(run: Table, expected: Expectation) -> Check:
-    """Judge one table: right results, a rate and a latency that fit the machine."""
-    wanted = "rows with right results"
-    check = CheckMaker("collective", expected.known, wanted=wanted, next_command=LOGGED_RUN)
-    wrong = [row.evidence for row in run.rows if row.wrong]
-    if run.crash or run.failed or wrong:
-        lines = [line for line in (run.crash, run.failed, *wrong[:3]) if line]
-        found = "the run failed" if run.crash else f"wrong results at {len(wrong)} message size(s)"
-        return check(DEGRADED, found, "a fabric that corrupts or drops data", *lines)
-    if not run.rows and run.header:
-        why = "the run hung or was stopped before its first message"
-        return check(DEGRADED, "a header and no row", why, run.header)
+def _judge(run: Table, machine: Machine) -> Finding:
     if not run.rows:
-        return check(UNKNOWN, "no table", "nothing was measured", run.first, missing="the table's rows")
+        code = "collective.hung" if run.header else "collective.no-table"
+        return Finding(code, evidence=(run.header or run.first,))
     if run.size == 1 or (run.size == 0 and run.gpus_per_process == 1):
-        why, missing = "one rank moves nothing: its rates mean nothing", "a run over all GPUs"
-        return check(UNKNOWN, "one rank", why, run.first, wanted="two or more ranks", missing=missing)
-    if run.size < 2 or run.operation not in MODELLED:
-        missing = "the device list" if run.size < 2 else "an all_reduce_perf run"
-        return check(UNKNOWN, run.operation, "not a table to judge by", run.first, missing=missing)
-    if not run.sent:
-        missing = "messages above 0 bytes"
-        return check(UNKNOWN, "no message", "nothing was sent", run.first, wanted="rows", missing=missing)
-    named = {part.link: part for name in sorted(run.names) if (part := part_of(name))}
-    part = next(iter(named.values()), expected.part) if len(named) < 2 else None
-    return _judge_rate(check, run, part)
-
-
-def _judge_rate(check: CheckMaker, run: Table, part: Part | None) -> Check:
-    """Judge a table by what is known of its GPUs: their fabric's rate, PCIe's, or that of any platform."""
-    limits = table()["collective"]
+        return Finding("collective.one-rank", evidence=(run.first,))
+    if not run.measured:
+        return Finding("collective.not-judged", run.operation, evidence=(run.first,))
+    named = gpus_of(run.names).values()
+    gpu = next(iter(named), machine.gpu)
+    gpu = gpu if gpu and all(own.link == gpu.link for own in named) else None
     best = max(run.sent, key=lambda row: row.bus_gb_s)
-    bridged = part and part.bridge_links and part.spec and best.bus_gb_s > part.pcie_gb_s
-    if part and part.card and not bridged:
-        least = limits["card_healthy_share"] * part.pcie_gb_s
-        status = HEALTHY if best.bus_gb_s >= least or best.bytes < _MIB else DEGRADED
-        found, wanted = f"{best.bus_gb_s:g} GB/s", f"{least:g} GB/s or more over PCIe"
-        return check(status, found, "by design without NVLink", best.evidence, wanted=wanted)
-    if part is None or part.spec is None:
-        return _judge_unnamed(check, run, best)
-    large_messages = max(row.bytes for row in run.sent) > limits["dip_bytes"]
-    judge = _judge_fabric if large_messages else _judge_latency
-    return judge(check, run, part)
+    if gpu and gpu.card and not (gpu.bridge_links and gpu.spec and best.bus_gb_s > gpu.pcie_gb_s):
+        least = table()["collective"]["card_healthy_share"] * gpu.pcie_gb_s
+        slow = best.bus_gb_s < least and best.bytes >= _MIB
+        return run.about("card-slow" if slow else "card", best, best.bus_gb_s, least)
+    return _judge_named(run, gpu.spec, best) if gpu and gpu.spec else _judge_unnamed(run, best)
 
 
-def _judge_fabric(check: CheckMaker, run: Table, part: Part) -> Check:
-    """Judge a table of large messages by the collective model's prediction for this GPU."""
-    limits = table()["collective"]
-    best = max(run.sent, key=lambda row: row.bus_gb_s)
-    last = max(run.sent, key=lambda row: (row.bytes, row.bus_gb_s))
-    compared = compare(run, part)
-    share, predicted = _best_share(run, compared)
-    slow = latency_factor(compared)
-    dip = _dip(run)
-    spans = run.size / part.domain
-    healthy, degraded = _limits(spans, last.bytes, run.operation)
-    check = replace(check, wanted=f"{predicted:.0f} GB/s, {healthy:g} of it or more")
-    found = f"{best.bus_gb_s:g} GB/s at {best.bytes} B over {run.size} GPUs, {share:.2f} of the prediction"
-    if share < degraded or (dip and spans <= 1.0):
-        falls = dip and share >= degraded
-        why = "the rate falls as messages grow" if falls else "far under the class of this fabric"
-        return check(DEGRADED, found, why, best.evidence, *([dip.evidence] if dip else []))
-    if share < healthy or dip or slow > limits["latency_degraded_factor"]:
-        late = f"small messages take {slow:.0f} times the prediction"
-        why = late if share >= healthy else "slower than the class"
-        network = "the network: cards per GPU and their rate"
-        missing = network if spans > 1.0 else "a second run, and its NCCL log"
-        return check(UNKNOWN, found, why, best.evidence, missing=missing)
-    if not run.ended and not run.cut and last.bytes * 2 <= run.max_bytes:
-        found, missing = f"{found}, then nothing", f"the rows up to {run.max_bytes} B"
-        return check(UNKNOWN, found, "hung, stopped or cut", last.evidence, missing=missing)
-    return check(HEALTHY, found, "the rate of this fabric", best.evidence)
+def _judge_named(run: Table, gpu: GpuSpec, best: Timing) -> Finding:
+    """Judge by the collective model's prediction for this GPU: the rate of large messages, or the latency."""
+    limits, compared, spans = table()["collective"], compare(run, gpu), run.size / max(gpu.link_domain, 1)
+    share, late = max(time / row.time_us for row, time in large(compared)), latency_factor(compared)
+    healthy, degraded = _limits(spans, run.sent[-1].bytes, run.operation)
+    if run.sent[-1].bytes <= limits["dip_bytes"]:
+        (first, predicted), late = compared[0], max(late, 1.0 / share)
+        high = late > limits["latency_healthy_factor"]
+        code = "latency-far" if late > limits["latency_degraded_factor"] else "latency-high"
+        return run.about(code if high else "latency", first, first.time_us, predicted)
+    code = "rate"
+    if share < degraded or (run.falls and spans <= 1.0):
+        code = "slow" if share < degraded else "falls"
+    elif share < healthy or run.falls:
+        code = "below-class" if spans <= 1.0 else "network-below-class"
+    elif late > limits["latency_degraded_factor"]:
+        code = "late"
+    elif not run.ended and run.sent[-1].bytes * 2 <= run.max_bytes:
+        code = "stopped"
+    return run.about(code, best, best.bus_gb_s, best.bus_gb_s / share)
 
 
-def _judge_latency(check: CheckMaker, run: Table, part: Part) -> Check:
-    """Judge a table of small messages by its latency alone."""
-    healthy = table()["collective"]["latency_healthy_factor"]
-    compared = compare(run, part)
-    first, predicted = compared[0]
-    factor = max(latency_factor(compared), 1.0 / max(_best_share(run, compared)[0], 1e-9))
-    found = f"{first.time_us:g} us at {first.bytes} B over {run.size} GPUs, {factor:.1f} times the prediction"
-    wanted = f"{predicted:.0f} us, up to {healthy:g} times as much"
-    check = replace(check, wanted=wanted, next_command=FULL_RUN)
-    why = "the latency of small messages; they say little of the rate"
-    if factor <= healthy:
-        return check(HEALTHY, found, why, first.evidence)
-    status = DEGRADED if factor > table()["collective"]["latency_degraded_factor"] else UNKNOWN
-    return check(status, found, why, first.evidence, missing="larger messages")
-
-
-def _judge_unnamed(check: CheckMaker, run: Table, best: Timing) -> Check:
-    """Judge a table without GPU names: healthy only where the rate is that of some NVLink platform."""
+def _judge_unnamed(run: Table, best: Timing) -> Finding:
+    """Judge a table without GPU names: healthy only where the rate is a catalogued NVLink platform's."""
     healthy, _ = _limits(1.0, best.bytes, run.operation)
-    fits = []
-    for platform in catalogue.platforms().values():
-        part = of_platform(platform.name).part
-        is_amd = catalogue.gpus()[platform.gpu].vendor == "amd"
-        if part and platform.scale_up_domain > 1 and is_amd == run.rccl:
-            time = predicted_us(part, run.operation, best.bytes, run.size, platform.nic_bandwidth)
-            share = best.bus_gb_s / bus_gb_s(run.operation, best.bytes, run.size, time)
-            if healthy <= share <= 1.0 / healthy:
-                fits.append((abs(np.log(share)), platform.name))
-    found = f"{best.bus_gb_s:g} GB/s at {best.bytes} B over {run.size} GPUs"
-    settled = best.bytes >= table()["collective"]["settled_bytes"]
-    if fits and settled and not _dip(run):
-        why, wanted = f"the class of {min(fits)[1]}", "the rate of an NVLink platform"
-        return check(HEALTHY, found, why, best.evidence, wanted=wanted)
-    missing, wanted = "the GPU's name: the device list or --platform", "the rate of a known platform"
-    return check(UNKNOWN, found, "fits none", best.evidence, wanted=wanted, missing=missing)
+    settled = best.bytes >= table()["collective"]["settled_bytes"] and not run.falls
+    for platform in catalogue.platforms().values() if settled else ():
+        gpu = catalogue.gpus()[platform.gpu]
+        if platform.scale_up_domain > 1 and (gpu.vendor == "amd") == run.rccl:
+            time = predicted_us(gpu, run.operation, best.bytes, run.size, platform.nic_bandwidth)
+            if healthy <= (share := time / best.time_us) <= 1.0 / healthy:
+                return run.about("rate", best, best.bus_gb_s, best.bus_gb_s / share)
+    return run.about("unnamed", best, best.bus_gb_s)
 
 
-def compare(run: Table, part: Part) -> Compared:
-    """Return the rows of all messages above 0 bytes, each with its predicted time [us]."""
-    return [(row, predicted_us(part, run.operation, row.bytes, run.size)) for row in run.sent]
+def _limits(spans: float, largest: int, operation: str) -> tuple[float, float]:
+    """Return the shares from which a table is healthy and under which it is degraded."""
+    limits = table()["collective"]
+    fitted = MODELLED[operation] == operation and largest >= limits["settled_bytes"]
+    name = "domain" if fitted else "small"
+    if spans > 1.0:
+        name = "network_many" if spans > limits["network_many_domains"] else "network"
+    return limits[f"{name}_healthy_share"], limits[f"{name}_degraded_share"]
+
+
+def compare(run: Table, gpu: GpuSpec) -> Compared:
+    """Return the rows of all messages above 0 bytes, by size, each with its predicted time [us]."""
+    return [(row, predicted_us(gpu, run.operation, row.bytes, run.size)) for row in run.sent]
 
 
 def latency_factor(compared: Compared) -> float:
@@ -322,35 +259,4 @@ def latency_factor(compared: Compared) -> float:
 
 def large(compared: Compared) -> Compared:
     """Return the largest messages: those of a quarter of the largest or more."""
-    largest = max(row.bytes for row, _ in compared)
-    return [(row, time) for row, time in compared if row.bytes * 4 >= largest]
-
-
-def _best_share(run: Table, compared: Compared) -> tuple[float, float]:
-    """Return the best share of the predicted rate among the largest messages, and that prediction [GB/s]."""
-    wanted = [(row, bus_gb_s(run.operation, row.bytes, run.size, time)) for row, time in large(compared)]
-    return max((row.bus_gb_s / rate, rate) for row, rate in wanted)
-
-
-def _limits(spans: float, largest: int, operation: str) -> tuple[float, float]:
-    """Return the shares from which a table is healthy and under which it is degraded."""
-    limits = table()["collective"]
-    if spans > 1.0:
-        many = spans > limits["network_many_domains"]
-        name = "network_many_healthy_share" if many else "network_healthy_share"
-        return limits[name], limits["network_degraded_share"]
-    fitted = MODELLED[operation] == operation
-    prefix = "domain" if fitted and largest >= limits["settled_bytes"] else "small"
-    return limits[f"{prefix}_healthy_share"], limits[f"{prefix}_degraded_share"]
-
-
-def _dip(run: Table) -> Timing | None:
-    """Return the first large message whose rate falls under a share of the best smaller one's."""
-    limits = table()["collective"]
-    best = 0.0
-    for row in sorted(run.sent, key=lambda row: row.bytes):
-        if row.bytes >= limits["dip_bytes"]:
-            if row.bus_gb_s < limits["dip_share"] * best:
-                return row
-            best = max(best, row.bus_gb_s)
-    return None
+    return [(row, time) for row, time in compared if row.bytes * 4 >= compared[-1][0].bytes]

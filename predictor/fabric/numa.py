@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ...data import catalogue
-from .expected import Expectation, table
-from .reading import Evidence, is_cut
-from .verdict import DEGRADED, HEALTHY, UNKNOWN, Check, CheckMaker
+from ...data.fabric_parts import Machine, table
+from ...data.readers.captured import Line, is_cut
+from .findings import Finding
 
-_AVAILABLE = re.compile(r"^\s*available:\s*(\d{1,6}) nodes? ?(?:\(([\d,-]*)\))?")
+_AVAILABLE = re.compile(r"^\s*available:\s*(\d{1,6}) nodes?\b")
 _CPUS = re.compile(r"^\s*node (\d{1,5}) cpus:\s*([\d ]*)$")
 _SIZE = re.compile(r"^\s*node (\d{1,5}) size:\s*(\d{1,12}) MB")
 _HEAD = re.compile(r"^\s*node\s+(\d+(?:\s+\d+)*)\s*$")
@@ -18,25 +19,20 @@ _DISTANCES = re.compile(r"^\s*(\d{1,5}):\s+(\d+(?:\s+\d+)*)\s*$")
 _MOST = 4096
 _MIB = 1048576
 _MIG_NODES = 8
-_NEXT = "numactl --hardware; nvidia-smi topo -m"
 
 
 @dataclass(kw_only=True)
 class Hardware:
-    """One capture: nodes as announced, CPUs and memory [MB] by node, distances by row, and any gap in it."""
+    """One capture: nodes as announced; by node its cores, memory [MB], distances, their lines; any gap."""
 
-    evidence: Evidence
+    line: Line
     available: int
-    cpus: dict[int, int] = field(default_factory=dict)
-    memory_mb: dict[int, tuple[int, Evidence]] = field(default_factory=dict)
+    cores: dict[int, int] = field(default_factory=dict)
+    memory_mb: dict[int, int] = field(default_factory=dict)
+    lines: dict[int, Line] = field(default_factory=dict)
     order: list[int] = field(default_factory=list)
-    distances: dict[int, tuple[list[int], Evidence]] = field(default_factory=dict)
+    distances: dict[int, tuple[list[int], Line]] = field(default_factory=dict)
     gap: bool = False
-
-    @property
-    def cut(self) -> bool:
-        """Whether it shows fewer nodes than it announces, and neither the distances follow; or says so."""
-        return self.gap or (len(self.memory_mb) < self.available and not self.distances)
 
 
 @dataclass(kw_only=True)
@@ -46,102 +42,78 @@ class NumaReader:
     tool = "numactl"
     found: list[Hardware] = field(default_factory=list)
 
-    def feed(self, line: Evidence) -> None:
+    def feed(self, line: Line) -> None:
         """Take one line."""
-        if available := _AVAILABLE.match(line.text):
-            if len(self.found) < _MOST:
-                self.found.append(Hardware(evidence=line, available=int(available[1])))
-        elif self.found:
-            self._inside(self.found[-1], line.text, line)
-
-    def _inside(self, hardware: Hardware, text: str, line: Evidence) -> None:
+        text = line.text
+        if available := _AVAILABLE.match(text):
+            self.found = [*self.found[: _MOST - 1], Hardware(line=line, available=int(available[1]))]
+        if not self.found:
+            return
+        hardware = self.found[-1]
         if is_cut(text):
             hardware.gap = True
-        elif len(hardware.cpus) > _MOST or len(hardware.distances) > _MOST:
+        elif len(hardware.cores) > _MOST or len(hardware.distances) > _MOST:
             return
-        elif cpus := _CPUS.match(text):
-            hardware.cpus[int(cpus[1])] = len(cpus[2].split())
+        elif (cpus := _CPUS.match(text)) and cpus[2].strip():
+            hardware.cores[int(cpus[1])] = len(cpus[2].split())
         elif size := _SIZE.match(text):
-            hardware.memory_mb[int(size[1])] = (int(size[2]), line)
+            hardware.memory_mb[int(size[1])], hardware.lines[int(size[1])] = int(size[2]), line
         elif head := _HEAD.match(text):
             hardware.order = [int(word[:6]) for word in head[1].split()]
-        elif distances := _DISTANCES.match(text):
-            row = [int(word[:6]) for word in distances[2].split()]
-            hardware.distances[int(distances[1])] = (row, line)
+        elif row := _DISTANCES.match(text):
+            hardware.distances[int(row[1])] = ([int(word[:6]) for word in row[2].split()], line)
 
-    def judge(self, expected: Expectation) -> list[Check]:
-        """Judge the memory nodes of each capture."""
-        return [judge_numa(hardware, expected) for hardware in self.found]
+    def judge(self, machine: Machine) -> Iterator[Finding]:
+        """Judge the memory nodes of each capture: each CPU has memory, each GPU of a Grace host its node."""
+        return (_judge(hardware, machine) for hardware in self.found)
 
 
-def judge_numa(hardware: Hardware, expected: Expectation) -> Check:
-    """Judge the memory nodes: each CPU has memory, each GPU of a Grace host its node."""
-    wanted = "memory on every node with cores"
-    check = CheckMaker("numa", expected.known, wanted=wanted, next_command=_NEXT)
-    limits, first = table()["numa"], hardware.evidence
-    sizes = {n: size for n, (size, _) in hardware.memory_mb.items()}
-    cores = {n: count for n, count in hardware.cpus.items() if count}
+def _judge(hardware: Hardware, machine: Machine) -> Finding:
+    limits, first = table()["numa"], (hardware.line,)
+    sizes, cores = hardware.memory_mb, hardware.cores
+    # It shows fewer nodes than it announces, and neither the distances follow; or says so.
+    cut = hardware.gap or (len(sizes) < hardware.available and not hardware.distances)
     if not sizes:
-        return check(UNKNOWN, "no node shown", "nothing to judge", first, missing="node lines")
-    empty = [n for n in cores if sizes.get(n) == 0]
-    if empty:
-        found = f"node {empty[0]} has cores and no memory"
-        lines = [hardware.memory_mb[n][1] for n in empty]
-        return check(DEGRADED, found, "memory modules are missing", *lines)
-    if fault := _distance_fault(hardware):
-        wanted = "10 to itself, more to others"
-        return check(DEGRADED, fault[0], "the firmware's map is wrong", fault[1], wanted=wanted)
-    own = [sizes[n] for n in cores if n in sizes]
-    if own and min(own) < limits["uneven_share"] * max(own):
-        found = f"{min(own)} MB beside {max(own)} MB"
-        return check(DEGRADED, found, "memory modules are missing", first, wanted="like nodes")
-    if set(cores.values()) == {limits["grace_cores"]} and len(cores) <= 2:
-        return _judge_grace(check, hardware, sizes, set(cores), expected)
-    if len(sizes) < hardware.available and not hardware.cut:
-        found = f"{len(sizes)} nodes of {hardware.available}"
-        return check(UNKNOWN, found, "nodes are not shown", first, missing="the other nodes")
-    found = f"{len(sizes)} nodes, {len(cores)} with cores"
-    return check(HEALTHY, found, "a host without GPU memory nodes", first)
-
-
-def _distance_fault(hardware: Hardware) -> tuple[str, Evidence] | None:
+        return Finding("numa.no-nodes", evidence=first)
+    if empty := [n for n in cores if sizes.get(n) == 0]:
+        return Finding("numa.no-memory", f"node {empty[0]}", 0, "", tuple(hardware.lines[n] for n in empty))
     order = hardware.order or sorted(hardware.distances)
     for node, (row, line) in hardware.distances.items():
-        if node in order and len(row) == len(order):
-            own = row[order.index(node)]
-            if own != 10 or min(row) < 10 or max(row) >= 255:
-                return f"node {node}: distances {min(row)} to {max(row)}, {own} to itself", line
-    return None
+        whole = node in order and len(row) == len(order)
+        if whole and (row[order.index(node)] != 10 or min(row) < 10 or max(row) >= 255):
+            return Finding("numa.distances", f"node {node}", f"{min(row)} to {max(row)}", 10, (line,))
+    own = [sizes[n] for n in cores if n in sizes]
+    if own and min(own) < limits["uneven_share"] * max(own):
+        return Finding("numa.uneven", "", min(own), max(own), first)
+    if set(cores.values()) == {limits["grace_cores"]} and len(cores) <= 2:
+        return _judge_grace(hardware, machine, cut)
+    missing = len(sizes) < hardware.available and not cut
+    return Finding(
+        "numa.nodes-missing" if missing else "numa.host", "", len(sizes), hardware.available, first
+    )
 
 
-def _judge_grace(
-    check: CheckMaker, hardware: Hardware, sizes: dict[int, int], cpus: set[int], expected: Expectation
-) -> Check:
+def _judge_grace(hardware: Hardware, machine: Machine, cut: bool) -> Finding:
     """Judge a Grace host: the GPUs' memory nodes, all or (kept by the driver) none."""
-    tolerance = table()["numa"]["size_tolerance"]
-    gpus = {n: size for n, size in sizes.items() if n not in cpus and size}
-    blank = any(not size for n, size in sizes.items() if n not in cpus)
+    tolerance, cpus = table()["numa"]["size_tolerance"], len(hardware.cores)
+    others = {n: size for n, size in hardware.memory_mb.items() if n not in hardware.cores}
+    gpus = {n: size * _MIB for n, size in others.items() if size}
     graces = [g for g in catalogue.gpus().values() if g.name.startswith(("gb", "gh"))]
-    fits = [
-        g for g in graces
-        if any(abs(size * _MIB / g.memory_bytes - 1) < tolerance for size in gpus.values())
-    ]  # fmt: skip
-    named = expected.part.spec if expected.part and expected.part.spec in graces else None
-    spec = named or max(fits, key=lambda g: g.memory_bytes, default=None)
-    kept = hardware.available // len(cpus) - 1
-    slots = kept in (_MIG_NODES, 2 * _MIG_NODES) and hardware.available == len(cpus) * (1 + kept)
-    per_grace = kept // _MIG_NODES if slots else (2 if spec is None or spec.name.startswith("gb") else 1)
-    built = per_grace * len(cpus)
+    asked = [g for g in graces if machine.gpu and machine.gpu.spec == g]
+    near = [g for g in graces if any(abs(size / g.memory_bytes - 1) < tolerance for size in gpus.values())]
+    spec = max(asked or near, key=lambda g: g.memory_bytes, default=None)
     # Eight nodes are kept for each GPU, one for each MIG instance it may be split into.
-    whole = len({(n - len(cpus)) // _MIG_NODES for n in gpus}) if slots else len(gpus)
-    wanted = f"memory of {built} GPUs, or of none where the driver keeps the memory (CDMM)"
-    found = f"{len(cpus)} Grace, memory of {whole} GPUs"
-    lines = [hardware.memory_mb[n][1] for n in gpus] or [hardware.evidence]
-    if whole == built or not (gpus or blank or hardware.cut):
-        why = "all GPU memory is on line" if gpus else "CDMM: the driver keeps the memory"
-        return check(HEALTHY, found, why, *lines, wanted=wanted)
-    if hardware.cut or not gpus or whole > built:
-        why = "nodes are left out" if hardware.cut else "GPU memory is not on line, or split (MIG)"
-        missing = "all nodes, and nvidia-smi -L"
-        return check(UNKNOWN, found, why, *lines, wanted=wanted, missing=missing)
-    return check(DEGRADED, found, "a GPU's memory did not come on line", *lines, wanted=wanted)
+    kept, left = divmod(hardware.available, cpus)
+    slots = not left and kept - 1 in (_MIG_NODES, 2 * _MIG_NODES)
+    per_grace = (
+        (kept - 1) // _MIG_NODES if slots else (2 if spec is None or spec.name.startswith("gb") else 1)
+    )
+    built = per_grace * cpus
+    shown = len({(n - cpus) // _MIG_NODES for n in gpus}) if slots else len(gpus)
+    code = "gpu-memory-missing"
+    if shown == built or not (others or cut):
+        code = "gpu-memory" if gpus else "cdmm"
+    elif cut or not gpus or shown > built:
+        code = "cut" if cut else "gpu-memory-odd"
+    lines = tuple(hardware.lines[n] for n in gpus) or (hardware.line,)
+    return Finding(f"numa.{code}", f"{cpus} Grace", shown, built, lines)

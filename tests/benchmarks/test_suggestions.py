@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from roofcast.data.store import BenchmarkStore
 from roofcast.features.facts import FloatArray
 from roofcast.predictor import Predictor
-from roofcast.training.learner import Sample, Settings, fit, sample_of
+from roofcast.training.fit import Sample, Settings, fit, sample_of
 from roofcast.training.metrics import METRICS
 from roofcast.training.model.model import Model, answer
 from roofcast.training.model.support import NEW_SOURCE, support_keys, support_of
@@ -71,7 +71,7 @@ def _compare(shipped: Model, sample: Sample, gpu: str) -> list[dict[str, Any]]:
     rows = []
     rng = np.random.default_rng(0)
     for budget in BUDGETS:
-        chosen = setup[[one.place for one in choose(start, asked.requests, budget)]]
+        chosen = setup[[one.row for one in choose(start, asked.requests, budget)]]
         ours_taken, ours, our_width = measured(chosen)
         for _ in range(DRAWS):
             taken, drawn, width_then = measured(rng.choice(np.unique(setup), budget, replace=False))

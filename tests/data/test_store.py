@@ -96,8 +96,6 @@ def test_names_are_stored_as_the_catalogue_has_them(store: BenchmarkStore) -> No
     [
         ({"gpu": "h1000-sxm"}, "unknown gpu 'h1000-sxm'; nearest: h100-sxm"),
         ({"model": "llama-9-8b"}, "unknown model"),
-        ({"tpot_ms": 0.01}, "below the physical floor"),
-        ({"output_tok_s": 1e7, "concurrency": 4.0}, "above the physical ceiling"),
         ({"osl": -4.0}, "osl = -4.0"),
     ],
 )
@@ -116,6 +114,12 @@ def test_a_bad_row_goes_to_the_quarantine_and_the_good_ones_stay(
     assert said in kept["reason"].iloc[0]
     store.append(given, file="night.csv")
     assert len(store.quarantine()) == 1
+
+
+def test_what_the_caller_refuses_lies_in_the_quarantine_with_its_reason(store: BenchmarkStore) -> None:
+    report = store.append(rows(3, start=30), rejected={1: "too fast"})
+    assert (report.added, report.rejected, report.reason_of) == (2, 1, {1: "too fast"})
+    assert store.quarantine()["reason"].tolist() == ["too fast"]
 
 
 def test_unknown_columns_are_refused_before_anything_is_written(store: BenchmarkStore) -> None:

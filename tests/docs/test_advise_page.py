@@ -10,8 +10,8 @@ import pytest
 
 from roofcast.predictor import Predictor
 from roofcast.predictor.advisor import Advisor, Recommendation, Workload
-from roofcast.predictor.advisor.words import load_words
-from roofcast.training.report_markdown import markdown_table
+
+from ..markdown import markdown_table
 
 LADDER = ("b200", "hgx-b200", "gb200-superchip", "gb200-nvl72")
 CHAT: dict[str, Any] = {"model": "qwen2.5-72b", "isl": 2048, "osl": 512}
@@ -101,7 +101,7 @@ def test_the_page_shows_the_chapters_workloads(answers: Answers, repo_root: Path
         ours = f"{best.what}, {best.weight_precision} {best.layout}"
         cost = f"${best.cost.usd_per_hour:,.2f}/h, {best.probability:.0%}"
         other = f"{after.what} ({after.cost_ratio:.2f}×, {after.probability:.0%})" if after else "none"
-        numbers = f"{answer.model}, {load_words(workload)}, {length}, TPOT {workload.tpot_ms:g} ms"
+        numbers = f"{answer.model}, {workload.load_text()}, {length}, TPOT {workload.tpot_ms:g} ms"
         rows.append(
             [name, numbers, chapter, ours, cost, other, "yes" if best.platform == chapter else "**no**"]
         )
@@ -119,41 +119,3 @@ def test_the_page_shows_how_many_boxes_one_replaces(
         rows.append([f"one {platform}", instead, f"{ratio.value:.1f}", f"{ratio.lo:.1f} to {ratio.hi:.1f}"])
     table = markdown_table(["", "replaces", "boxes", "90 % interval"], rows)
     _check("replaces", table, repo_root / "docs" / "advise.md", regenerate)
-
-
-SEARCHED = (
-    ("qwen2.5-72b", (2048.0, 512.0)),
-    ("deepseek-r1", (1024.0, 1024.0)),
-    ("llama-3.1-8b", (1024.0, 128.0)),
-)
-SPEEDS = (20.0, 50.0, 100.0)
-
-
-def _searched(model: str, lengths: tuple[float, float], folder: Path) -> list[str]:
-    """Return a line of the search table: rows, and the share of the best at each speed."""
-    from roofcast.predictor.advisor import search, sweep
-
-    loads = tuple(float(round(2 ** (k / 2))) for k in range(23))
-    space = sweep.SweepSpace(model=model, lengths=(lengths,), concurrency=loads, boxes=(1, 2, 4))
-    sweeper = sweep.Sweeper(Predictor.load(), space)
-    whole = sweeper.run(folder / f"{model}-all").front
-    part = search.search(sweeper, folder / f"{model}-some", trials=1024).front
-    shares = []
-    for speed in SPEEDS:
-        best, found = (f.loc[f["tok_s_per_user"] >= speed, "tok_s_per_gpu"].max() for f in (whole, part))
-        shares.append(f"{found / best:.3f}")
-    return [f"{model}, {lengths[0]:g}/{lengths[1]:g}", f"{space.size:,}", *shares]
-
-
-def test_the_page_shows_the_search_beside_trying_all(
-    repo_root: Path, regenerate: bool, tmp_path: Path
-) -> None:
-    page = repo_root / "docs" / "advise.md"
-    if regenerate:
-        rows = [_searched(model, lengths, tmp_path) for model, lengths in SEARCHED]
-        header = ["workload", "rows", *(f"at {speed:g} tok/s per user" for speed in SPEEDS)]
-        _check("search", markdown_table(header, rows), page, regenerate=True)
-    section = page.read_text("utf-8").split("<!-- begin: search -->")[1].split("<!-- end: search -->")[0]
-    shares = [float(cell) for cell in re.findall(r"\| (\d\.\d{3}) ", section)]
-    assert len(shares) == len(SEARCHED) * len(SPEEDS)
-    assert min(shares) >= 0.99

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from roofcast.data.fabric_parts import gpus_of
+from roofcast.features.nccl import predicted_us
 from roofcast.predictor import Predictor
-from roofcast.predictor.fabric import check_paths
-from roofcast.predictor.fabric.check import Capture, read_paths
-from roofcast.predictor.fabric.expected import bus_gb_s, part_of, predicted_us
-from roofcast.predictor.fabric.fitting import measure
+from roofcast.predictor.fabric import check, report_json
+from roofcast.predictor.fabric.capture import Capture, read_paths
+from roofcast.predictor.fabric.check import measure
+from roofcast.predictor.fabric.findings import FINDINGS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "fabric.md"
 STATUSES = ("healthy", "degraded", "unknown")
@@ -33,49 +35,41 @@ def folder(shared_root: Path) -> Path:
     return path
 
 
-def _lines(*rows: list[str]) -> str:
-    head, *body = rows
-    lines = ["| " + " | ".join(row) + " |" for row in (head, *body)]
-    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]]) + "\n"
+def _lines(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |\n" for row in (head, *rows)]
+    return "".join([lines[0], "|---" * len(head) + "|\n", *lines[1:]])
 
 
 def confusion(folder: Path) -> str:
     """Count verdicts by the index's verdict."""
     with (folder / "INDEX.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    counts = Counter((row["verdict"], check_paths([folder / row["file"]]).status) for row in rows)
-    table = [
-        [wanted, *(str(counts[wanted, status]) for status in STATUSES),
-         f"{100 * counts[wanted, wanted] / sum(counts[wanted, s] for s in STATUSES):.0f} %"]
-        for wanted in STATUSES
-    ]  # fmt: skip
-    return _lines(["index says", *(f"roofcast says {s}" for s in STATUSES), "agreement"], *table)
+    counts = Counter((row["verdict"], check([folder / row["file"]]).status) for row in rows)
+    table = []
+    for wanted in STATUSES:
+        row = [counts[wanted, status] for status in STATUSES]
+        table.append([wanted, *map(str, row), f"{100 * counts[wanted, wanted] / sum(row):.0f} %"])
+    return _lines(["index says", *STATUSES, "agreement"], table)
 
 
 def collectives(folder: Path) -> str:
     """Compare the best rate of each table with a named GPU with the model's."""
-    table = []
-    for path in sorted(folder.glob("nccltests__*.txt")):
-        (capture,) = read_paths([path])
+    table: dict[str, list[tuple[int, str]]] = {}
+    for capture in read_paths([folder]):
         for run in capture.tests.found if isinstance(capture, Capture) else ():
-            part = next((p for name in sorted(run.names) if (p := part_of(name)) and p.spec), None)
-            if not part or not part.spec or not run.rows or run.size < 2:
-                continue
-            row = max(run.rows, key=lambda row: row.bus_gb_s)
-            time = predicted_us(part, run.operation, row.bytes, run.size)
-            wanted = bus_gb_s(run.operation, row.bytes, run.size, time)
-            cells = [part.spec.name, str(run.size), run.operation, f"{row.bytes >> 20:,} MiB"]
-            share = row.bus_gb_s / wanted
-            table.append(
-                [*cells, f"{row.bus_gb_s:.0f}", f"{wanted:.0f}", f"{share:.2f}", check_paths([path]).status]
-            )
-    head = ["GPU", "ranks", "operation", "message", "measured [GB/s]", "predicted [GB/s]", "ratio", "verdict"]
-    return _lines(head, *sorted(table, key=lambda cells: (cells[0], int(cells[1]), cells[4])))
+            spec = next((gpu.spec for gpu in gpus_of(run.names).values() if gpu.spec), None)
+            if spec and run.measured:
+                row = max(run.rows, key=lambda row: row.bus_gb_s)
+                share = predicted_us(spec, run.operation, row.bytes, run.size) / row.time_us
+                rates = f"{run.size}: {row.bus_gb_s:.0f}/{row.bus_gb_s / share:.0f}"
+                table.setdefault(spec.name, []).append((run.size, rates))
+    rows = [[name, ", ".join(rates for _, rates in sorted(runs))] for name, runs in sorted(table.items())]
+    return _lines(["GPU", "ranks: measured/predicted"], rows)
 
 
 def example(folder: Path) -> str:
     """Predict with and without the fabric of a machine that lost its NVLink."""
-    fabric, _ = measure(read_paths([folder / OFF_NVLINK]))
+    fabric, _ = measure([c for c in read_paths([folder / OFF_NVLINK]) if isinstance(c, Capture)])
     predictor = Predictor.load()
     table = []
     for tp in (1, 8):
@@ -83,15 +77,9 @@ def example(folder: Path) -> str:
         here = predictor.predict(tp=tp, num_gpus=tp, fabric=fabric, **ASKED)
         for name, words in SHOWN.items():
             healthy, sick = getattr(nominal, name), getattr(here, name)
-            table.append([f"TP={tp}", words, f"{healthy:,.1f}", f"{sick:,.1f}", f"{sick / healthy:.2f}"])
-    head = [
-        "layout",
-        "",
-        "healthy platform",
-        f"this machine (bandwidth x {fabric.bandwidth_scale:.2f})",
-        "ratio",
-    ]
-    return _lines(head, *table)
+            table.append([f"TP={tp} {words}", f"{healthy:,.1f}", f"{sick:,.1f}", f"{sick / healthy:.2f}"])
+    here = f"bandwidth x {fabric.bandwidth_scale:.2f}"
+    return _lines(["", "healthy", here, "ratio"], table)
 
 
 @pytest.mark.parametrize("make", [confusion, collectives, example], ids=lambda make: make.__name__)
@@ -109,19 +97,8 @@ def test_the_page_shows_what_the_captures_give(make: Any, folder: Path, regenera
 
 def test_the_page_names_every_check_and_every_field_of_the_json(tmp_path: Path) -> None:
     text = PAGE.read_text(encoding="utf-8")
-    checks = (
-        "topology",
-        "transport",
-        "collective",
-        "numa",
-        "link-status",
-        "link-errors",
-        "fabric-state",
-        "tuning",
-    )
-    assert all(f"`{check}`" in text for check in (*checks, "driver"))
     (tmp_path / "links").write_text("GPU 0: NVIDIA B200 (UUID: GPU-1)\n Link 0: <inactive>\n")
-    found = check_paths([tmp_path]).to_dict()
-    assert all(f"`{name}`" in text or f"`{name}[]`" in text for name in found)
-    assert all(f"`{name}`" in text or f"`{name}[]`" in text for name in found["checks"][0])
-    assert all(f"`{name}`" in text for name in found["files"][0])
+    found = report_json(check([tmp_path]))
+    checks = {finding["check"] for finding in FINDINGS.values()} - {"file", "platform"}
+    names = [*checks, *found, *found["checks"][0], *found["files"][0]]
+    assert not [name for name in names if f"`{name}`" not in text and f"`{name}[]`" not in text]

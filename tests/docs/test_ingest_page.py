@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from roofcast.data.readers import registry
-from roofcast.data.readers.draft import NUMERIC, TEXTUAL
-from roofcast.data.readers.ingest import DEFAULT_STORE
+from roofcast.data.ingest import DEFAULT_STORE
+from roofcast.data.readers import recognise
+from roofcast.data.rows.draft import NUMERIC, TEXTUAL
 from roofcast.data.store import STORE_VARIABLE, BenchmarkStore
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -81,7 +81,7 @@ def test_the_page_s_commands_print_what_it_shows(
 
 def test_the_page_names_every_reader(page: str) -> None:
     words = page.lower()
-    assert all(tool in words for tool in {*registry.JSON_READERS, *registry.TEXT_READERS})
+    assert all(tool in words for tool in {*recognise.JSON_READERS, *recognise.TEXT_READERS})
 
 
 def test_the_page_s_column_names_are_columns(page: str) -> None:

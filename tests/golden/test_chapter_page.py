@@ -25,8 +25,8 @@ from roofcast.features.request import Requests, normalise
 from roofcast.features.work import distinct_experts, kv_bytes_stored
 from roofcast.predictor import Predictor
 from roofcast.predictor.audit import audit
-from roofcast.training.report_markdown import markdown_table
 
+from ..markdown import markdown_table
 from .conftest import replace_or_compare
 from .test_worked_examples import EXAMPLES
 

@@ -11,8 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("data", "features", "training", "predictor")
 IMPORT_NAMES = {"scikit-learn": "sklearn"}
-# Used without an import: pandas reads and writes Parquet through it.
-IMPLIED = {"pyarrow"}
+# Used without an import: pandas reads and writes Parquet and writes markdown through them.
+IMPLIED = {"pyarrow", "tabulate"}
 
 
 def _imported() -> set[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from roofcast.data.columns import REQUEST_COLUMNS
 from roofcast.data.errors import BadRequest, BadRows, UnknownName
+from roofcast.data.measurements import complete
 from roofcast.data.store import BenchmarkStore
 from roofcast.predictor import Predictor
 from roofcast.predictor import audit as module
@@ -80,7 +81,7 @@ def test_eight_prompts_of_32k_need_more_flops_than_180_ms_hold(shipped: Predicto
     assert one(shipped, **PROJECTED, tp=8, num_gpus=8, **LONG, ttft_ms=18000).verdict == "plausible"
 
 
-# Rows of collected benchmark files that the importer keeps out of the table.
+# Rows of collected benchmark files that are kept out of the table.
 KNOWN_BAD = [
     # argonne-llm-inference-bench f4d77e2c9386: 2048 tokens at batch 1 in 83 ms.
     {"model": "qwen2-7b", "gpu": "h100-sxm", "engine": "trtllm", "weight_precision": "bf16", "tp": 1,
@@ -243,7 +244,7 @@ def test_the_store_quarantines_what_the_audit_calls_impossible(table: pd.DataFra
     rows = table[table["row_id"] == table["row_id"].min()].drop(columns=["row_id", "config_group"])
     store = BenchmarkStore.create(tmp_path / "mine.parquet", rows)
     fast = pd.DataFrame([KNOWN_BAD[2]]).assign(source="mine", num_gpus=2.0)
-    report = store.append(fast, audit=impossible)
+    report = store.append(fast, rejected=dict(enumerate(impossible(complete(fast)))))
     assert (report.added, report.rejected) == (0, 1)
     assert "tpot_ms 0." in report.reasons[0][1]
     assert "of the least time" in store.quarantine()["reason"].iloc[0]

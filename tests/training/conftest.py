@@ -48,36 +48,24 @@ def table() -> pd.DataFrame:
 def scores() -> pd.DataFrame:
     """Scores of 400 rows x 2 protocols x 3 metrics; the blend errs by 4 % in TPOT, by 60 % else."""
     rng = np.random.default_rng(5)
-    parts = []
+    parts, n = [], 400
     for protocol in PROTOCOLS:
         for metric in METRICS:
-            n = 400
             measured = np.exp(rng.normal(3.0, 1.0, n))
             spread = 0.06 if metric == "tpot_ms" else 0.9
             blend = measured * np.exp(spread * rng.standard_normal(n))
+            off = {"baseline": 0.3, "neighbour": 0.5, "pure_ml": 0.4}
+            drawn = {
+                "support": ["in", "near", "far"], "gpu": list(GPUS), "model": list(MODELS), "engine": ENGINES,
+                "weight_precision": ["fp8", "bf16"], "mode": ["closed-loop", "offline"], "source": SOURCES,
+            }  # fmt: skip
+            part = pd.DataFrame({"row_id": [f"r{k}" for k in range(n)], "measured": measured, "blend": blend})
             parts.append(
-                pd.DataFrame(
-                    {
-                        "row_id": [f"r{k}" for k in range(n)],
-                        "protocol": protocol,
-                        "fold": rng.integers(0, 5, n),
-                        "metric": metric,
-                        "measured": measured,
-                        "blend": blend,
-                        "blend_lo": blend * np.exp(-1.645 * spread),
-                        "blend_hi": blend * np.exp(1.645 * spread),
-                        "baseline": measured * np.exp(0.3 * rng.standard_normal(n)),
-                        "floor": measured / 3.0,
-                        "neighbour": measured * np.exp(0.5 * rng.standard_normal(n)),
-                        "pure_ml": measured * np.exp(0.4 * rng.standard_normal(n)),
-                        "support": rng.choice(["in", "near", "far"], n),
-                        "gpu": rng.choice(list(GPUS), n),
-                        "model": rng.choice(list(MODELS), n),
-                        "engine": rng.choice(ENGINES, n),
-                        "weight_precision": rng.choice(["fp8", "bf16"], n),
-                        "mode": rng.choice(["closed-loop", "offline"], n),
-                        "source": rng.choice(SOURCES, n),
-                    }
+                part.assign(
+                    protocol=protocol, metric=metric, fold=rng.integers(0, 5, n), floor=measured / 3.0,
+                    blend_lo=blend * np.exp(-1.645 * spread), blend_hi=blend * np.exp(1.645 * spread),
+                    **{k: measured * np.exp(size * rng.standard_normal(n)) for k, size in off.items()},
+                    **{k: rng.choice(values, n) for k, values in drawn.items()},
                 )
-            )
+            )  # fmt: skip
     return pd.concat(parts, ignore_index=True)

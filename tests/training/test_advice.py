@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from roofcast.training.advice import LIMITS, METHODS, advice_tables, usd_per_gpu_hour
-from roofcast.training.report import accuracy
-from roofcast.training.report_markdown import render
+from roofcast.training.report import accuracy, render
 
 COLUMNS = ("blend", "blend_lo", "blend_hi", "baseline", "neighbour", "floor")
 
@@ -41,12 +40,11 @@ def measured() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_a_prophet_succeeds_and_regrets_nothing(measured: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     scores, table = measured
-    told = scores.assign(**dict.fromkeys(COLUMNS, scores["measured"]))
-    told["blend_lo"], told["blend_hi"] = told["measured"] * 0.999, told["measured"] * 1.001
-    figures = advice_tables(told, table)
+    prophet = scores.assign(**dict.fromkeys(COLUMNS, scores["measured"]))
+    prophet["blend_lo"], prophet["blend_hi"] = prophet["measured"] * 0.999, prophet["measured"] * 1.001
+    figures = advice_tables(prophet, table)
     assert (figures["success"] == 1.0).all()
     assert figures["regret"].to_numpy() == pytest.approx(0.0, abs=1e-9)
-    assert figures["overspend"].to_numpy() == pytest.approx(0.0, abs=1e-9)
 
 
 def test_smaller_errors_make_better_advice(measured: tuple[pd.DataFrame, pd.DataFrame]) -> None:
@@ -81,5 +79,5 @@ def test_the_report_has_a_line_per_method(
 ) -> None:
     text = render(accuracy(scores, {}, advice=advice_tables(*measured)))
     section = text.split("## As advice")[1].split("\n## ")[0]
-    assert section.count("| family | TPOT |") == len(METHODS)
-    assert "| roofcast |" in section
+    assert section.count("| family") == len(METHODS)
+    assert "| roofcast" in section

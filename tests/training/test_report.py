@@ -1,4 +1,4 @@
-"""The accuracy report says what the scores frame says, in JSON and in words."""
+"""The accuracy report says what the scores frame says, in JSON and on one page."""
 
 from __future__ import annotations
 
@@ -9,37 +9,40 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from roofcast.training import plots, report
-from roofcast.training.report_markdown import markdown_table
+from roofcast.training import report
+from roofcast.training.metrics import NAMES
 
 META = {"table_fingerprint": "f00d", "rows": 400, "seconds": 12.5}
 
 
 @pytest.fixture(scope="module")
 def written(scores: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, object]]:
-    studies = {"platform": "Most of them queue."}
-    markdown, plain = report.write_report(
-        report.accuracy(scores, META), tmp_path_factory.mktemp("docs"), studies
-    )
-    assert sorted(path.name for path in markdown.parent.iterdir()) == ["accuracy.json", "accuracy.md"]
-    return markdown.read_text(), json.loads(plain.read_text())
+    page, plain = report.write_report(report.accuracy(scores, META), tmp_path_factory.mktemp("docs"))
+    assert sorted(path.name for path in page.parent.iterdir()) == ["accuracy.json", "accuracy.md"]
+    return page.read_text(), json.loads(plain.read_text())
 
 
-def test_every_section_is_there(written: tuple[str, dict[str, object]]) -> None:
-    text, _ = written
-    for title in (
-        "Targets",
-        "Beside the references",
-        "Interval coverage",
-        "Slices",
-        "Where a target is missed",
-    ):
-        assert f"\n## {title}" in text
-    assert "- table fingerprint: f00d" in text
+def _row(page: str, *cells: str) -> list[str]:
+    """Return the cells of the first table row that begins with these."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()]
+    return next(row for row in rows if row[: len(cells)] == list(cells))
+
+
+def test_the_page_is_made_from_the_json_alone(written: tuple[str, dict[str, object]]) -> None:
+    page, figures = written
+    assert report.render(figures) == page
+    assert "table fingerprint f00d" in page
+
+
+def test_the_page_shows_the_errors_beside_the_references(written: tuple[str, dict[str, object]]) -> None:
+    page, figures = written
+    row = next(r for r in figures["overall"] if (r["protocol"], r["metric"]) == ("platform", "ttft_ms"))
+    shown = [f"{row[name]:.1f}" for name in ("blend_median_ape", "blend_p90_ape", "target", "crude")]
+    assert _row(page, "platform", "TTFT", "400")[3:7] == shown
 
 
 def test_targets_are_judged_by_the_measured_error(written: tuple[str, dict[str, object]]) -> None:
-    verdict = {(row["protocol"], row["metric"]): row["met"] for row in written[1]["targets"]}
+    verdict = {(row["protocol"], row["metric"]): row["met"] for row in written[1]["overall"]}
     assert verdict == {
         ("configuration", "tpot_ms"): True, ("configuration", "ttft_ms"): False,
         ("configuration", "output_tok_s"): False, ("platform", "tpot_ms"): True,
@@ -50,17 +53,20 @@ def test_targets_are_judged_by_the_measured_error(written: tuple[str, dict[str, 
 def test_the_worst_thirty_are_listed_where_a_target_was_missed(
     written: tuple[str, dict[str, object]],
 ) -> None:
-    text, figures = written
+    page, figures = written
     listed = {(entry["protocol"], entry["metric"]): len(entry["rows"]) for entry in figures["worst"]}
     assert set(listed) == {(p, m) for p in ("configuration", "platform") for m in ("ttft_ms", "output_tok_s")}
     assert set(listed.values()) == {30}
-    assert "Most of them queue." in text
+    first = figures["worst"][0]
+    model, count = next(iter(first["common"]["model"].items()))
+    row = _row(page.split("Where a target is missed")[1], first["protocol"], NAMES[first["metric"]])
+    assert row[2] == f"{model} ({count})"
 
 
-def test_coverage_out_of_bounds_is_bold(scores: pd.DataFrame, tmp_path: Path) -> None:
+def test_coverage_out_of_bounds_is_bold(scores: pd.DataFrame) -> None:
     narrow = scores.assign(blend_lo=scores["blend"], blend_hi=scores["blend"])
-    markdown, _ = report.write_report(report.accuracy(narrow, META), tmp_path)
-    assert "| configuration | TPOT | **0.0** | **0.0** |" in markdown.read_text()
+    page = report.render(report.accuracy(narrow, META))
+    assert "**0.0**" in _row(page, "configuration", "TPOT")
 
 
 def test_the_own_ground_counts_the_rows_it_names(scores: pd.DataFrame) -> None:
@@ -71,10 +77,11 @@ def test_the_own_ground_counts_the_rows_it_names(scores: pd.DataFrame) -> None:
     assert sum(row["rows"] for row in offline) == here.sum()
 
 
-def test_rows_without_an_answer_are_counted_not_hidden(scores: pd.DataFrame, tmp_path: Path) -> None:
+def test_rows_without_an_answer_are_counted_not_hidden(scores: pd.DataFrame) -> None:
     blank = scores.assign(blend=scores["blend"].where(scores["row_id"] != "r7", np.nan))
-    overall = report.accuracy(blank, META)["overall"]
-    assert {(row["rows"], row["unanswered"]) for row in overall} == {(399, 1)}
+    figures = report.accuracy(blank, META)
+    assert {(row["rows"], row["unanswered"]) for row in figures["overall"]} == {(399, 1)}
+    assert "6 measured figures were left without a prediction" in report.render(figures).replace("\n", " ")
 
 
 def test_the_same_scores_give_the_same_report(scores: pd.DataFrame, tmp_path: Path) -> None:
@@ -86,16 +93,9 @@ def test_the_same_scores_give_the_same_report(scores: pd.DataFrame, tmp_path: Pa
     assert once == again
 
 
-def test_a_table_keeps_its_columns_whatever_the_text() -> None:
-    lines = markdown_table(["a", "b"], [["x|y", None], [True, 0.12345], [float("nan"), 12_345]]).splitlines()
-    assert lines[2:] == ["| x\\|y | - |", "| True | 0.123 |", "| - | 12,345 |"]
-
-
 def test_plots_are_small_and_repeatable(scores: pd.DataFrame, tmp_path: Path) -> None:
-    for draw in (plots.predicted_against_measured, plots.residuals):
-        once, again = (
-            draw(scores, tmp_path / "a.png"),
-            draw(scores, tmp_path / "b" / "b.png", "configuration"),
-        )
+    for draw in (report.draw_predictions, report.draw_residuals):
+        once = draw(scores, tmp_path / "a.png")
+        again = draw(scores, tmp_path / "b" / "b.png", "configuration")
         assert once.read_bytes() == again.read_bytes()
         assert 5_000 < once.stat().st_size < 150_000

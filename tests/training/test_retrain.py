@@ -15,9 +15,11 @@ from roofcast.data import errors
 from roofcast.data.store import BenchmarkStore
 from roofcast.features.coefficients import Coefficients
 from roofcast.predictor import Predictor
-from roofcast.training import crossfit, learner, registry, tracking
-from roofcast.training.learner import Settings, sample_of
-from roofcast.training.retrain import RetrainResult, decide, judge, retrain
+from roofcast.predictor.commands.learn import serving
+from roofcast.training import crossfit, fit, registry, tracking, trust
+from roofcast.training.fit import Settings, sample_of
+from roofcast.training.judge import decide, judge
+from roofcast.training.retrain import RetrainResult, retrain
 from roofcast.training.train import train
 
 mlflow = pytest.importorskip("mlflow")
@@ -32,7 +34,7 @@ def quick() -> Iterator[None]:
     """One process and the physics as published: what is tested is who takes over, not how good it is."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(crossfit, "WORKERS", 1)
-        patch.setattr(learner, "calibrate", lambda table, **_: Coefficients())
+        patch.setattr(fit, "calibrate", lambda table, **_: Coefficients())
         yield
 
 
@@ -53,6 +55,7 @@ def place(quick: None, rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFact
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROOFCAST_MLRUNS", str(folder / "mlruns"))
         train(
+            serving=serving(),
             store=folder / "table.parquet",
             out=folder / "bundle",
             settings=QUICK,
@@ -67,7 +70,8 @@ def again(place: Path) -> Retrain:
         if table is not None:
             table.to_parquet(place / "table.parquet", index=False)
         quick = {"settings": QUICK, "protocols": ("configuration", "family"), "n_folds": 2}
-        return retrain(store=place / "table.parquet", folder=place / "mlruns", **{**quick, **options})
+        where = {"store": place / "table.parquet", "folder": place / "mlruns", "shipped": place / "bundle"}
+        return retrain(serving=serving(), **{**where, **quick, **options})
 
     return run
 
@@ -131,15 +135,15 @@ def test_a_retraining_promotes_judges_rolls_back_and_remembers(
 def test_the_scores_without_intervals_are_the_same_blend(rows: pd.DataFrame) -> None:
     sample = sample_of(rows)
     records = crossfit.cross_fit(sample, ["configuration", "family"], QUICK, n_folds=2)
-    full, short = crossfit.all_scores(records), crossfit.point_scores(records)
+    full, short = trust.all_scores(records), trust.all_scores(records, bounds=False)
     pd.testing.assert_frame_equal(full[short.columns], short)
 
 
 def test_both_procedures_answer_the_same_folds_from_their_own_rows(rows: pd.DataFrame) -> None:
     sample = sample_of(rows)
     known = np.arange(len(sample.table)) % 3 > 0
-    former = crossfit.Former(settings=QUICK, rows=known)
-    every, some = crossfit.cross_fit(sample, ["family"], QUICK, n_folds=2, former=former)
+    champion = crossfit.Procedure(settings=QUICK, rows=known)
+    every, some = crossfit.cross_fit(sample, ["family"], QUICK, n_folds=2, champion=champion)
     (alone,) = crossfit.cross_fit(sample, ["family"], QUICK, n_folds=2)
     np.testing.assert_array_equal(every.rows, some.rows)
     np.testing.assert_array_equal(every.fold, some.fold)
@@ -148,13 +152,13 @@ def test_both_procedures_answer_the_same_folds_from_their_own_rows(rows: pd.Data
     np.testing.assert_array_equal(every.measured_s["e2e"], some.measured_s["e2e"])
 
 
-def test_a_former_procedure_that_had_all_rows_and_the_same_settings_answers_the_same(
+def test_a_champion_that_had_all_rows_and_the_same_settings_answers_the_same(
     rows: pd.DataFrame,
 ) -> None:
     sample = sample_of(rows)
-    former = crossfit.Former(settings=QUICK, rows=np.ones(len(sample.table), dtype=bool))
-    now, then = crossfit.cross_fit(sample, ["platform"], QUICK, n_folds=2, former=former)
-    pd.testing.assert_frame_equal(crossfit.point_scores([now]), crossfit.point_scores([then]))
+    champion = crossfit.Procedure(settings=QUICK, rows=np.ones(len(sample.table), dtype=bool))
+    now, then = crossfit.cross_fit(sample, ["platform"], QUICK, n_folds=2, champion=champion)
+    pd.testing.assert_frame_equal(*(trust.all_scores([one], bounds=False) for one in (now, then)))
 
 
 def test_two_retrainings_at_once_are_refused(place: Path, again: Retrain) -> None:
@@ -223,20 +227,22 @@ import mlflow, pandas as pd
 from roofcast.data.store import BenchmarkStore
 from roofcast.features.coefficients import Coefficients
 from roofcast.training.model.bundle import load_bundle
-from roofcast.training import crossfit, learner, registry, retrain, tracking, train
+from roofcast.predictor.commands.learn import serving
+from roofcast.training import crossfit, fit, registry, retrain, tracking, train
 
 warm, folder, table, old = (Path(argument) for argument in sys.argv[1:])
 crossfit.WORKERS = 1
-learner.calibrate = lambda table, **_: Coefficients()
-quick = learner.Settings(trees={"tpot": 5, "ttft": 5, "e2e": 5}, threads=1, calibration_steps=2)
+fit.calibrate = lambda table, **_: Coefficients()
+quick = fit.Settings(trees={"tpot": 5, "ttft": 5, "e2e": 5}, threads=1, calibration_steps=2)
 before, rows = pd.read_parquet(old), pd.read_parquet(table)
-sample, first = learner.sample_of(rows), learner.sample_of(before)
+sample, first = fit.sample_of(rows), fit.sample_of(before)
 learnt = [train.learn(s, quick, protocols=["configuration"], n_folds=3) for s in (first, sample)]
 fingerprint = BenchmarkStore(table).snapshot()[1]
 train.Learnt.log = lambda self, run: None
 retrain.learn = lambda *_, progress, **__: progress("fold", 0.5) or learnt[1]
 worse = learnt[1].scores.assign(blend=learnt[1].scores["blend"] * 1.5)
-retrain.crossfit.point_scores = lambda former: worse
+retrain.all_scores = lambda champion, bounds: worse
+given = {"store": table, "folder": folder, "settings": quick, "serving": serving(), "shipped": warm / "made"}
 events = 0
 
 def forked(work):
@@ -262,13 +268,12 @@ def retrained(at):
     watched(mlflow.MlflowClient, "set_registered_model_alias")
     watched(mlflow.MlflowClient, "delete_registered_model_alias")
     watched(registry, "tag_version")
-    watched(retrain, "tag_version")
     watched(mlflow.pyfunc, "log_model")
     watched(Path, "symlink_to")
     watched(Path, "replace")
     steps = {"fold", "judging", "promoted", "done"}
-    told = lambda label, share: event() if steps & set(label.split(", ")) else None
-    retrain.retrain(store=table, folder=folder, settings=quick, progress=told)
+    event_at = lambda label, share: event() if steps & set(label.split(", ")) else None
+    retrain.retrain(**given, progress=event_at)
 
 def state():
     with tracking.open_store(folder):
@@ -282,7 +287,7 @@ def looked_at():
     load_bundle(folder / "champion")
     assert champion, "no champion"
     assert BenchmarkStore(table).snapshot()[1] == fingerprint
-    retrain.retrain(store=table, folder=folder, settings=quick)
+    retrain.retrain(**given)
     (now, previous, challenger), statuses = state()
     assert (previous, challenger) == ("1", "") and now != "1", (now, previous, challenger)
     assert "RUNNING" not in statuses
@@ -293,7 +298,7 @@ def looked_at():
 with registry.registry(warm) as place:
     with tracking.training_run(retrain.asdict(quick), before, "f00d", folder=place) as run:
         run.log_rows(before)
-        registry.promote(run.log_bundle(learnt[0].save(warm / "made", first, "f00d")), place)
+        registry.promote(run.log_bundle(learnt[0].save(warm / "made", first, "f00d"), serving()), place)
 folder.mkdir()
 link, at, killed = (warm / "champion").resolve(), 0, signal.SIGKILL
 while killed == signal.SIGKILL:

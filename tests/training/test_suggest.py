@@ -50,8 +50,8 @@ def test_each_choice_is_worth_what_it_narrows_and_no_more_than_the_one_before(mo
     # Within a twentieth gains are a tie, and the setup most like the others goes first.
     assert all(later <= earlier / 0.95 for earlier, later in itertools.pairwise(gains))
     width = widths(model, r)
-    places = [one.place for one in chosen]
-    known = replace(model, support=support_of(normalise(pd.concat([MEASURED, asked.iloc[places]]))))
+    rows_chosen = [one.row for one in chosen]
+    known = replace(model, support=support_of(normalise(pd.concat([MEASURED, asked.iloc[rows_chosen]]))))
     gpu_seen = MEASURED.assign(gpu="b200-sxm", model="gpt-oss-120b").iloc[:1]
     before = replace(model, support=support_of(normalise(pd.concat([MEASURED, gpu_seen]))))
 
@@ -71,11 +71,11 @@ def test_the_model_that_is_asked_most_comes_first(model: Model) -> None:
     asked = questions("hgx-b200", ["llama-3.3-70b", "deepseek-r1"])
     often = np.where(asked["model"] == "deepseek-r1", 100.0, 1.0)
     (first,) = choose(model, normalise(asked), 1, often)
-    assert asked["model"][first.place] == "deepseek-r1"
+    assert asked["model"][first.row] == "deepseek-r1"
 
 
 def test_the_budget_is_kept_and_no_setup_comes_twice() -> None:
-    rows = suggest(platform="mi355x-8x", budget=6)
+    rows = suggest(Predictor.load().model, platform="mi355x-8x", budget=6)
     assert len(rows) == 6
     assert not rows[["model", "engine", "weight_precision", "tp", "isl", "osl"]].duplicated().any()
     assert set(rows["engine"]) <= {"vllm", "sglang"}
@@ -98,7 +98,7 @@ def test_weights_are_the_published_ones_or_narrower_ones_the_chip_multiplies() -
 )
 def test_what_cannot_be_suggested_is_one_clear_line(asked: dict[str, object], message: str) -> None:
     with pytest.raises(errors.RoofcastError, match=message):
-        suggest(**{"platform": "hgx-b200", "budget": 1, **asked})
+        suggest(Predictor.load().model, **{"platform": "hgx-b200", "budget": 1, **asked})
 
 
 def test_the_command_prints_json_rows(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from roofcast.data import errors
 from roofcast.features.frame import FRAME_VERSION
 from roofcast.predictor import Predictor
+from roofcast.predictor.commands.learn import serving
 from roofcast.training import registry, tracking
 
 mlflow = pytest.importorskip("mlflow")
@@ -41,7 +42,7 @@ def logged(migrated: Path, bundle: Path, table: pd.DataFrame, scores: pd.DataFra
             "coefficients", {"bandwidth": {"h100-sxm": 0.8}, "unit": "share", "loss": float("nan")}
         )
         run.log_rows(table)
-        registry.promote(run.log_bundle(bundle), migrated)
+        registry.promote(run.log_bundle(bundle, serving()), migrated)
     return migrated, run.run_id
 
 
@@ -86,7 +87,7 @@ def test_a_version_says_what_it_was_made_of_and_becomes_champion_only_when_asked
 ) -> None:
     folder = logged[0]
     with tracking.training_run({}, table, "beef", folder=folder) as run:
-        assert run.log_bundle(bundle) == "2"
+        assert run.log_bundle(bundle, serving()) == "2"
     with tracking.open_store(folder):
         champion, newest = (
             registry.version_of("champion"),
@@ -105,7 +106,7 @@ def test_a_version_whose_bundle_does_not_load_is_not_promoted(
 ) -> None:
     shutil.copytree(bundle, tmp_path / "bundle")
     with tracking.training_run({}, table, "f00d", folder=logged[0]) as run:
-        number = run.log_bundle(tmp_path / "bundle")
+        number = run.log_bundle(tmp_path / "bundle", serving())
         damaged = tracking.download_bundle(f"models:/roofcast/{number}", folder=logged[0]) / "tpot.txt"
         damaged.write_text("no tree")
         with pytest.raises(errors.BadBundle, match="damaged"):
@@ -137,7 +138,7 @@ def test_the_registered_model_answers_frames_as_the_predictor_does(
     assert list(answered.columns) == outputs
     assert "no-such" in answered["reason"][3]
     assert model.metadata.signature.inputs.required_input_names() == ["model"]
-    pd.testing.assert_frame_equal(model.input_example, pd.DataFrame(tracking.EXAMPLE))
+    pd.testing.assert_frame_equal(model.input_example, pd.DataFrame(serving().example))
     with pytest.raises(mlflow.exceptions.MlflowException, match="model"):
         model.predict(pd.DataFrame({"tp": [8]}))
 
@@ -175,9 +176,11 @@ def test_a_bundle_that_is_not_there_is_one_clear_line(migrated: Path, uri: str) 
         tracking.download_bundle(uri, folder=migrated)
 
 
-def test_asking_an_absent_store_creates_nothing(tmp_path: Path) -> None:
+def test_asking_an_absent_store_is_one_clear_line_and_creates_nothing(tmp_path: Path) -> None:
     with pytest.raises(errors.BadBundle, match="no MLflow store"):
         tracking.download_bundle("models:/roofcast@champion", folder=tmp_path / "absent")
+    with pytest.raises(errors.BadStore, match="no MLflow store"):
+        tracking.ui_command(tmp_path / "absent")
     assert not (tmp_path / "absent").exists()
 
 
@@ -197,8 +200,3 @@ def test_the_page_is_served_from_the_stores_own_database(logged: tuple[Path, str
     ]  # fmt: skip
     with pytest.raises(errors.BadRequest, match="port = 70000"):
         tracking.ui_command(logged[0], port=70000)
-
-
-def test_a_page_without_a_store_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(errors.BadStore, match="no MLflow store"):
-        tracking.ui_command(tmp_path)

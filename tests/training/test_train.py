@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 
 from roofcast.data.store import BenchmarkStore
 from roofcast.predictor import Predictor
-from roofcast.training import crossfit
-from roofcast.training.evaluate import evaluate
-from roofcast.training.learner import Settings, sample_of
+from roofcast.predictor.commands.learn import serving
+from roofcast.training import crossfit, trust
+from roofcast.training.fit import Settings, sample_of
+from roofcast.training.report import evaluate
 from roofcast.training.train import TrainResult, train
 
 QUICK = Settings(trees={"tpot": 15, "ttft": 15, "e2e": 15}, threads=1, calibration_steps=2)
@@ -35,6 +37,7 @@ def trained(small_store: Path, mlruns: Path, tmp_path_factory: pytest.TempPathFa
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROOFCAST_MLRUNS", str(mlruns))
         return train(
+            serving=serving(),
             store=small_store,
             out=tmp_path_factory.mktemp("out") / "bundle",
             settings=QUICK,
@@ -66,15 +69,15 @@ def test_the_interval_of_a_fold_knows_nothing_of_its_rows(small_store: Path) -> 
     sample = sample_of(BenchmarkStore(small_store).load())
     (records,) = crossfit.cross_fit(sample, ["family"], QUICK, n_folds=2)
     left = records.rows[records.fold == 0]
-    honest = crossfit.learn_trust([records], left)
+    honest = trust.learn_trust([records], left)
     poisoned = records.measured_s["tpot"].copy()
     poisoned[records.fold == 0] *= 1000.0
-    changed = crossfit.Records(**{**vars(records), "measured_s": {**records.measured_s, "tpot": poisoned}})
-    told, all_of_it = crossfit.learn_trust([changed], left), crossfit.learn_trust([records])
-    assert (told.blend, told.intervals) == (honest.blend, honest.intervals)
-    for name, spread in told.spreads.items():
+    changed = replace(records, measured_s={**records.measured_s, "tpot": poisoned})
+    again, every = trust.learn_trust([changed], left), trust.learn_trust([records])
+    assert (again.blend, again.intervals) == (honest.blend, honest.intervals)
+    for name, spread in again.spreads.items():
         assert spread.model_to_string() == honest.spreads[name].model_to_string()
-    assert crossfit.learn_trust([changed]).intervals != all_of_it.intervals
+    assert trust.learn_trust([changed]).intervals != every.intervals
 
 
 def test_records_cover_every_row_once(small_store: Path) -> None:

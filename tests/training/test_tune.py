@@ -14,7 +14,7 @@ from roofcast.data import errors
 from roofcast.data.store import BenchmarkStore
 from roofcast.features.coefficients import Coefficients
 from roofcast.training import crossfit, splits, tracking, tune
-from roofcast.training.learner import DEFAULT_PARAMETERS, Sample, Settings, sample_of
+from roofcast.training.fit import DEFAULT_PARAMETERS, Sample, Settings, sample_of
 
 ONE = {"protocols": ("configuration",), "n_folds": 2}
 
@@ -83,7 +83,7 @@ def test_no_family_is_both_searched_and_set_aside(sample: Sample) -> None:
 
 def test_the_shipped_parameters_differ_from_themselves_by_nothing(sample: Sample) -> None:
     _, aside = tune.set_aside(sample)
-    shipped = tune.settings_of(optuna.trial.FixedTrial({n: DEFAULT_PARAMETERS[n] for n in tune.SEARCHED}))
+    shipped = tune.settings_of(optuna.trial.FixedTrial(tune.SHIPPED))
     compared = tune.confirm(sample, aside, shipped, **ONE)
     assert list(compared["protocol"]) == ["configuration"]
     assert compared["difference"].abs().max() == 0
@@ -104,7 +104,7 @@ def test_a_search_leaves_its_trials_in_mlflow_and_its_pictures(
     assert (result.complete, result.pruned) == (3, 0)
     assert result.best_value <= result.shipped_value
     assert sum(result.importance.values()) == pytest.approx(1.0)
-    assert (out / "tuning.png").stat().st_size > 5000
+    assert all((out / name).stat().st_size > 5000 for name in ("tuning.png", "importance.png"))
     assert len(pd.read_csv(out / "tuning.csv")) == 3
     with tracking.open_store(tmp_path / "mlruns"):
         children = mlflow.search_runs(
@@ -124,6 +124,6 @@ def test_no_trials_is_refused(sample: Sample, tmp_path: Path) -> None:
 
 
 def test_a_trial_changes_only_what_is_searched() -> None:
-    searched = {**{n: DEFAULT_PARAMETERS[n] for n in tune.SEARCHED}, "num_leaves": 40}
-    settings = tune.settings_of(optuna.trial.FixedTrial(searched))
+    trial = optuna.trial.FixedTrial({**tune.SHIPPED, "num_leaves": 40})
+    settings = tune.settings_of(trial)
     assert settings.parameters == {**DEFAULT_PARAMETERS, "num_leaves": 40}

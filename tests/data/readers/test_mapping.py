@@ -3,97 +3,81 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from roofcast.data.errors import BadRequest, BadRows
 from roofcast.data.store import BenchmarkStore
 
-from .conftest import TakeIn, fates, only_row
+from .conftest import FILES, MODEL, OUTPUT_TOK_S, TakeIn, only_report, only_row, sample
+
+BF16 = {"date": "2026-07-01", "weight_precision": "bf16"}
 
 
-def mapped(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "map.toml"
-    path.write_text(text)
-    return path
+def mapped(tmp_path: Path, text: str) -> dict[str, Any]:
+    (tmp_path / "map.toml").write_text(text)
+    return {"name": "t.csv", "mapping": tmp_path / "map.toml"}
 
 
-def test_a_plain_csv_is_read_through_its_mapping(
-    build: SimpleNamespace, store: BenchmarkStore, take_in: TakeIn, tmp_path: Path
-) -> None:
-    said = {"date": "2026-07-01", "weight_precision": "bf16"}
-    how = {"name": "t.csv", "mapping": mapped(tmp_path, build.MAPPING)}
-    assert take_in(build.plain_csv(), said, **how).counts["accepted"] == 1
+def test_a_plain_csv_is_read_through_its_mapping(store: BenchmarkStore, take_in: TakeIn) -> None:
+    report = take_in(sample("plain.csv"), BF16, name="t.csv", mapping=FILES["plain.toml"])
+    assert only_report(report) == ("accepted", "")
     row = only_row(store)
-    assert row["output_tok_s"] == pytest.approx(build.OUTPUT_TOK_S)
-    assert (row["ttft_ms"], row["ttft_mean_ms"], row["tpot_ms"]) == (58.0, 60.0, 8.9)
+    figures = {"output_tok_s": OUTPUT_TOK_S, "ttft_ms": 58.0, "ttft_mean_ms": 60.0, "tpot_ms": 8.9}
+    assert {name: row[name] for name in figures} == pytest.approx(figures)
 
 
 def test_a_date_and_a_truth_of_the_mapping_hold_for_every_row(
-    build: SimpleNamespace, store: BenchmarkStore, take_in: TakeIn, tmp_path: Path
+    store: BenchmarkStore, take_in: TakeIn, tmp_path: Path
 ) -> None:
-    text = build.MAPPING.replace("[values]", "[values]\ndate = 2026-07-01\ndisagg = false")
-    assert "[values]" in text
-    how = {"name": "t.csv", "mapping": mapped(tmp_path, text)}
-    assert take_in(build.plain_csv(), {"weight_precision": "bf16"}, **how).counts["accepted"] == 1
+    text = sample("plain.toml", {"[values]": "[values]\ndate = 2026-07-01\ndisagg = false"})
+    take_in(sample("plain.csv"), {"weight_precision": "bf16"}, **mapped(tmp_path, text))
     assert (only_row(store)["date"], only_row(store)["disagg"]) == ("2026-07-01", 0.0)
 
 
-def test_a_csv_with_our_names_needs_no_mapping(
-    build: SimpleNamespace, store: BenchmarkStore, take_in: TakeIn
-) -> None:
-    text = (
-        f"model,gpu,isl,osl,concurrency,output_tput,mode\n{build.MODEL},h100-sxm,1024,256,8,869,closed-loop\n"
-    )
-    assert take_in(text, name="t.csv").counts["accepted"] == 1
-    assert len(store.load()) == 1
+def test_a_csv_with_our_names_needs_no_mapping(take_in: TakeIn) -> None:
+    header = "model,gpu,isl,osl,concurrency,output_tput,mode"
+    report = take_in(f"{header}\n{MODEL},h100-sxm,1024,256,8,869,closed-loop\n", name="t.csv")
+    assert only_report(report) == ("accepted", "")
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "reason"),
+    ("changes", "reason"),
     [
-        ("h100-sxm", "=HYPERLINK(1)", "looks like a formula"),
-        ("0.058", "=1+1", "'=1+1' is no number"),
-        (",8,", ",8,9,", "more or fewer cells"),
-        (",256,", ",2_56,", "'2_56' is no number"),
-        ("h100-sxm", "h1000", "unknown gpu 'h1000'"),
-        ("0.058", "58", "as if"),
+        ({"h100-sxm": "=HYPERLINK(1)"}, "gpu: '=HYPERLINK(1)' looks like a formula"),
+        ({"0.058": "=1+1"}, "ttft_p50_ms: '=1+1' is no number"),
+        ({",8,": ",8,9,"}, "more or fewer cells"),
+        ({",256,": ",2_56,"}, "osl: '2_56' is no number"),
+        ({"h100-sxm": "h1000"}, "unknown gpu 'h1000'"),
+        ({"0.058": "58", "0.060": "60", "8.9,9.0": "8900,9000"}, "as if latencies were in us"),
     ],
 )
-def test_a_wrong_cell_puts_its_row_into_quarantine(
-    old: str, new: str, reason: str, build: SimpleNamespace, take_in: TakeIn, tmp_path: Path
+def test_a_wrong_cell_puts_its_row_into_quarantine_by_line_column_and_value(
+    changes: dict[str, str], reason: str, take_in: TakeIn
 ) -> None:
-    how = {"name": "t.csv", "mapping": mapped(tmp_path, build.MAPPING)}
-    text = build.plain_csv().replace(old, new)
-    if reason == "as if":
-        text = text.replace("0.060", "60").replace("8.9,9.0", "8900,9000")
-    report = take_in(text, {"date": "2026-07-01", "weight_precision": "bf16"}, **how)
-    ((fate, why),) = fates(report)
-    assert (fate, reason in why) == ("quarantined", True), why
-    assert report.files[0].rows[0].line == 2
+    report = take_in(sample("plain.csv", changes), BF16, name="t.csv", mapping=FILES["plain.toml"])
+    fate, why = only_report(report)
+    assert (fate, report.files[0].rows[0].line) == ("quarantined", 2)
+    assert reason in why
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "error", "match"),
     [
-        ("columns = 1", "tables"),
-        ('[columns]\nmodell = "Model"', "model"),
-        ('[columns]\nttft_p50_ms = { column = "TTFT (s)", unit = "days" }', "unit"),
+        ("columns = 1", BadRequest, "tables"),
+        ('[columns]\nmodell = "Model"', BadRequest, "model"),
+        ('[columns]\nttft_p50_ms = { column = "TTFT (s)", unit = "days" }', BadRequest, "unit"),
+        ("[columns", BadRows, r"map\.toml"),
     ],
 )
-def test_a_wrong_mapping_is_told_apart(text: str, words: str, tmp_path: Path, take_in: TakeIn) -> None:
-    with pytest.raises(BadRequest, match=words):
-        take_in("a,b\n", {}, mapping=mapped(tmp_path, text))
-
-
-def test_a_mapping_that_is_no_toml_is_named(tmp_path: Path, take_in: TakeIn) -> None:
-    with pytest.raises(BadRows, match=r"map\.toml"):
-        take_in("a,b\n", {}, mapping=mapped(tmp_path, "[columns"))
-
-
-def test_a_mapped_column_that_is_not_there_is_named(
-    build: SimpleNamespace, tmp_path: Path, take_in: TakeIn
+def test_a_wrong_mapping_is_named(
+    text: str, error: type[Exception], match: str, tmp_path: Path, take_in: TakeIn
 ) -> None:
-    report = take_in("Model,x\na,b\n", {}, name="t.csv", mapping=mapped(tmp_path, build.MAPPING))
+    with pytest.raises(error, match=match):
+        take_in("a,b\n", {}, **mapped(tmp_path, text))
+
+
+def test_a_mapped_column_that_is_not_there_is_named(take_in: TakeIn) -> None:
+    report = take_in("Model,x\na,b\n", {}, name="t.csv", mapping=FILES["plain.toml"])
     assert "no column 'In'" in report.files[0].problem

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from roofcast.data.readers import registry
-from roofcast.data.readers.ingest import ingest
+from roofcast.data.ingest import ingest
+from roofcast.data.readers import recognise
 from roofcast.data.store import BenchmarkStore
 
 REAL = Path(__file__).parent / "real"
@@ -87,7 +87,7 @@ def details(run: Record) -> dict[str, float]:
     ],
 )
 def test_a_client_s_file_is_recognised(name: str, tool: str, number: int) -> None:
-    reading = registry.read(REAL / name)
+    reading = recognise.read(REAL / name)
     assert (reading.tool, len(reading.drafts)) == (tool, number)
 
 
@@ -222,7 +222,7 @@ def test_aiperf_s_figures_are_those_of_its_requests(rows: Rows) -> None:
 def test_aiperf_s_csv_tells_the_same_as_its_json(rows: Rows, store: BenchmarkStore) -> None:
     (first,) = rows("aiperf_0.13.0_rate.json", engine="vllm")
     assert load_of(first) == ("open-loop", 8)
-    (reading,) = registry.read(REAL / "aiperf_0.13.0_rate.csv").drafts
+    (reading,) = recognise.read(REAL / "aiperf_0.13.0_rate.csv").drafts
     names = {"isl": "isl", "osl": "osl", "ttft_ms": "ttft_p50_ms", "ttft_mean_ms": "ttft_mean_ms",
              "tpot_ms": "tpot_p50_ms", "output_tok_s": "output_tput", "request_s": "req_tput",
              "e2e_ms": "e2e_mean_ms"}  # fmt: skip

@@ -22,6 +22,7 @@ from typing import Any
 
 import pandas as pd
 
+from roofcast.data.build.__main__ import main as build
 from roofcast.predictor.cli import main
 from roofcast.predictor.predictor import Predictor
 
@@ -54,7 +55,7 @@ def scratch() -> Iterator[Path]:
         yield Path(name).resolve()
 
 
-def command(argv: Iterable[str], hidden: Path | None = None) -> Values:
+def command(argv: Iterable[str], hidden: Path | None = None, run: Callable[[], object] = main) -> Values:
     """Run the command line in this process: exit code, stdout (read where it is JSON) and stderr.
 
     hidden: a temporary folder whose name is left out. What ends with a traceback is a crash.
@@ -64,7 +65,7 @@ def command(argv: Iterable[str], hidden: Path | None = None) -> Values:
     code: Any = 0
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main()
+            run()
     except SystemExit as end:
         code = end.code
     except Exception as error:
@@ -205,8 +206,8 @@ def _real() -> Path:
 
 
 def rebuild_into(folder: Path) -> Values:
-    """Rebuild the table from the collected sources. The one call that moves when the importer does."""
-    return command(["rebuild", str(shared() / "benchmarks"), "--out", str(folder), "--json"], folder)
+    """Rebuild the table from the collected sources, in the workshop that built the shipped one."""
+    return command([str(shared() / "benchmarks"), "--out", str(folder)], folder, lambda: build(sys.argv[1:]))
 
 
 def table(inputs: list[Values]) -> list[Values]:

@@ -96,10 +96,3 @@ def test_every_price_names_its_platform_its_kind_its_range_its_date_and_its_sour
         assert 0 < row.low <= row.usd <= row.high
         assert row.source
         assert re.fullmatch(r"20\d\d(-\d\d)?|undated", row.date)
-
-
-def test_prices_in_use_are_those_of_the_platform_catalogue() -> None:
-    for row in prices():
-        spec = catalogue.platform(row.platform)
-        known = {"purchase": spec.price_usd, "on-demand": spec.rent_usd_per_gpu_hour}
-        assert known.get(row.kind, row.usd) == row.usd

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roofcast.predictor.advisor.odds import log_percentile, probability, spread
+from roofcast.predictor.advisor.odds import log_percentile, spread
+from roofcast.training.model.intervals import probability
 
 
 def _percentile(medians: list[float], ratios: list[float], shares: list[float], percent: float) -> float:

@@ -1,100 +1,47 @@
-"""Files as they come: prefixed, escaped, re-encoded, empty, binary, cut, long, mixed."""
+"""Files as they come: no capture, cut, long, mixed, damaged."""
 
 from __future__ import annotations
 
-import gzip
 import io
 import random
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roofcast.predictor.fabric import check_paths, reading
-from roofcast.predictor.fabric.check import Capture
-from roofcast.predictor.fabric.reading import CHUNK_BYTES, NotText, stream_lines
+from roofcast.data.fabric_parts import machine_of
+from roofcast.data.readers.captured import CHUNK_BYTES, NotText
+from roofcast.predictor.fabric import check
+from roofcast.predictor.fabric.capture import Capture
+from roofcast.predictor.fabric.check import judge
 
-GPU = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)\n"
 LINKS = "".join(f"\t Link {n}: 26.562 GB/s\n" for n in range(18))
-HEALTHY = GPU + LINKS
+HEALTHY = f"GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)\n{LINKS}"
 DEGRADED = HEALTHY.replace("Link 7: 26.562 GB/s", "Link 7: <inactive>")
-PREFIXES = {
-    "MPI": "[1,0]<stdout>:",
-    "Ray": "(RayTrainWorker pid=123, ip=10.0.0.1) ",
-    "Kubernetes": "2026-05-01T10:00:00.123456789Z ",
-    "Slurm": "0: ",
-    "parallel shell": "node01: ",
-    "a mail": "> ",
-    "an indent": "      ",
-}
-WRITERS: dict[str, Callable[[str], bytes]] = {
-    "carriage returns": lambda text: text.replace("\n", "\r\n").encode(),
-    "UTF-16": lambda text: text.encode("utf-16"),
-    "byte order mark": lambda text: text.encode("utf-8-sig"),
-    "not UTF-8": lambda text: b"H\xf6st\xff\n" + text.encode(),
-    "escape codes": lambda text: f"\x1b[4m{text}\x1b[0m".encode(),
-    "one NUL": lambda text: text.encode().replace(b"Link 3", b"\x00Link 3"),
-}
-
-
-@pytest.fixture
-def capture(tmp_path: Path) -> Callable[[bytes], Path]:
-    def write(data: bytes) -> Path:
-        path = tmp_path / "capture"
-        path.write_bytes(data)
-        return path
-
-    return write
-
-
-@pytest.mark.parametrize("prefix", PREFIXES.values(), ids=PREFIXES)
-@pytest.mark.parametrize("text", [HEALTHY, DEGRADED], ids=["healthy", "degraded"])
-def test_a_launchers_prefix_changes_nothing(prefix: str, text: str, capture: Callable[[bytes], Path]) -> None:
-    plain = check_paths([capture(text.encode())]).status
-    prefixed = "".join(prefix + line for line in text.splitlines(keepends=True))
-    assert check_paths([capture(prefixed.encode())]).status == plain
-
-
-@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
-def test_how_a_capture_was_stored_changes_nothing(
-    write: Callable[[str], bytes], capture: Callable[[bytes], Path]
-) -> None:
-    assert check_paths([capture(write(HEALTHY))]).status == "healthy"
-    assert check_paths([capture(write(DEGRADED))]).status == "degraded"
 
 
 @pytest.mark.parametrize(
-    ("data", "note"),
-    [
-        (b"", "empty"),
-        (b" \n\n", "empty"),
-        (bytes(range(256)) * 40, "binary"),
-        (gzip.compress(HEALTHY.encode() * 50, mtime=0), "binary"),
-        (b"hello\n", "no tool's output"),
-        (None, "cannot be read"),
-    ],
-    ids=["empty", "blank", "binary", "packed", "prose", "missing"],
+    ("data", "code"),
+    [(b"", "empty"), (bytes(range(256)) * 40, "binary"), (b"hello\n", "unrecognised"), (None, "unreadable")],
+    ids=["empty", "binary", "prose", "missing"],
 )
-def test_what_is_no_capture_ends_in_a_clear_line(
-    data: bytes | None, note: str, capture: Callable[[bytes], Path], tmp_path: Path
-) -> None:
-    path = tmp_path / "missing" if data is None else capture(data)
-    verdict = check_paths([path])
-    assert verdict.status == "unknown"
-    assert verdict.exit_code == 2
-    (report,) = verdict.files
-    assert note in report.note
-    assert report.note in verdict.reason
+def test_what_is_no_capture_is_unknown_and_says_why(data: bytes | None, code: str, tmp_path: Path) -> None:
+    path = tmp_path / "capture"
+    if data is not None:
+        path.write_bytes(data)
+    report = check([path])
+    assert (report.status, report.exit_code) == ("unknown", 2)
+    assert [finding.code for finding in report.files[0].findings] == [f"file.{code}"]
 
 
 @pytest.mark.parametrize("cut", range(0, len(DEGRADED), 23))
 def test_a_capture_cut_anywhere_is_never_called_degraded_for_what_is_missing(
-    cut: int, capture: Callable[[bytes], Path]
+    cut: int, tmp_path: Path
 ) -> None:
-    assert check_paths([capture(HEALTHY[:cut].encode())]).status in ("healthy", "unknown")
+    (tmp_path / "capture").write_text(HEALTHY[:cut])
+    assert check([tmp_path / "capture"]).status in ("healthy", "unknown")
 
 
 def test_a_long_log_is_streamed_in_bounded_memory() -> None:
@@ -109,22 +56,11 @@ def test_a_long_log_is_streamed_in_bounded_memory() -> None:
             return (line * (taken // len(line) + 1))[:taken]
 
     tracemalloc.start()
-    found = Capture(file="log").read(stream_lines(Endless(), "log"))
+    found = Capture("log", Endless())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found.log.counts["P2P"] > 80_000
     assert peak < 12 * CHUNK_BYTES
-
-
-def test_a_line_end_between_two_chunks_is_one_line_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "CHUNK_BYTES", 4)
-    found = list(reading.stream_lines(io.BytesIO(b"one\r\ntwo\r\nthree"), "f"))
-    assert [(line.line, line.text) for line in found] == [(1, "one"), (2, "two"), (3, "three")]
-
-
-def test_a_line_without_an_end_is_streamed_too() -> None:
-    lines = list(stream_lines(io.BytesIO(b"x" * (3 << 20)), "log"))
-    assert max(len(line.text) for line in lines) <= 1 << 14
 
 
 def test_a_folder_of_mixed_machines_says_so_and_judges_each_by_its_own(tmp_path: Path) -> None:
@@ -132,33 +68,31 @@ def test_a_folder_of_mixed_machines_says_so_and_judges_each_by_its_own(tmp_path:
     (tmp_path / "a" / "one.txt").write_text(HEALTHY)
     (tmp_path / "two.txt").write_text(HEALTHY.replace("H100 80GB HBM3", "B200").replace("26.562", "53.125"))
     (tmp_path / "readme.md").write_text("captures\n")
-    verdict = check_paths([tmp_path])
-    assert verdict.status == "healthy"
-    assert "more than one kind of GPU: b200-sxm, h100-sxm" in verdict.notes[0]
-    assert {Path(report.file).name for report in verdict.files} == {"one.txt", "two.txt", "readme.md"}
+    report = check([tmp_path])
+    assert report.status == "healthy"
+    assert report.gpus == ("b200-sxm", "h100-sxm")
+    assert {Path(report.file).name for report in report.files} == {"one.txt", "two.txt", "readme.md"}
 
 
-def test_an_empty_capture_in_a_folder_leaves_the_verdict_open(tmp_path: Path) -> None:
+def test_an_empty_capture_in_a_folder_leaves_the_report_open(tmp_path: Path) -> None:
     (tmp_path / "links.txt").write_text(HEALTHY)
     (tmp_path / "topo.txt").write_text("")
-    assert check_paths([tmp_path]).status == "unknown"
+    assert check([tmp_path]).status == "unknown"
 
 
 def test_a_files_name_has_no_say(tmp_path: Path) -> None:
     path = tmp_path / "nvlink__hgx-h100__healthy.txt"
     path.write_text(DEGRADED)
-    assert check_paths([path]).status == "degraded"
+    assert check([path]).status == "degraded"
 
 
 def _read(data: bytes) -> None:
     try:
-        found = Capture(file="x").read(stream_lines(io.BytesIO(data), "x"))
+        found = Capture("x", io.BytesIO(data))
     except NotText:
         return
-    from roofcast.predictor.fabric.check import judge
-
     judge([found])
-    judge([found], "hgx-b200")
+    judge([found], machine_of("hgx-b200"))
 
 
 @given(st.binary(max_size=2000))

@@ -1,0 +1,130 @@
+"""What files leave open and the user answers: checked, added to the rows, and what is still missing."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import catalogue
+from ..columns import COLUMNS, names
+from ..errors import BadRequest, UnknownName
+from ..vocabulary import PRECISIONS, checkpoint_precision
+from .base import ASK, Draft, drop, refuse, setting
+
+# What may be answered for all rows: it fills gaps; a row whose file states otherwise is refused.
+NAMES = (
+    "model", "gpu", "platform", "engine", "engine_version", "weight_precision", "kv_precision", "spec_decode",
+    "mode", "length_kind", "date", "source", "source_ref", "license",
+)  # fmt: skip
+FIGURES = names(roles=("layout", "load"), stored=True, text=False)
+CATALOGUES: dict[str, Callable[[str], Any]] = {"gpu": catalogue.gpu, "model": catalogue.model}
+_STATED = ("weight_precision", "kv_precision", "spec_decode")
+_ANYTHING = (0.0, 1e12)
+_LOADED = {"closed-loop": "concurrency", "static-batch": "concurrency", "open-loop": "request_rate"}
+
+
+def checked(answers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the answers that were given, names as the catalogue has them. Raises BadRequest, UnknownName."""
+    given = {name: value for name, value in answers.items() if value is not None and value != ""}
+    if isinstance(given.get("disagg"), bool | np.bool_):  # a switch; elsewhere a truth value is no number
+        given["disagg"] = float(given["disagg"])
+    for name, value in list(given.items()):
+        if name not in (*NAMES, *FIGURES):
+            raise BadRequest(name, value, f"one of {', '.join((*NAMES, *FIGURES))}")
+        allowed = COLUMNS[name].allowed
+        if allowed:
+            given[name] = PRECISIONS.stored(str(value)) if name.endswith("precision") else value
+            if given[name] not in allowed:
+                raise BadRequest(name, given[name], f"one of {', '.join(filter(None, allowed))}")
+        if name in FIGURES:
+            bounds = (COLUMNS[name].low, COLUMNS[name].high)
+            low, high = bounds if bounds != _ANYTHING else (1, 1e6)
+            if not low <= setting(value) <= high:
+                raise BadRequest(name, value, f"a number between {low:g} and {high:g}")
+    if not re.fullmatch(r"20\d\d(-[01]\d(-[0-3]\d)?)?", str(given.get("date", "2000"))):
+        raise BadRequest("date", given["date"], "YYYY-MM-DD or YYYY-MM")
+    platform = given.pop("platform", None)
+    if platform is not None:
+        spec = catalogue.platform(platform)
+        if catalogue.gpu(given.setdefault("gpu", spec.gpu)).name != spec.gpu:
+            raise BadRequest("gpu", given["gpu"], f"{spec.gpu}, which {spec.name} has")
+        given["platform_raw"] = spec.name
+    return given | {name: find(given[name]).name for name, find in CATALOGUES.items() if name in given}
+
+
+def answered(draft: Draft, answers: Mapping[str, Any], tool: str) -> Draft:
+    """Return a row with the answers where its file leaves a gap; refused where they contradict the file."""
+    row = {"source": f"ingested-{tool.split()[0]}", "source_family": "ingested", **draft}
+    for name in sorted(answers.keys() & {*NAMES, "platform_raw"}):
+        stated = _stated(name, row)
+        if stated and stated != answers[name]:
+            refuse(
+                row, "contradicts-answer", column=name, value=stated, allowed=f"{flag(name)} {answers[name]}"
+            )
+        else:
+            row[name] = answers[name]
+    for name in sorted(answers.keys() & set(FIGURES)):
+        value = float(answers[name])
+        if not _known(row.get(name)):
+            row[name] = value
+        elif not math.isclose(row[name], value, rel_tol=0.01):
+            allowed = f"{flag(name)} {value:g}"
+            refuse(row, "contradicts-answer", column=name, value=f"{row[name]:g}", allowed=allowed)
+    _derive(row)
+    return row
+
+
+def _derive(row: Draft) -> None:
+    """Fill in what follows from the rest of a row."""
+    if row.get("disagg") == 1 and not _known(row.get("num_gpus")):
+        row["num_gpus"] = row.get("prefill_gpus", math.nan) + row.get("decode_gpus", math.nan)
+    row["model"] = row.get("model") or row.get("model_raw", "")
+    row["spec_decode"] = row.get("spec_decode") or "none"
+    if row.get("mode") == "offline":
+        drop(row, "ttft_")
+    elif _LOADED.get(row.get("mode", "")) == "concurrency" and _known(row.get("in_flight")):
+        row.setdefault("concurrency", row["in_flight"])
+    requests, output, total = (row.get(f"{name}_tput", math.nan) for name in ("req", "output", "total"))
+    for name, tokens in (("osl", output), ("isl", total - output)):
+        if not _known(row.get(name)) and requests > 0 and tokens > 0:
+            row[name] = tokens / requests
+
+
+def _stated(name: str, row: Draft) -> str:
+    """Return what the file itself states, where that is a known name that the user may not replace."""
+    value = str(row.get(name) or (row.get("model_raw", "") if name == "model" else ""))
+    if name in CATALOGUES:
+        try:
+            return str(CATALOGUES[name](value).name)
+        except UnknownName:
+            return ""
+    return value if name == "engine" or (name in _STATED and value in COLUMNS[name].allowed) else ""
+
+
+def _known(value: object) -> bool:
+    return value not in (None, "", ASK) and value == value
+
+
+def flag(name: str) -> str:
+    """Return a column's command-line option."""
+    return "--" + name.replace("_", "-")
+
+
+def missing(row: Draft) -> Iterator[str]:
+    """Yield the names of what a row needs and neither file nor user states."""
+    needed = ["gpu", "model", "engine", "date", "mode", "isl", "osl"]
+    if not checkpoint_precision(row.get("model_raw", "")):
+        needed.append("weight_precision")
+    if row.get("num_gpus") != 1:
+        needed.append("tp")
+    if row.get("dp", 1.0) > 1 and not row.get("dp_means"):
+        needed.append("num_gpus")
+    if row.get("disagg"):
+        needed += ["prefill_gpus", "decode_gpus"]
+    needed += [_LOADED[row["mode"]]] if row.get("mode") in _LOADED else []
+    needed += [name for name in ("spec_decode", "prefix_cached_frac") if row.get(name) == ASK]
+    return (name for name in needed if not _known(row.get(name)))

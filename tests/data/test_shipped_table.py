@@ -1,0 +1,102 @@
+"""The workshop over the collected files: every row is accounted for, and the shipped table is theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from roofcast.data import catalogue, measurements
+from roofcast.data.build import account, collected, pipeline, sources
+from roofcast.data.errors import BadRows
+from roofcast.data.rows import checks
+from roofcast.data.rows.draft import text
+from roofcast.data.store import BenchmarkStore, fingerprint
+from roofcast.predictor.audit import impossible
+
+
+@pytest.fixture(scope="module")
+def folder(shared_root: Path) -> Path:
+    return shared_root / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def result(folder: Path) -> pipeline.Build:
+    return pipeline.run(folder, impossible)
+
+
+def test_rows_in_are_accepted_folded_or_rejected_source_by_source(
+    folder: Path, result: pipeline.Build
+) -> None:
+    for name in collected.FILES:
+        ids = pd.read_csv(folder / name, usecols=["row_id", "source"], dtype=str)
+        here = result.account[result.account["file"] == name]
+        assert sorted(here["row_id"]) == sorted(ids["row_id"])
+    fates = result.account["fate"].value_counts()
+    assert fates["accepted"] == len(result.table)
+    assert fates["rejected"] == len(result.quarantine)
+    assert fates["folded"] == result.table["duplicates"].sum()
+    assert set(result.table["row_id"]).isdisjoint(result.quarantine["row_id"])
+    assert (result.quarantine["reason"] != "").all()
+    assert (result.quarantine["line"] >= 2).all()
+
+
+def test_the_shipped_table_quarantine_and_account_are_what_the_files_give(
+    result: pipeline.Build, repo_root: Path
+) -> None:
+    shipped = BenchmarkStore(repo_root / "data" / "benchmarks.parquet")
+    assert shipped.snapshot()[1] == fingerprint(result.table)
+    assert shipped.quarantine().equals(result.quarantine)
+    assert (repo_root / "data" / "SOURCES.md").read_text(encoding="utf-8") == account.sources(result.account)
+
+
+def test_the_table_is_valid_and_names_only_what_the_catalogue_knows(result: pipeline.Build) -> None:
+    assert measurements.faults(result.table) == {}
+    assert set(result.table["gpu"]) <= set(catalogue.gpus())
+    assert set(result.table["model"]) <= set(catalogue.models())
+
+
+def test_layouts_multiply_to_the_number_of_gpus(result: pipeline.Build) -> None:
+    table = result.table
+    together = table[(table["disagg"] == 0) & table["tp"].notna()]
+    assert (together["tp"] * together["pp"] * together["replicas"] == together["num_gpus"]).all()
+    pools = table["prefill_gpus"] + table["decode_gpus"]
+    assert (pools.isna() | (pools == table["num_gpus"]))[table["disagg"] == 1].all()
+    assert ((table["tp"] % table["dp"] == 0) | table["tp"].isna()).all()
+    for pool in ("prefill", "decode"):
+        counted = table[f"{pool}_tp"] * table[f"{pool}_workers"]
+        assert (counted.isna() | table[f"{pool}_gpus"].isna() | (counted == table[f"{pool}_gpus"])).all()
+
+
+def test_closed_loops_obey_little_s_law(result: pipeline.Build) -> None:
+    table = result.table
+    ratio = checks.residence_ratio(table)[(table["mode"] == "closed-loop") & table["ttft_ms"].notna()]
+    assert ratio.dropna().between(1 / checks.LITTLE, checks.LITTLE).all()
+    runs = table["source"].isin(["inferencex-app-fixtures", "inferencemax-official-2025-11", "rocm-atom-ci"])
+    assert ratio[runs.reindex(ratio.index)].median() == pytest.approx(1.03, abs=0.02)
+
+
+def test_the_judge_s_reason_is_the_row_s(folder: Path) -> None:
+    def judge(rows: pd.DataFrame) -> pd.Series:
+        return pd.Series("too fast", index=rows.index).where(rows["tpot_ms"] < 10.0, "")
+
+    rows = pipeline.checked(folder, judge)
+    assert (rows["faults"].map(text) == "too fast").sum() > 1000
+
+
+def test_every_source_is_of_one_family_and_every_step_is_a_rule() -> None:
+    listed = [source for family in sources.FAMILIES for source in family.sources]
+    assert len(listed) == len(set(listed))
+    steps = {step for family in sources.FAMILIES for step in family.steps if isinstance(step, str)}
+    rules = {name for name in sources.RULES if not name.startswith("_") and name != "drop_standstills"}
+    assert steps == rules
+    assert all(family.about for family in sources.FAMILIES)
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadRows, match=r"inferencex\.csv"):
+        collected.read(tmp_path)
+    (tmp_path / "inferencex.csv").write_text("row_id,source\n1,2\n", encoding="utf-8")
+    with pytest.raises(BadRows, match="missing column"):
+        collected.read(tmp_path)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from roofcast.data.errors import BadRequest
+from roofcast.data.store import BenchmarkStore
+from roofcast.features.baseline import baseline
+from roofcast.features.coefficients import Coefficients
+from roofcast.features.frame import feature_matrix
+from roofcast.features.request import normalise
+from roofcast.training.calibrate import calibrate, predicted
+from roofcast.training.fit import Sample, Settings, fit, measured_seconds, sample_of, targets
+from roofcast.training.model.model import corrections
+from roofcast.training.model.support import set_up_keys
+
+QUICK = Settings(trees={"tpot": 30, "ttft": 30, "e2e": 30}, threads=1)
+
+
+@pytest.fixture(scope="module")
+def sample() -> Sample:
+    table = BenchmarkStore().load()
+    picked = table[table["mode"] == "closed-loop"].sample(1200, random_state=5)
+    return sample_of(picked.reset_index(drop=True))
+
+
+def _median_error(sample: Sample, coefficients: Coefficients, target: str) -> float:
+    answer = predicted(baseline(sample.requests, coefficients))[target]
+    return float(np.nanmedian(np.abs(answer / sample.table[target].to_numpy(np.float64) - 1)))
+
+
+def test_calibration_beats_the_priors_on_the_rows_it_saw_within_its_bounds(sample: Sample) -> None:
+    fitted = calibrate(sample.table)
+    for target in ("tpot_ms", "ttft_ms"):
+        assert _median_error(sample, fitted, target) < _median_error(sample, Coefficients(), target)
+    for name, entry in fitted.entries.items():
+        assert entry.low <= entry.value <= entry.high, name
+
+
+def test_calibration_recovers_the_coefficients_that_made_the_data(sample: Sample) -> None:
+    entries = dict(Coefficients().entries)
+    truth = {"weight_bandwidth.hopper": 0.5, "layer_us.blackwell": 100.0, "stall.vllm": 0.4}
+    for name, value in truth.items():
+        entries[name] = replace(entries[name], value=value)
+    made = predicted(baseline(sample.requests, Coefficients(entries=entries)))
+    fitted = calibrate(sample.table.assign(**made, ttft_stat="p50"), max_evaluations=25).entries
+    for name, value in truth.items():
+        assert fitted[name].value == pytest.approx(value, rel=0.15), name
+        assert fitted[name].rows > 0
+
+
+def test_engines_and_architectures_that_share_the_name_other_are_told_apart() -> None:
+    table = BenchmarkStore().load()
+    rare = table[(table["engine"] == "lmdeploy") & table["tpot_ms"].notna()]
+    fitted = calibrate(rare.reset_index(drop=True), max_evaluations=2).entries
+    assert fitted["step_us.other"].rows > 0
+    assert fitted["step_us.vllm"].rows == 0
+
+
+def test_what_sets_a_set_up_apart_is_carried_to_its_other_loads() -> None:
+    table = BenchmarkStore().load()
+    rows = table[(table["source_family"] == "atom") & table["tpot_ms"].notna()].reset_index(drop=True)
+    keys = set_up_keys(normalise(rows))
+    # A flag that nobody wrote down makes every other set-up half as fast again.
+    slow = np.unique(keys, return_inverse=True)[1] % 2 == 0
+    sample = sample_of(rows.assign(tpot_ms=rows["tpot_ms"] * np.where(slow, 1.5, 1.0)))
+    held = np.zeros(len(sample.table), dtype=bool)
+    held[::4] = True
+    known, asked = sample.take(np.flatnonzero(~held)), sample.take(np.flatnonzero(held))
+    fitted = fit(known, QUICK, Coefficients(), asked=asked.requests)
+    base = baseline(asked.requests, Coefficients())
+    matrix, _ = feature_matrix(asked.requests, asked.floor, base)
+    gap = targets(asked, base)["tpot"]
+    errors = [
+        np.nanmedian(
+            np.abs(gap - corrections(fitted.boosters, siblings, asked.requests, base, matrix)[0]["tpot"])
+        )
+        for siblings in (fitted.siblings, fitted.siblings.none())
+    ]
+    assert errors[0] < 0.6 * errors[1]
+
+
+def test_learning_improves_on_the_baseline_and_is_repeatable(sample: Sample) -> None:
+    once, again = fit(sample, QUICK), fit(sample, QUICK)
+    base = baseline(sample.requests, once.coefficients)
+    matrix, names = feature_matrix(sample.requests, sample.floor, base)
+    assert names == once.names
+    for name, gap in targets(sample, base).items():
+        known = np.isfinite(gap)
+        correction = once.boosters[name].predict(matrix)
+        assert np.abs(gap - correction)[known].mean() < 0.8 * np.abs(gap)[known].mean()
+        np.testing.assert_array_equal(correction, again.boosters[name].predict(matrix))
+
+
+def test_measured_end_to_end_time_is_littles_law(sample: Sample) -> None:
+    base = baseline(sample.requests, Coefficients())
+    seconds = measured_seconds(sample, base)["e2e"]
+    table = sample.table
+    expected = table["concurrency"] * table["osl"] / table["output_tok_s"]
+    np.testing.assert_allclose(seconds, expected.to_numpy(np.float64), rtol=1e-9)
+
+
+def test_a_table_without_one_of_the_times_is_refused() -> None:
+    table = BenchmarkStore().load().dropna(subset=["tpot_ms", "output_tok_s"]).head(60)
+    table = table.assign(ttft_ms=np.nan, ttft_mean_ms=np.nan)
+    with pytest.raises(BadRequest, match="none with ttft"):
+        fit(sample_of(table), QUICK, Coefficients())
+
+
+def test_rows_that_physics_cannot_answer_are_left_out() -> None:
+    table = BenchmarkStore().load().head(50).copy()
+    table.loc[table.index[0], "model"] = "no-such-model"
+    kept = sample_of(table)
+    assert len(kept.table) == 49
+    assert isinstance(kept.table, pd.DataFrame)

@@ -1,0 +1,133 @@
+"""What is new in the table, whether known ground has shifted, and whether a challenger takes over.
+
+New values are counted by column. On known ground (a new row whose setup or family the champion has seen) the
+new measurements are held against the champion's own answers, a configuration at a time: the median of
+log(measured / predicted), a signed-rank test of whether these medians lie about zero (Wilcoxon 1945), and the
+share of them inside the champion's 90 % interval, with an exact binomial test. A challenger takes over if no
+protocol gets worse by more than a margin, neither over all rows nor over those the champion knew, and the new
+rows get better.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from . import splits
+from .fit import sample_of
+from .metrics import METRICS
+from .model.model import Answers, Model, answer
+
+COLUMNS = ("gpu", "platform_raw", "model", "engine", "engine_version", "weight_precision", "mode", "source")
+KNOWN_GROUND = ("setup", "family")
+PROMISED = 0.9
+SURE = 0.01  # the error of the first kind of both tests
+SMALLEST_SHIFT = 0.05  # of the log: a smaller one is no news however sure
+_FEWEST = 6  # configurations; fewer cannot reach SURE in a signed-rank test
+FEWEST_JUDGED = 30  # rows; a protocol's metric with fewer is shown but does not decide
+_MEASURE = ["row_id", "protocol", "metric"]
+
+
+def novelties(table: pd.DataFrame, new: NDArray[np.bool_]) -> dict[str, dict[str, int]]:
+    """Return, by column, the values that only new rows have, with their number of rows, most rows first."""
+    found = {}
+    for column in COLUMNS:
+        text = table["engine"] + " " + table[column] if column == "engine_version" else table[column]
+        fresh = text[new & ~text.isin(text[~new]) & (table[column] != "")].value_counts()
+        if len(fresh):
+            found[column] = {str(value): int(rows) for value, rows in fresh.items()}
+    return found
+
+
+def shift(model: Model, rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return, by metric, how the new rows on known ground lie to the champion's answers.
+
+    Figures: rows, configurations, median_log (of log(measured / predicted)), p_value, coverage (share of
+    configurations inside the interval), coverage_p_value, and shifted. Metrics without rows are left out.
+    """
+    sample = sample_of(rows)
+    answers = answer(model, sample.requests)
+    known = np.isin(answers.stratum, KNOWN_GROUND)
+    configs = splits.configuration_labels(sample.table) if len(sample.table) else np.array([], dtype=np.str_)
+    found = {}
+    for metric in METRICS:
+        logs = _logs(sample.table, answers, metric)[known]
+        medians = pd.DataFrame(logs).groupby(configs[known]).median().dropna()
+        if len(medians):
+            found[metric] = {"rows": int(np.isfinite(logs[:, 0]).sum()), **_tests(medians.to_numpy())}
+    return found
+
+
+def _logs(table: pd.DataFrame, answers: Answers, metric: str) -> NDArray[np.float64]:
+    """Return log(measured / predicted), and the interval's bounds on that scale, shape (n, 3)."""
+    measured = table[metric].to_numpy(dtype=np.float64)
+    low, high = (answers.values[f"{metric}{end}"] for end in ("_lo", "_hi"))
+    with np.errstate(all="ignore"):
+        return np.log(np.stack([measured, low, high], axis=1) / answers.values[metric][:, None])
+
+
+def _tests(medians: NDArray[np.float64]) -> dict[str, Any]:
+    from scipy import stats
+
+    off, low, high = medians.T
+    inside = int(((low <= off) & (off <= high)).sum())
+    enough = len(off) >= _FEWEST and bool(np.any(off))
+    p_value = float(stats.wilcoxon(off).pvalue) if enough else 1.0
+    misses = float(stats.binomtest(inside, len(off), PROMISED, alternative="less").pvalue)
+    moved = p_value < SURE and abs(np.median(off)) > SMALLEST_SHIFT
+    return {
+        "configurations": len(off), "median_log": float(np.median(off)), "p_value": p_value,
+        "coverage": inside / len(off), "coverage_p_value": misses, "shifted": bool(moved or misses < SURE),
+    }  # fmt: skip
+
+
+def judge(champion: pd.DataFrame, challenger: pd.DataFrame, new: set[str]) -> pd.DataFrame:
+    """Return median errors [%] of two scores frames by part (all, known, new), protocol and metric."""
+    kept = [*_MEASURE, "measured", "blend"]
+    both = champion[kept].merge(challenger[[*_MEASURE, "blend"]], on=_MEASURE, suffixes=("_champion", ""))
+    for name, column in (("champion", "blend_champion"), ("challenger", "blend")):
+        both[name] = 100 * (both[column] / both["measured"] - 1).abs()
+    both = both.dropna(subset=["champion", "challenger"])
+    fresh = both["row_id"].isin(new)
+    parts = {"all": both, "known": both[~fresh], "new": both[fresh]}
+    tables = [
+        rows.groupby(["protocol", "metric"], sort=False)
+        .agg(rows=("row_id", "size"), champion=("champion", "median"), challenger=("challenger", "median"))
+        .reset_index()
+        .assign(part=part)
+        for part, rows in parts.items()
+        if len(rows)
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def decide(judged: pd.DataFrame, margin: float) -> tuple[bool, str]:
+    """Return whether the challenger takes over, and why; `judged` as from `judge`.
+
+    A protocol's change is the geometric mean over its metrics of challenger / champion.
+    """
+    ratio = np.maximum(judged["challenger"], 1e-6) / np.maximum(judged["champion"], 1e-6)
+    rows = judged.assign(log=np.log(ratio))
+    new = rows[rows["part"] == "new"]
+    binding = rows[(rows["part"] != "new") & (rows["rows"] >= FEWEST_JUDGED)]
+    changes = np.exp(binding.groupby(["part", "protocol"])["log"].mean())
+    if len(changes) and changes.max() > 1 + margin:
+        part, protocol = changes.idxmax()
+        here = binding[(binding["part"] == part) & (binding["protocol"] == protocol)]
+        errors = "; ".join(
+            f"{row['metric']} {row['champion']:.1f} % to {row['challenger']:.1f} %"
+            for row in here.to_dict("records")
+        )
+        return False, (
+            f"protocol {protocol} gets worse on {part} rows by a factor of {changes.max():.3f}, "
+            f"the margin is {1 + margin:g}: {errors}"
+        )
+    if not len(new):
+        return False, "no new row has a measurement that both can answer"
+    gain = float(np.exp(new["log"].mean()))
+    if gain >= 1:
+        return False, f"the new rows get no better: their errors change by a factor of {gain:.3f}"
+    return True, f"the errors of the new rows change by a factor of {gain:.3f}, no protocol gets worse"
