@@ -28,7 +28,7 @@ from ...features.request import normalise
 from ..predictor import Predictor
 from .economics import Economics
 from .outcomes import Outcomes, outcomes
-from .recommendation import OVER_BUDGET, Crossover, Deployment, Reason, Recommendation, Rejected, Replacement
+from .recommendation import OVER_BUDGET, Crossover, Deployment, Reason, Recommendation, Replacement
 from .space import MOST_BOXES, Grid, Offer, Setup, offers
 from .workload import Workload, resolve_model
 
@@ -111,9 +111,9 @@ class _Search:
             limited_by = Reason("budget" if over else "nothing")
         return Recommendation(
             workload=self.workload, model=self.name, confidence=self.confidence, ranked=tuple(ranked),
-            rejected=tuple(Rejected(platform=p, reason=why) for p, why in self.rejected.items()),
+            rejected=self.rejected, closest=nearest, limited_by=limited_by,
             crossovers=tuple(self._crossovers(ranked[0].platform)) if ranked else (),
-            closest=nearest, limited_by=limited_by, notes=(self.note,) if self.note else (),
+            notes=(self.note,) if self.note else (),
         )  # fmt: skip
 
     def full_speed(self) -> FloatArray:

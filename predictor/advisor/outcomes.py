@@ -18,8 +18,7 @@ from ...features.serving import sent_at_a_rate
 from ...training.model.intervals import probability
 from ...training.model.model import Model, answer
 from ..predictor import CHUNK_ROWS, in_chunks
-from .mixing import at_equal_load, in_one_queue
-from .odds import log_percentile, spread
+from .mixing import at_equal_load, in_one_queue, log_percentile, spread
 from .recommendation import Reason
 from .workload import Workload
 

@@ -86,14 +86,6 @@ class Deployment(Setup):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rejected:
-    """A platform that was not recommended, and why."""
-
-    platform: str
-    reason: Reason
-
-
-@dataclass(frozen=True, kw_only=True)
 class Crossover:
     """From this load on (upwards or downwards) another platform is the cheapest that holds the limits."""
 
@@ -117,7 +109,7 @@ class Replacement:
 class Recommendation:
     """Deployments that hold the limits, cheapest first; where there is none, the closest that can be had.
 
-    `rejected` has every other platform with its reason; `limited_by` says what stands between the closest
+    `rejected` has the reason of every other platform; `limited_by` says what stands between the closest
     deployment and the limits.
     """
 
@@ -125,7 +117,7 @@ class Recommendation:
     model: str
     confidence: float
     ranked: tuple[Deployment, ...]
-    rejected: tuple[Rejected, ...]
+    rejected: Mapping[str, Reason]
     crossovers: tuple[Crossover, ...]
     closest: Deployment | None
     limited_by: Reason | None
@@ -153,7 +145,7 @@ class Recommendation:
             asdict(self)
             | {
                 "ranked": [asdict(d) | {"reason": self.reason(d)} for d in self.ranked],
-                "rejected": [{"platform": r.platform, "reason": str(r.reason)} for r in self.rejected],
+                "rejected": [{"platform": p, "reason": str(why)} for p, why in self.rejected.items()],
                 "closest": asdict(self.closest) | {"reason": ""} if self.closest else None,
                 "limited_by": str(self.limited_by or ""),
             }

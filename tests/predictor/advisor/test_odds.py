@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roofcast.predictor.advisor.odds import log_percentile, spread
+from roofcast.predictor.advisor.mixing import log_percentile, spread
 from roofcast.training.model.intervals import probability
 
 
