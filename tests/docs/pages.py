@@ -14,9 +14,11 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from . import accuracy_table, kernels, physics_tables
+from ..golden import chapter_page
+from . import accuracy_table, audit_tables, fabric_tables, kernels, physics_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("ROOFCAST_SHARED", ROOT.parent / "shared"))
@@ -49,7 +51,7 @@ class Part:
 
     def made(self) -> str:
         """Return the part as it should be."""
-        return self.make() if not self.name else f"\n{self.make().strip()}\n"
+        return self.make() if not self.name else f"{self.make().strip()}\n"
 
     def _split(self, text: str) -> tuple[str, str, str]:
         if not self.name:
@@ -98,6 +100,18 @@ PARTS = (
     Part(page="docs/physics.md", name="coefficients", make=physics_tables.coefficients),
     Part(page="docs/physics.md", name="agreement", make=physics_tables.agreement),
     Part(page="docs/physics.md", name="worked examples", make=physics_tables.worked_examples),
+    *(Part(page=f"docs/{page}", name=name, make=make) for (page, name), make in chapter_page.TABLES.items()),
+    Part(page="docs/audit.md", name="projections", make=audit_tables.projections),
+    Part(page="docs/audit.md", name="thresholds", make=audit_tables.thresholds),
+    *(
+        Part(
+            page="docs/fabric.md",
+            name=make.__name__,
+            make=partial(make, SHARED / "fabric"),
+            needs=SHARED / "fabric" / "INDEX.csv",
+        )
+        for make in (fabric_tables.confusion, fabric_tables.collectives, fabric_tables.example)
+    ),
     Part(
         page="data/kernels.toml",
         make=lambda: kernels.summary(SHARED),

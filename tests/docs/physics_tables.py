@@ -22,6 +22,7 @@ from roofcast.features.request import normalise
 from roofcast.features.work import decode_layout, kv_bytes_stored, kv_share
 
 from ..golden.test_worked_examples import EXAMPLES
+from ..markdown import markdown_table
 
 Entry = Mapping[str, Any]
 # Why a coefficient leaves the range of the kernels; a new outlier needs its reason here.
@@ -44,12 +45,6 @@ SHOWN = (
     "the same at 370 GB/s (copies measured)",
     "most tokens per second of one stream on one B200",
 )  # fmt: skip
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = ["| " + " | ".join(cells) + " |" for cells in [heads, *rows]]
-    return "\n".join([lines[0], "|---" * len(heads) + "|", *lines[1:]])
 
 
 @cache
@@ -83,13 +78,15 @@ def _by_kind(kinds: Sequence[str], what: str) -> str:
     names = dict.fromkeys(name.rpartition(".")[0] for name in sorted(entries) if name.endswith(kinds[0]))
     rows = [[f"`{name}`", *(with_error(entries[f"{name}.{kind}"]) for kind in kinds)] for name in names]
     fitted = [f"{entries[f'{next(iter(names))}.{kind}']['rows']:,}" for kind in kinds]
-    return table([what, *kinds], [*rows, ["rows", *fitted]])
+    return markdown_table([what, *kinds], [*rows, ["rows", *fitted]])
 
 
 def coefficients() -> str:
     """Return the coefficients by architecture, by engine, and those that hold everywhere."""
     alone = {name: entry for name, entry in sorted(shipped().items()) if "." not in name}
-    everywhere = table([f"`{name}`" for name in alone], [[with_error(entry) for entry in alone.values()]])
+    everywhere = markdown_table(
+        [f"`{name}`" for name in alone], [[with_error(entry) for entry in alone.values()]]
+    )
     engines = [kind for kind in ENGINE_KINDS if shipped()[f"stall.{kind}"]["rows"] >= ROWS]
     kinds = (_by_kind(ARCHITECTURES, "of a GPU"), _by_kind(engines, "of an engine"))
     return "\n\n".join([*kinds, everywhere])
@@ -140,7 +137,7 @@ def parallelism() -> str:
         "tok/s per GPU, floor": [f"{x:,.0f}" for x in low.output_tok_s / r.tp],
         "tok/s per GPU, calibrated": [f"{x:,.0f}" for x in base.output_tok_s / r.tp],
     }
-    return table(["TP", *map(str, degrees)], [[name, *cells] for name, cells in rows.items()])
+    return markdown_table(["TP", *map(str, degrees)], [[name, *cells] for name, cells in rows.items()])
 
 
 def percentiles() -> str:
@@ -161,7 +158,7 @@ def percentiles() -> str:
                 cells += [f"{np.isfinite(ours).sum():,}", *ratios, f"{error:.0f}%"]
             rows.append(cells)
     heads = [f"{words}{p}" for p in (90, 99) for words in ("rows, p", "measured p", "predicted p", "error p")]
-    return table(["", *heads], rows)
+    return markdown_table(["", *heads], rows)
 
 
 def worked_examples() -> str:
@@ -172,4 +169,4 @@ def worked_examples() -> str:
         quoted = f"{e.low:,g}" if e.low == e.high else f"{e.low:,g} to {e.high:,g}"
         found = f"{e.value():,.0f}" if e.value() >= 1000 else f"{e.value():.4g}"
         rows.append([e.what, e.arithmetic, quoted, f"{found} {e.unit}"])
-    return table(["what", "arithmetic", "expected", "roofcast"], rows)
+    return markdown_table(["what", "arithmetic", "expected", "roofcast"], rows)
