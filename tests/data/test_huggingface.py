@@ -16,18 +16,12 @@ from roofcast.data.specs import ModelSpec
 Config = dict[str, Any]
 
 
-def _dense(kind: str, layers: int, d: int, heads: int, kv: int, ff: int, vocab: int, **more: Any) -> Config:
-    return {
-        "model_type": kind,
-        "num_hidden_layers": layers,
-        "hidden_size": d,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv,
-        "intermediate_size": ff,
-        "vocab_size": vocab,
-        "torch_dtype": "bfloat16",
-        **more,
-    }
+_SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads",
+          "intermediate_size", "vocab_size")  # fmt: skip
+
+
+def _dense(kind: str, *sizes: int, **more: Any) -> Config:
+    return {"model_type": kind, "torch_dtype": "bfloat16", **dict(zip(_SIZES, sizes, strict=True)), **more}
 
 
 LLAMA_8B = _dense(
@@ -135,14 +129,9 @@ def _compressed(bits: int, kind: str, activations: str | None = None) -> Config:
     return {"quant_method": "compressed-tensors", "config_groups": groups}
 
 
-def _write(folder: Path, config: object) -> Path:
-    file = folder / "config.json"
-    file.write_text(json.dumps(config), encoding="utf-8")
-    return file
-
-
 def _read(folder: Path, config: object) -> ModelSpec:
-    return model_from_config(_write(folder, config))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return model_from_config(folder / "config.json")
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -162,60 +151,55 @@ def test_a_real_config_gives_the_catalogue_entry(name: str, tmp_path: Path) -> N
 def test_the_folder_names_the_model_and_the_path_may_be_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "my-llama"
     folder.mkdir()
-    file = _write(folder, LLAMA_8B)
-    assert model_from_config(folder) == model_from_config(file)
+    assert _read(folder, LLAMA_8B) == model_from_config(folder)
     assert model_from_config(folder).name == "my-llama"
     assert model_from_config(str(folder), name="other").name == "other"
 
 
-def test_the_hub_id_is_kept_where_the_config_has_one(tmp_path: Path) -> None:
-    assert _read(tmp_path, {**LLAMA_8B, "_name_or_path": "org/model"}).hf_id == "org/model"
-    assert _read(tmp_path, {**LLAMA_8B, "_name_or_path": "/home/me"}).hf_id == ""
-
-
-def test_windows_begin_after_max_window_layers(tmp_path: Path) -> None:
-    found = _read(tmp_path, {**QWEN_72B, "use_sliding_window": True, "max_window_layers": 70})
-    assert (found.n_full_attention_layers, found.n_sliding_layers) == (70, 10)
-
-
-def test_dense_layers_among_experts_are_counted(tmp_path: Path) -> None:
-    every_second = _read(tmp_path, {**QWEN3_MOE, "decoder_sparse_step": 2, "mlp_only_layers": [1]})
-    assert (every_second.n_dense_layers, every_second.n_moe_layers) == (48, 46)
-    assert every_second.d_ff == 12288
+QWEN_WINDOWS = {"use_sliding_window": True, "max_window_layers": 70}
+QWEN_EVERY_SECOND = {"decoder_sparse_step": 2, "mlp_only_layers": [1]}
 
 
 @pytest.mark.parametrize(
-    ("quantisation", "precision"),
+    ("base", "change", "expected"),
     [
-        ({"quant_method": "awq", "bits": 4}, "int4"),
-        ({"quant_method": "gptq", "bits": 8}, "int8"),
-        ({"quant_method": "fp8"}, "fp8"),
-        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "fp4"),
-        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "int4"),
-        ({"quant_method": "bitsandbytes", "load_in_4bit": False, "load_in_8bit": True}, "int8"),
-        (_compressed(4, "int", activations="float"), "int4"),
-        (_compressed(4, "int"), "int4"),
-        (_compressed(4, "float"), "fp4"),
-        (_compressed(8, "float"), "fp8"),
-        ({}, "bf16"),
+        (LLAMA_8B, {"_name_or_path": "org/model"}, {"hf_id": "org/model"}),
+        (LLAMA_8B, {"_name_or_path": "/home/me"}, {"hf_id": ""}),
+        (QWEN_72B, QWEN_WINDOWS, {"n_full_attention_layers": 70, "n_sliding_layers": 10}),
+        (QWEN3_MOE, QWEN_EVERY_SECOND, {"n_dense_layers": 48, "n_moe_layers": 46, "d_ff": 12288}),
+        *(
+            (LLAMA_8B, {"torch_dtype": dtype}, {"native_weight_precision": precision})
+            for dtype, precision in (("float16", "bf16"), ("float32", "fp32"), ("bfloat16", "bf16"))
+        ),
+        *(
+            (LLAMA_8B, {"quantization_config": quantisation}, {"native_weight_precision": precision})
+            for quantisation, precision in (
+                ({"quant_method": "awq", "bits": 4}, "int4"),
+                ({"quant_method": "gptq", "bits": 8}, "int8"),
+                ({"quant_method": "fp8"}, "fp8"),
+                ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "fp4"),
+                ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "int4"),
+                ({"quant_method": "bitsandbytes", "load_in_4bit": False, "load_in_8bit": True}, "int8"),
+                (_compressed(4, "int", activations="float"), "int4"),
+                (_compressed(4, "int"), "int4"),
+                (_compressed(4, "float"), "fp4"),
+                (_compressed(8, "float"), "fp8"),
+                ({}, "bf16"),
+            )
+        ),
     ],
 )
-def test_the_stored_precision_is_read(quantisation: Config, precision: str, tmp_path: Path) -> None:
-    found = _read(tmp_path, {**LLAMA_8B, "quantization_config": quantisation})
-    assert found.native_weight_precision == precision
-
-
-@pytest.mark.parametrize(
-    ("dtype", "precision"), [("float16", "bf16"), ("float32", "fp32"), ("bfloat16", "bf16")]
-)
-def test_the_tensor_type_is_the_precision_otherwise(dtype: str, precision: str, tmp_path: Path) -> None:
-    assert _read(tmp_path, {**LLAMA_8B, "torch_dtype": dtype}).native_weight_precision == precision
+def test_a_field_of_the_config_is_read(
+    base: Config, change: Config, expected: Config, tmp_path: Path
+) -> None:
+    found = _read(tmp_path, {**base, **change})
+    assert {name: getattr(found, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize("field", ["num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size"])
 @pytest.mark.parametrize("value", [None, -1, 0, 1.5, "32", True, [], float("nan"), float("inf"), 10**30])
 def test_a_missing_or_senseless_size_is_refused(field: str, value: object, tmp_path: Path) -> None:
-    with pytest.raises(BadRequest, match=field) as caught:
+    with pytest.raises(BadRequest) as caught:
         _read(tmp_path, {**LLAMA_8B, field: value})
     assert caught.value.field == field
     assert "config.json" in str(caught.value)
@@ -253,19 +237,13 @@ def test_fields_that_contradict_each_other_are_refused(
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("text", ["", "{", "not json", "[1, 2]", "null", "3", "[" * 100_000])
-def test_what_is_not_a_json_object_is_refused(text: str, tmp_path: Path) -> None:
-    file = tmp_path / "config.json"
-    file.write_text(text, encoding="utf-8")
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"not json", b"[1, 2]", b"null", b"3", b"[" * 100_000, b"\xff\xfe\x00{"]
+)
+def test_what_is_not_a_json_object_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(BadRequest, match="JSON"):
-        model_from_config(file)
-
-
-def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
-    file = tmp_path / "config.json"
-    file.write_bytes(b"\xff\xfe\x00{")
-    with pytest.raises(BadRequest, match="JSON"):
-        model_from_config(file)
+        model_from_config(tmp_path)
 
 
 def test_a_missing_file_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
