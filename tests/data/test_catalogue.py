@@ -71,15 +71,12 @@ def test_a_gpu_has_sane_orders_of_magnitude(spec: GpuSpec) -> None:
 
 
 # Peaks are dense, each halving of bits doubles them; link rates are one way.
-@pytest.mark.parametrize(
-    ("name", "doubled", "link"),
-    [
-        ("a100-80g", (), 300e9), ("h100-sxm", ("bf16", "fp8"), 450e9), ("h200-sxm", ("bf16", "fp8"), 450e9),
-        ("b200-sxm", ("bf16", "fp8", "fp4"), 900e9), ("gb200", ("bf16", "fp8", "fp4"), 900e9),
-        ("b300-sxm", ("bf16", "fp8"), 900e9), ("gb300", ("bf16", "fp8"), 900e9),
-        ("mi355x", ("bf16", "fp8", "fp4"), None),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "doubled", "link"), [
+    ("a100-80g", (), 300e9), ("h100-sxm", ("bf16", "fp8"), 450e9), ("h200-sxm", ("bf16", "fp8"), 450e9),
+    ("b200-sxm", ("bf16", "fp8", "fp4"), 900e9), ("gb200", ("bf16", "fp8", "fp4"), 900e9),
+    ("b300-sxm", ("bf16", "fp8"), 900e9), ("gb300", ("bf16", "fp8"), 900e9),
+    ("mi355x", ("bf16", "fp8", "fp4"), None),
+])  # fmt: skip
 def test_peaks_are_dense_and_links_one_way(name: str, doubled: tuple[str, ...], link: float | None) -> None:
     spec = catalogue.gpu(name)
     for wide, narrow in pairwise(doubled):
@@ -87,16 +84,13 @@ def test_peaks_are_dense_and_links_one_way(name: str, doubled: tuple[str, ...], 
     assert link in (None, spec.link_bandwidth)
 
 
-@pytest.mark.parametrize(
-    ("name", "stored", "used"),
-    [
-        ("b200-sxm", "fp4", "fp4"), ("b200-sxm", "fp8", "fp8"), ("b200-sxm", "int4", "bf16"),
-        ("h100-sxm", "fp4", "bf16"), ("h100-sxm", "fp8", "fp8"), ("h100-sxm", "int8", "int8"),
-        ("mi300x", "fp4", "bf16"), ("a100-80g", "fp8", "bf16"), ("a100-80g", "int8", "int8"),
-        ("b300-sxm", "int8", "bf16"), ("v100", "bf16", "fp16"), ("h100-sxm", "fp16", "bf16"),
-        ("gaudi2", "fp32", "bf16"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "stored", "used"), [
+    ("b200-sxm", "fp4", "fp4"), ("b200-sxm", "fp8", "fp8"), ("b200-sxm", "int4", "bf16"),
+    ("h100-sxm", "fp4", "bf16"), ("h100-sxm", "fp8", "fp8"), ("h100-sxm", "int8", "int8"),
+    ("mi300x", "fp4", "bf16"), ("a100-80g", "fp8", "bf16"), ("a100-80g", "int8", "int8"),
+    ("b300-sxm", "int8", "bf16"), ("v100", "bf16", "fp16"), ("h100-sxm", "fp16", "bf16"),
+    ("gaudi2", "fp32", "bf16"),
+])  # fmt: skip
 def test_weights_without_units_are_widened(name: str, stored: str, used: str) -> None:
     spec = catalogue.gpu(name)
     assert spec.math_precision(stored) == used
@@ -173,27 +167,21 @@ def test_models_of_one_shape_share_their_shape_key() -> None:
     assert catalogue.model("llama-2-70b").shape_key != catalogue.model("llama-3-70b").shape_key
 
 
-@pytest.mark.parametrize(
-    ("look_up", "typed", "name"),
-    [
-        (catalogue.gpu, "B200", "b200-sxm"),
-        (catalogue.gpu, "H100 SXM", "h100-sxm"),
-        (catalogue.gpu, "h100", "h100-sxm"),
-        (catalogue.gpu, "h100_pcie", "h100-pcie"),
-        (catalogue.gpu, "gh200", "gh200-96g"),
-        (catalogue.gpu, "a100-80g-pcie", "a100-pcie"),
-        (catalogue.model, "Qwen/Qwen2.5-72B-Instruct", "qwen2.5-72b"),
-        (catalogue.model, "qwen2.5-72b-instruct", "qwen2.5-72b"),
-        (catalogue.model, "meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b"),
-        (catalogue.model, "meta-llama/Meta-Llama-3.1-405B-Instruct", "llama-3.1-405b"),
-        (catalogue.model, "Llama-2-70b-chat-hf", "llama-2-70b"),
-        (catalogue.model, "Qwen/Qwen3-235B-A22B-Instruct-2507", "qwen3-235b-a22b-2507"),
-        (catalogue.model, "mistralai/Mixtral-8x7B-Instruct-v0.1", "mixtral-8x7b"),
-        (catalogue.model, "google/gemma-3-27b-it", "gemma-3-27b"),
-        (catalogue.model, "somebody/Qwen3-32B", "qwen3-32b"),
-        (catalogue.model, "deepseek-ai/DeepSeek-V3-0324", "deepseek-v3"),
-    ],
-)
+@pytest.mark.parametrize(("look_up", "typed", "name"), [
+    (catalogue.gpu, "B200", "b200-sxm"), (catalogue.gpu, "H100 SXM", "h100-sxm"),
+    (catalogue.gpu, "h100", "h100-sxm"), (catalogue.gpu, "h100_pcie", "h100-pcie"),
+    (catalogue.gpu, "gh200", "gh200-96g"), (catalogue.gpu, "a100-80g-pcie", "a100-pcie"),
+    (catalogue.model, "Qwen/Qwen2.5-72B-Instruct", "qwen2.5-72b"),
+    (catalogue.model, "qwen2.5-72b-instruct", "qwen2.5-72b"),
+    (catalogue.model, "meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b"),
+    (catalogue.model, "meta-llama/Meta-Llama-3.1-405B-Instruct", "llama-3.1-405b"),
+    (catalogue.model, "Llama-2-70b-chat-hf", "llama-2-70b"),
+    (catalogue.model, "Qwen/Qwen3-235B-A22B-Instruct-2507", "qwen3-235b-a22b-2507"),
+    (catalogue.model, "mistralai/Mixtral-8x7B-Instruct-v0.1", "mixtral-8x7b"),
+    (catalogue.model, "google/gemma-3-27b-it", "gemma-3-27b"),
+    (catalogue.model, "somebody/Qwen3-32B", "qwen3-32b"),
+    (catalogue.model, "deepseek-ai/DeepSeek-V3-0324", "deepseek-v3"),
+])  # fmt: skip
 def test_names_people_use(look_up: Callable[[str], Entry], typed: str, name: str) -> None:
     assert look_up(typed).name == name
 
@@ -205,15 +193,11 @@ def test_the_models_of_the_project_are_there() -> None:
     assert sizes | dense | experts <= set(catalogue.models())
 
 
-@pytest.mark.parametrize(
-    ("look_up", "typed", "nearest"),
-    [
-        (catalogue.gpu, "b20", ("b200-sxm",)),
-        (catalogue.model, "qwen2.5-71b", ("qwen2.5-72b",)),
-        (catalogue.platform, "hgx-b20", ("hgx-b200",)),
-        *((catalogue.model, typed, ()) for typed in ("", " ", "/", "-instruct", "\n", "x" * 10_000)),
-    ],
-)
+@pytest.mark.parametrize(("look_up", "typed", "nearest"), [
+    (catalogue.gpu, "b20", ("b200-sxm",)), (catalogue.model, "qwen2.5-71b", ("qwen2.5-72b",)),
+    (catalogue.platform, "hgx-b20", ("hgx-b200",)),
+    *((catalogue.model, typed, ()) for typed in ("", " ", "/", "-instruct", "\n", "x" * 10_000)),
+])  # fmt: skip
 def test_an_unknown_name_is_refused_with_the_nearest(
     look_up: Callable[[str], Entry], typed: str, nearest: tuple[str, ...]
 ) -> None:
@@ -222,13 +206,10 @@ def test_an_unknown_name_is_refused_with_the_nearest(
     assert set(nearest) <= set(caught.value.nearest)
 
 
-@pytest.mark.parametrize(
-    ("ask", "field"),
-    [
-        (lambda: catalogue.gpu(None), "gpu"),  # type: ignore[arg-type]
-        (lambda: catalogue.gpu("b200-sxm").peak_flops("fp3"), "weight_precision"),
-    ],
-)
+@pytest.mark.parametrize(("ask", "field"), [
+    (lambda: catalogue.gpu(None), "gpu"),  # type: ignore[arg-type]
+    (lambda: catalogue.gpu("b200-sxm").peak_flops("fp3"), "weight_precision"),
+])  # fmt: skip
 def test_what_is_no_name_and_no_precision_is_refused(ask: Callable[[], object], field: str) -> None:
     with pytest.raises(BadRequest) as caught:
         ask()

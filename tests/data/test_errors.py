@@ -11,30 +11,27 @@ from roofcast.data import errors
 ROWS = [(line, "no model") for line in range(2, 12)]
 
 
-@pytest.mark.parametrize(
-    ("error", "also", "text", "values"),
-    [
-        (
-            errors.UnknownName("gpu", "b20", ("b200-sxm",)), KeyError,
-            "unknown gpu 'b20'; nearest: b200-sxm", {"kind": "gpu", "name": "b20", "nearest": ("b200-sxm",)},
-        ),
-        (errors.UnknownName("model", "x\n", ()), KeyError, "unknown model 'x '", {"nearest": ()}),
-        (
-            errors.BadRequest("tp", 3, "a divisor of 8"), ValueError,
-            "tp = 3 is not allowed: a divisor of 8", {"field": "tp", "value": 3, "allowed": "a divisor of 8"},
-        ),
-        (errors.BadRequest("x", float("inf"), "finite"), ValueError, "x = inf is not allowed: finite", {}),
-        (
-            errors.BadRows("runs.csv", ROWS), ValueError,
-            "runs.csv: 10 bad row(s): line 2: no model; line 3: no model; line 4: no model; and 7 more",
-            {"file": "runs.csv", "rows": ROWS},
-        ),
-        # A row number of 0 speaks of the file.
-        (errors.BadRows("runs.csv", [(0, "empty")]), ValueError, "runs.csv: 1 bad row(s): empty", {}),
-        (errors.BadBundle("schema 9"), Exception, "schema 9", {}),
-        (errors.BadStore("half a write"), Exception, "half a write", {}),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("error", "also", "text", "values"), [
+    (
+        errors.UnknownName("gpu", "b20", ("b200-sxm",)), KeyError,
+        "unknown gpu 'b20'; nearest: b200-sxm", {"kind": "gpu", "name": "b20", "nearest": ("b200-sxm",)},
+    ),
+    (errors.UnknownName("model", "x\n", ()), KeyError, "unknown model 'x '", {"nearest": ()}),
+    (
+        errors.BadRequest("tp", 3, "a divisor of 8"), ValueError,
+        "tp = 3 is not allowed: a divisor of 8", {"field": "tp", "value": 3, "allowed": "a divisor of 8"},
+    ),
+    (errors.BadRequest("x", float("inf"), "finite"), ValueError, "x = inf is not allowed: finite", {}),
+    (
+        errors.BadRows("runs.csv", ROWS), ValueError,
+        "runs.csv: 10 bad row(s): line 2: no model; line 3: no model; line 4: no model; and 7 more",
+        {"file": "runs.csv", "rows": ROWS},
+    ),
+    # A row number of 0 speaks of the file.
+    (errors.BadRows("runs.csv", [(0, "empty")]), ValueError, "runs.csv: 1 bad row(s): empty", {}),
+    (errors.BadBundle("schema 9"), Exception, "schema 9", {}),
+    (errors.BadStore("half a write"), Exception, "half a write", {}),
+])  # fmt: skip
 def test_an_error_is_one_printable_line_with_its_values_and_copies_whole(
     error: errors.RoofcastError, also: type[Exception], text: str, values: dict[str, object]
 ) -> None:

@@ -160,35 +160,32 @@ QWEN_WINDOWS = {"use_sliding_window": True, "max_window_layers": 70}
 QWEN_EVERY_SECOND = {"decoder_sparse_step": 2, "mlp_only_layers": [1]}
 
 
-@pytest.mark.parametrize(
-    ("base", "change", "expected"),
-    [
-        (LLAMA_8B, {"_name_or_path": "org/model"}, {"hf_id": "org/model"}),
-        (LLAMA_8B, {"_name_or_path": "/home/me"}, {"hf_id": ""}),
-        (QWEN_72B, QWEN_WINDOWS, {"n_full_attention_layers": 70, "n_sliding_layers": 10}),
-        (QWEN3_MOE, QWEN_EVERY_SECOND, {"n_dense_layers": 48, "n_moe_layers": 46, "d_ff": 12288}),
-        *(
-            (LLAMA_8B, {"torch_dtype": dtype}, {"native_weight_precision": precision})
-            for dtype, precision in (("float16", "bf16"), ("float32", "fp32"), ("bfloat16", "bf16"))
-        ),
-        *(
-            (LLAMA_8B, {"quantization_config": quantisation}, {"native_weight_precision": precision})
-            for quantisation, precision in (
-                ({"quant_method": "awq", "bits": 4}, "int4"),
-                ({"quant_method": "gptq", "bits": 8}, "int8"),
-                ({"quant_method": "fp8"}, "fp8"),
-                ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "fp4"),
-                ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "int4"),
-                ({"quant_method": "bitsandbytes", "load_in_4bit": False, "load_in_8bit": True}, "int8"),
-                (_compressed(4, "int", activations="float"), "int4"),
-                (_compressed(4, "int"), "int4"),
-                (_compressed(4, "float"), "fp4"),
-                (_compressed(8, "float"), "fp8"),
-                ({}, "bf16"),
-            )
-        ),
-    ],
-)
+@pytest.mark.parametrize(("base", "change", "expected"), [
+    (LLAMA_8B, {"_name_or_path": "org/model"}, {"hf_id": "org/model"}),
+    (LLAMA_8B, {"_name_or_path": "/home/me"}, {"hf_id": ""}),
+    (QWEN_72B, QWEN_WINDOWS, {"n_full_attention_layers": 70, "n_sliding_layers": 10}),
+    (QWEN3_MOE, QWEN_EVERY_SECOND, {"n_dense_layers": 48, "n_moe_layers": 46, "d_ff": 12288}),
+    *(
+        (LLAMA_8B, {"torch_dtype": dtype}, {"native_weight_precision": precision})
+        for dtype, precision in (("float16", "bf16"), ("float32", "fp32"), ("bfloat16", "bf16"))
+    ),
+    *(
+        (LLAMA_8B, {"quantization_config": quantisation}, {"native_weight_precision": precision})
+        for quantisation, precision in (
+            ({"quant_method": "awq", "bits": 4}, "int4"),
+            ({"quant_method": "gptq", "bits": 8}, "int8"),
+            ({"quant_method": "fp8"}, "fp8"),
+            ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "fp4"),
+            ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "int4"),
+            ({"quant_method": "bitsandbytes", "load_in_4bit": False, "load_in_8bit": True}, "int8"),
+            (_compressed(4, "int", activations="float"), "int4"),
+            (_compressed(4, "int"), "int4"),
+            (_compressed(4, "float"), "fp4"),
+            (_compressed(8, "float"), "fp8"),
+            ({}, "bf16"),
+        )
+    ),
+])  # fmt: skip
 def test_a_field_of_the_config_is_read(
     base: Config, change: Config, expected: Config, tmp_path: Path
 ) -> None:
@@ -205,29 +202,26 @@ def test_a_missing_or_senseless_size_is_refused(field: str, value: object, tmp_p
     assert "config.json" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("base", "change", "field"),
-    [
-        (LLAMA_8B, {"num_key_value_heads": 5}, "num_key_value_heads"),
-        (LLAMA_8B, {"num_attention_heads": 24}, "num_attention_heads"),
-        (LLAMA_8B, {"intermediate_size": None}, "intermediate_size"),
-        (LLAMA_8B, {"layer_types": ["full_attention"]}, "layer_types"),
-        (LLAMA_8B, {"layer_types": ["retention"] * 32}, "layer_types"),
-        (LLAMA_8B, {"layer_types": "full"}, "layer_types"),
-        (LLAMA_8B, {"layer_types": [["full"]] * 32}, "layer_types"),
-        (LLAMA_8B, {"model_type": None}, "model_type"),
-        (LLAMA_8B, {"model_type": "mamba", "ssm_cfg": {"layer": "Mamba2"}}, "model_type"),
-        (LLAMA_8B, {"model_type": "deepseek_v4"}, "model_type"),
-        (LLAMA_8B, {"text_config": 3}, "text_config"),
-        (QWEN3_MOE, {"num_experts_per_tok": 200}, "num_experts_per_tok"),
-        (QWEN3_MOE, {"moe_intermediate_size": -5}, "moe_intermediate_size"),
-        (QWEN3_MOE, {"mlp_only_layers": 4}, "mlp_only_layers"),
-        (QWEN3_MOE, {"decoder_sparse_step": 0}, "decoder_sparse_step"),
-        (DEEPSEEK_V3, {"first_k_dense_replace": 99}, "first_k_dense_replace"),
-        (DEEPSEEK_V3, {"qk_rope_head_dim": None}, "qk_rope_head_dim"),
-        (QWEN35_TEXT, {"linear_num_value_heads": None}, "linear_num_value_heads"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("base", "change", "field"), [
+    (LLAMA_8B, {"num_key_value_heads": 5}, "num_key_value_heads"),
+    (LLAMA_8B, {"num_attention_heads": 24}, "num_attention_heads"),
+    (LLAMA_8B, {"intermediate_size": None}, "intermediate_size"),
+    (LLAMA_8B, {"layer_types": ["full_attention"]}, "layer_types"),
+    (LLAMA_8B, {"layer_types": ["retention"] * 32}, "layer_types"),
+    (LLAMA_8B, {"layer_types": "full"}, "layer_types"),
+    (LLAMA_8B, {"layer_types": [["full"]] * 32}, "layer_types"),
+    (LLAMA_8B, {"model_type": None}, "model_type"),
+    (LLAMA_8B, {"model_type": "mamba", "ssm_cfg": {"layer": "Mamba2"}}, "model_type"),
+    (LLAMA_8B, {"model_type": "deepseek_v4"}, "model_type"),
+    (LLAMA_8B, {"text_config": 3}, "text_config"),
+    (QWEN3_MOE, {"num_experts_per_tok": 200}, "num_experts_per_tok"),
+    (QWEN3_MOE, {"moe_intermediate_size": -5}, "moe_intermediate_size"),
+    (QWEN3_MOE, {"mlp_only_layers": 4}, "mlp_only_layers"),
+    (QWEN3_MOE, {"decoder_sparse_step": 0}, "decoder_sparse_step"),
+    (DEEPSEEK_V3, {"first_k_dense_replace": 99}, "first_k_dense_replace"),
+    (DEEPSEEK_V3, {"qk_rope_head_dim": None}, "qk_rope_head_dim"),
+    (QWEN35_TEXT, {"linear_num_value_heads": None}, "linear_num_value_heads"),
+])  # fmt: skip
 def test_fields_that_contradict_each_other_are_refused(
     base: Config, change: Config, field: str, tmp_path: Path
 ) -> None:

@@ -35,13 +35,10 @@ def found(rows: pd.DataFrame) -> dict[int, list[tuple[str, str]]]:
     return {row: [(fault.code, fault.column) for fault in each] for row, each in faults.items()}
 
 
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [
-        ("tpot_ms", -1.0), ("tpot_ms", math.inf), ("osl", "many"), ("osl", 0), ("num_gpus", math.nan),
-        ("mode", "fast"), ("gpu", ""), ("weight_precision", "fp16"), ("prefix_cached_frac", 1.5),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("column", "value"), [
+    ("tpot_ms", -1.0), ("tpot_ms", math.inf), ("osl", "many"), ("osl", 0), ("num_gpus", math.nan),
+    ("mode", "fast"), ("gpu", ""), ("weight_precision", "fp16"), ("prefix_cached_frac", 1.5),
+])  # fmt: skip
 def test_a_bad_value_is_a_fault_of_its_column(column: str, value: object) -> None:
     assert found(frame(**{column: value})) == {0: [("value", column)]}
 

@@ -44,41 +44,28 @@ def test_every_architecture_and_engine_has_priors_within_bounds_and_a_unit() -> 
     assert [n for n, c in found.items() if not (c.low <= c.prior == c.value <= c.high and c.unit)] == []
 
 
-@pytest.mark.parametrize(
-    ("gpu", "precision", "share"),
-    [
-        ("h100", "bf16", "compute_bf16.hopper"),
-        ("h100", "fp8", "compute_fp8.hopper"),
-        ("h100", "fp4", "compute_bf16.hopper"),
-        ("h100", "int4", "compute_bf16.hopper"),
-        ("a100", "fp8", "compute_bf16.ampere"),
-        ("b200", "fp4", "compute_fp4.blackwell"),
-        ("b300-sxm", "fp4", "compute_fp4.blackwell"),
-        ("l40s", "fp8", "compute_fp8.ampere"),
-        ("mi355x", "fp4", "compute_fp4.cdna4"),
-        ("v100", "bf16", "compute_bf16.other"),
-    ],
-)
+@pytest.mark.parametrize(("gpu", "precision", "share"), [
+    ("h100", "bf16", "compute_bf16.hopper"), ("h100", "fp8", "compute_fp8.hopper"),
+    ("h100", "fp4", "compute_bf16.hopper"), ("h100", "int4", "compute_bf16.hopper"),
+    ("a100", "fp8", "compute_bf16.ampere"), ("b200", "fp4", "compute_fp4.blackwell"),
+    ("b300-sxm", "fp4", "compute_fp4.blackwell"), ("l40s", "fp8", "compute_fp8.ampere"),
+    ("mi355x", "fp4", "compute_fp4.cdna4"), ("v100", "bf16", "compute_bf16.other"),
+])  # fmt: skip
 def test_the_compute_share_is_that_of_the_units_used(gpu: str, precision: str, share: str) -> None:
     marked = with_values(**{share.replace(".", "__"): 0.123})
     assert rates_of(ask(gpu=gpu, weight_precision=precision), marked).compute[0] == 0.123
 
 
 # A larger share of a peak is faster, a larger overhead slower, another architecture's nothing.
-@pytest.mark.parametrize(
-    ("name", "answer", "slower"),
-    [
-        *((f"{name}.hopper", "tpot_s", -1) for name in ("weight_bandwidth", "kv_bandwidth")),
-        *((f"{name}.hopper", "ttft_s", -1) for name in ("compute_bf16", "attention_compute")),
-        ("collective_bandwidth", "ttft_s", -1),
-        ("collective_latency", "tpot_s", 1),
-        ("layer_us.hopper", "tpot_s", 1),
-        *((f"{name}.vllm", "tpot_s", 1) for name in ("layer_factor", "step_us", "sequence_us", "stall")),
-        *((f"{name}.vllm", "ttft_s", 1) for name in ("first_token_ms", "queue", "wait_steps")),
-        ("first_token_per_ktok_ms.vllm", "ttft_s", 1),
-        ("weight_bandwidth.cdna3", "tpot_s", 0),
-    ],
-)
+@pytest.mark.parametrize(("name", "answer", "slower"), [
+    *((f"{name}.hopper", "tpot_s", -1) for name in ("weight_bandwidth", "kv_bandwidth")),
+    *((f"{name}.hopper", "ttft_s", -1) for name in ("compute_bf16", "attention_compute")),
+    ("collective_bandwidth", "ttft_s", -1), ("collective_latency", "tpot_s", 1),
+    ("layer_us.hopper", "tpot_s", 1),
+    *((f"{name}.vllm", "tpot_s", 1) for name in ("layer_factor", "step_us", "sequence_us", "stall")),
+    *((f"{name}.vllm", "ttft_s", 1) for name in ("first_token_ms", "queue", "wait_steps")),
+    ("first_token_per_ktok_ms.vllm", "ttft_s", 1), ("weight_bandwidth.cdna3", "tpot_s", 0),
+])  # fmt: skip
 def test_a_coefficient_moves_the_answer_its_own_way(name: str, answer: str, slower: int) -> None:
     before, after = moved(name, 1.2)
     assert np.sign(getattr(after, answer)[0] - getattr(before, answer)[0]) == slower

@@ -60,40 +60,32 @@ def all_reduce_us(name: str, library: str, size: float, group: int) -> float:
     return 1e6 * float(all_reduce_s(size, group, machine(name, library))[0])
 
 
-@pytest.mark.parametrize(
-    ("name", "library", "group", "size", "low", "high"),
-    [
-        ("b200_sxm", "engine", 8, 16384, 5.3, 8.1),
-        ("h100_sxm", "engine", 8, 16384, 3.5, 5.2),  # latency did not halve from Hopper to Blackwell
-        ("h200_sxm", "engine", 8, 16384, 3.5, 5.2),
-        ("a100_sxm", "engine", 8, 16384, 6.4, 8.4),
-        ("b200_sxm", "nccl", 8, 16384, 25.6, 28.4),
-        ("h100_sxm", "nccl", 8, 16384, 16.2, 17.9),
-        ("a100_sxm", "nccl", 8, 16384, 21.9, 24.2),
-        ("gb200", "engine", 72, 32768, 6.0, 12.0),  # over a whole rack
-        # A pair in a mesh has one link: 256 MiB took 5568 us (ROCm/aiter pull 801), 48 of its 64 GB/s.
-        ("mi300x", "engine", 2, 256 * 2**20, 5457, 5679),
-    ],
-)
+@pytest.mark.parametrize(("name", "library", "group", "size", "low", "high"), [
+    ("b200_sxm", "engine", 8, 16384, 5.3, 8.1),
+    ("h100_sxm", "engine", 8, 16384, 3.5, 5.2),  # latency did not halve from Hopper to Blackwell
+    ("h200_sxm", "engine", 8, 16384, 3.5, 5.2), ("a100_sxm", "engine", 8, 16384, 6.4, 8.4),
+    ("b200_sxm", "nccl", 8, 16384, 25.6, 28.4), ("h100_sxm", "nccl", 8, 16384, 16.2, 17.9),
+    ("a100_sxm", "nccl", 8, 16384, 21.9, 24.2),
+    ("gb200", "engine", 72, 32768, 6.0, 12.0),  # over a whole rack
+    # A pair in a mesh has one link: 256 MiB took 5568 us (ROCm/aiter pull 801), 48 of its 64 GB/s.
+    ("mi300x", "engine", 2, 256 * 2**20, 5457, 5679),
+])  # fmt: skip
 def test_an_all_reduce_takes_what_was_measured(
     name: str, library: str, group: int, size: float, low: float, high: float
 ) -> None:
     assert low <= all_reduce_us(name, library, size, group) <= high
 
 
-@pytest.mark.parametrize(
-    ("name", "group", "gb_s"),
-    [
-        ("h100_sxm", 8, 480),  # nccl-tests on HGX H100 (NVIDIA/dgxc-benchmarking)
-        ("a100_sxm", 8, 235),  # nccl-tests on HGX A100 (microsoft/superbenchmark)
-        ("gb200", 8, 843),  # nccl-tests on two GB200 trays (crusoe)
-        ("gb200", 72, 847),  # nccl-tests on a GB200 NVL72 rack (coreweave)
-        ("mi300x", 8, 316),  # rccl-tests on 8x MI300X (hisohara/ai-scripts)
-        ("mi355x", 8, 407),  # rccl-tests on 8x MI355X (OCI)
-        ("h100_sxm", 16, 470),  # two boxes over InfiniBand (oci-hpc)
-        ("b200_sxm", 16, 683),  # two boxes over RoCE (dstack, GCP A4)
-    ],
-)
+@pytest.mark.parametrize(("name", "group", "gb_s"), [
+    ("h100_sxm", 8, 480),  # nccl-tests on HGX H100 (NVIDIA/dgxc-benchmarking)
+    ("a100_sxm", 8, 235),  # nccl-tests on HGX A100 (microsoft/superbenchmark)
+    ("gb200", 8, 843),  # nccl-tests on two GB200 trays (crusoe)
+    ("gb200", 72, 847),  # nccl-tests on a GB200 NVL72 rack (coreweave)
+    ("mi300x", 8, 316),  # rccl-tests on 8x MI300X (hisohara/ai-scripts)
+    ("mi355x", 8, 407),  # rccl-tests on 8x MI355X (OCI)
+    ("h100_sxm", 16, 470),  # two boxes over InfiniBand (oci-hpc)
+    ("b200_sxm", 16, 683),  # two boxes over RoCE (dstack, GCP A4)
+])  # fmt: skip
 def test_large_messages_reach_the_measured_bus_bandwidth(name: str, group: int, gb_s: float) -> None:
     us = all_reduce_us(name, "nccl", 8 * GIB, group)
     assert 2 * (group - 1) / group * 8 * GIB / us / 1e3 == pytest.approx(gb_s, rel=0.06)

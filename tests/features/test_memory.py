@@ -30,22 +30,17 @@ def fit(model: str, gpu: str, tp: int, **columns: Any) -> MemoryFit:
     return memory_fit(questions.ask(model=model, gpu=gpu, tp=tp, **(given | columns)))
 
 
-@pytest.mark.parametrize(
-    ("model", "gpu", "tp", "precision", "fits"),
-    [
-        ("llama-3.1-405b", "h100-sxm", 8, "bf16", False),  # 812 GB of weights, 8 x 78 usable
-        ("llama-3.1-405b", "h200-sxm", 8, "bf16", True),  # 8 x 140
-        ("llama-3.1-405b", "h100-sxm", 8, "fp8", True),
-        ("llama-3.1-405b", "h100-sxm", 16, "bf16", True),
-        ("qwen2.5-72b", "h100-sxm", 1, "bf16", False),  # 145 GB
-        ("qwen2.5-72b", "h100-sxm", 2, "bf16", True),
-        ("qwen2.5-72b", "b200-sxm", 1, "bf16", True),
-        ("qwen2.5-72b", "b200-sxm", 1, "fp4", True),
-        ("deepseek-r1", "h100-sxm", 8, "fp8", False),  # 673 GB
-        ("deepseek-r1", "h200-sxm", 8, "fp8", True),
-        ("gpt-oss-120b", "h100-sxm", 1, "fp4", True),  # 69 GB
-    ],
-)
+@pytest.mark.parametrize(("model", "gpu", "tp", "precision", "fits"), [
+    ("llama-3.1-405b", "h100-sxm", 8, "bf16", False),  # 812 GB of weights, 8 x 78 usable
+    ("llama-3.1-405b", "h200-sxm", 8, "bf16", True),  # 8 x 140
+    ("llama-3.1-405b", "h100-sxm", 8, "fp8", True), ("llama-3.1-405b", "h100-sxm", 16, "bf16", True),
+    ("qwen2.5-72b", "h100-sxm", 1, "bf16", False),  # 145 GB
+    ("qwen2.5-72b", "h100-sxm", 2, "bf16", True), ("qwen2.5-72b", "b200-sxm", 1, "bf16", True),
+    ("qwen2.5-72b", "b200-sxm", 1, "fp4", True),
+    ("deepseek-r1", "h100-sxm", 8, "fp8", False),  # 673 GB
+    ("deepseek-r1", "h200-sxm", 8, "fp8", True),
+    ("gpt-oss-120b", "h100-sxm", 1, "fp4", True),  # 69 GB
+])  # fmt: skip
 def test_which_models_fit_where(model: str, gpu: str, tp: int, precision: str, fits: bool) -> None:
     assert fit(model, gpu, tp, weight_precision=precision).fits[0] == fits
 
@@ -70,15 +65,12 @@ def test_what_does_not_fit_says_what_it_needs_and_small_cards_lose_a_tenth_to_wo
     assert small == pytest.approx(16.1e9 * (USABLE_SHARE - 0.1), rel=1e-2)
 
 
-@pytest.mark.parametrize(
-    ("model", "gpu", "tp", "changes", "weights", "sequence"),
-    [
-        ("qwen2.5-72b", "h100-sxm", 4, {"tp": 8, "num_gpus": 8}, 1 / 2, 1 / 2),
-        ("qwen2.5-72b", "h100-sxm", 8, {"tp": 16, "num_gpus": 16}, 1 / 2, 1),  # beyond the 8 KV heads
-        ("qwen2.5-72b", "b200-sxm", 8, {"kv_precision": "fp8"}, 1, 1 / 2),
-        ("llama-3.1-405b", "h200-sxm", 8, {"pp": 4, "num_gpus": 32}, 1 / 4, 1 / 4),
-    ],
-)
+@pytest.mark.parametrize(("model", "gpu", "tp", "changes", "weights", "sequence"), [
+    ("qwen2.5-72b", "h100-sxm", 4, {"tp": 8, "num_gpus": 8}, 1 / 2, 1 / 2),
+    ("qwen2.5-72b", "h100-sxm", 8, {"tp": 16, "num_gpus": 16}, 1 / 2, 1),  # beyond the 8 KV heads
+    ("qwen2.5-72b", "b200-sxm", 8, {"kv_precision": "fp8"}, 1, 1 / 2),
+    ("llama-3.1-405b", "h200-sxm", 8, {"pp": 4, "num_gpus": 32}, 1 / 4, 1 / 4),
+])  # fmt: skip
 def test_degrees_and_precisions_share_out_weights_and_cache(
     model: str, gpu: str, tp: int, changes: dict[str, Any], weights: float, sequence: float
 ) -> None:
@@ -207,28 +199,22 @@ def test_a_prefix_is_loaded_or_computed_whichever_is_sooner() -> None:
 @pytest.mark.parametrize(
     ("columns", "code", "column"),
     [
-        ({"kv_hot_tokens": -1}, "not-allowed", "kv_hot_tokens"),
-        ({"kv_hot_tokens": 1000, "kv_reread_every": 1.5}, "not-allowed", "kv_reread_every"),
-        ({"kv_reread_every": 4}, "not-allowed", "kv_reread_every"),
-        ({"experts_resident_frac": 0.5}, "no-experts", "experts_resident_frac"),
-        ({"experts_resident_frac": 1.5, "model": "deepseek-r1"}, "not-allowed", "experts_resident_frac"),
-        ({"prefix_tier": "disk"}, "unknown-word", "prefix_tier"),
-        ({"host_bandwidth_gb_s": 0}, "not-allowed", "host_bandwidth_gb_s"),
-    ],
-)
+    ({"kv_hot_tokens": -1}, "not-allowed", "kv_hot_tokens"),
+    ({"kv_hot_tokens": 1000, "kv_reread_every": 1.5}, "not-allowed", "kv_reread_every"),
+    ({"kv_reread_every": 4}, "not-allowed", "kv_reread_every"),
+    ({"experts_resident_frac": 0.5}, "no-experts", "experts_resident_frac"),
+    ({"experts_resident_frac": 1.5, "model": "deepseek-r1"}, "not-allowed", "experts_resident_frac"),
+    ({"prefix_tier": "disk"}, "unknown-word", "prefix_tier"),
+    ({"host_bandwidth_gb_s": 0}, "not-allowed", "host_bandwidth_gb_s"),
+])  # fmt: skip
 def test_an_impossible_tier_says_why(columns: dict[str, Any], code: str, column: str) -> None:
     r = normalise({name: [value] for name, value in (LONG | columns).items()})
     assert [(note.code, note.column, note.fault) for note in r.notes.of(0)] == [(code, column, True)]
 
 
-@pytest.mark.parametrize(
-    ("columns", "used"),
-    [
-        ({}, False),
-        ({"kv_hot_tokens": 1000}, True),
-        ({"prefix_tier": "host"}, False),
-        ({"prefix_tier": "host", "prefix_cached_frac": 0.5}, True),
-    ],
-)
+@pytest.mark.parametrize(("columns", "used"), [
+    ({}, False), ({"kv_hot_tokens": 1000}, True), ({"prefix_tier": "host"}, False),
+    ({"prefix_tier": "host", "prefix_cached_frac": 0.5}, True),
+])  # fmt: skip
 def test_only_what_lies_there_uses_the_host(columns: dict[str, Any], used: bool) -> None:
     assert uses_host(ask(**columns))[0] == used

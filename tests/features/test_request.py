@@ -73,17 +73,12 @@ def test_a_missing_value_is_the_default_in_every_column(name: str, missing: obje
         np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
 
 
-@pytest.mark.parametrize(
-    ("given", "mode", "concurrency"),
-    [
-        ({"request_rate": 2.0}, "open-loop", None),
-        ({"concurrency": 8}, "closed-loop", 8),
-        ({"concurrency": 8, "request_rate": 2.0}, "open-loop", 8),
-        ({}, "offline", None),
-        ({"mode": "closed-loop"}, "closed-loop", 32),
-        ({"mode": "static-batch"}, "static-batch", 32),
-    ],
-)
+@pytest.mark.parametrize(("given", "mode", "concurrency"), [
+    ({"request_rate": 2.0}, "open-loop", None), ({"concurrency": 8}, "closed-loop", 8),
+    ({"concurrency": 8, "request_rate": 2.0}, "open-loop", 8),
+    ({}, "offline", None), ({"mode": "closed-loop"}, "closed-loop", 32),
+    ({"mode": "static-batch"}, "static-batch", 32),
+])  # fmt: skip
 def test_the_mode_follows_from_what_is_given_and_takes_32_requests_where_it_needs_some(
     given: dict[str, Any], mode: str, concurrency: float | None
 ) -> None:
@@ -93,16 +88,11 @@ def test_the_mode_follows_from_what_is_given_and_takes_32_requests_where_it_need
     assert (("assumed", "concurrency") in said(r)) == (concurrency == 32)
 
 
-@pytest.mark.parametrize(
-    ("model", "num_gpus", "tp"),
-    [
-        ("qwen2.5-72b", 8, 8),
-        ("qwen2.5-72b", 6, 4),
-        ("qwen2.5-72b", 72, 8),
-        ("qwen2.5-7b", 8, 4),  # 28 heads
-        ("qwen2.5-1.5b", 8, 4),  # 12 heads
-    ],
-)
+@pytest.mark.parametrize(("model", "num_gpus", "tp"), [
+    ("qwen2.5-72b", 8, 8), ("qwen2.5-72b", 6, 4), ("qwen2.5-72b", 72, 8),
+    ("qwen2.5-7b", 8, 4),  # 28 heads
+    ("qwen2.5-1.5b", 8, 4),  # 12 heads
+])  # fmt: skip
 def test_the_assumed_tp_divides_the_heads_and_fits_the_gpus(model: str, num_gpus: int, tp: int) -> None:
     r = ask(BARE, model=model, num_gpus=num_gpus)
     assert layout(r) == (num_gpus, tp, 1, 1, 1, num_gpus // tp)
@@ -116,15 +106,12 @@ def test_a_platform_names_the_gpu_its_number_and_its_domain(platform: str, gpus:
 
 
 # What a model is published in, where engines run it on the GPU.
-@pytest.mark.parametrize(
-    ("model", "gpu", "precision"),
-    [
-        ("qwen2.5-72b", "h100", "bf16"), ("deepseek-r1", "h100", "fp8"), ("deepseek-r1", "a100", "fp8"),
-        ("gpt-oss-120b", "b200", "fp4"), ("gpt-oss-120b", "h100", "fp4"), ("gpt-oss-20b", "h200", "fp4"),
-        ("gpt-oss-120b", "mi300x", "fp4"), ("kimi-k2.7", "v100", "int4"), ("gpt-oss-120b", "v100", "bf16"),
-        ("gpt-oss-120b", "gaudi2", "bf16"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("model", "gpu", "precision"), [
+    ("qwen2.5-72b", "h100", "bf16"), ("deepseek-r1", "h100", "fp8"), ("deepseek-r1", "a100", "fp8"),
+    ("gpt-oss-120b", "b200", "fp4"), ("gpt-oss-120b", "h100", "fp4"), ("gpt-oss-20b", "h200", "fp4"),
+    ("gpt-oss-120b", "mi300x", "fp4"), ("kimi-k2.7", "v100", "int4"), ("gpt-oss-120b", "v100", "bf16"),
+    ("gpt-oss-120b", "gaudi2", "bf16"),
+])  # fmt: skip
 def test_the_precision_assumed_is_the_models_own_where_engines_run_it(
     model: str, gpu: str, precision: str
 ) -> None:
@@ -141,14 +128,11 @@ def test_the_precision_assumed_is_one_that_may_be_said(model: str) -> None:
     assert normalise(told).valid.all()
 
 
-@pytest.mark.parametrize(
-    ("gpu", "precision", "code"),
-    [
-        ("a100", "fp8", "widened"), ("h100", "fp4", "widened"), ("mi300x", "fp4", "widened"),
-        ("t4", "fp8", "widened"), ("v100", "fp8", "no-units"), ("v100", "fp4", "no-units"),
-        ("mi250", "fp8", "no-units"), ("gaudi2", "fp4", "no-units"), ("tpu-v5e", "fp8", "no-units"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("gpu", "precision", "code"), [
+    ("a100", "fp8", "widened"), ("h100", "fp4", "widened"), ("mi300x", "fp4", "widened"),
+    ("t4", "fp8", "widened"), ("v100", "fp8", "no-units"), ("v100", "fp4", "no-units"),
+    ("mi250", "fp8", "no-units"), ("gaudi2", "fp4", "no-units"), ("tpu-v5e", "fp8", "no-units"),
+])  # fmt: skip
 def test_a_format_without_units_is_weight_only_or_refused_where_no_engine_runs_it(
     gpu: str, precision: str, code: str
 ) -> None:
@@ -163,16 +147,11 @@ def test_weights_without_units_are_stored_narrow_and_multiplied_in_16_bits() -> 
     assert peak_flops(r, r.weight_precision)[0] == r.gpu.peak_bf16[0]
 
 
-@pytest.mark.parametrize(
-    ("gpu", "engine", "weights", "kv"),
-    [
-        ("b200", "trtllm", "fp8", "fp8"),
-        ("b200", "trtllm", "fp4", "fp8"),
-        ("b200", "trtllm", "bf16", "bf16"),
-        ("b200", "vllm", "fp8", "bf16"),
-        ("a100", "trtllm", "fp8", "bf16"),  # no units for it
-    ],
-)
+@pytest.mark.parametrize(("gpu", "engine", "weights", "kv"), [
+    ("b200", "trtllm", "fp8", "fp8"), ("b200", "trtllm", "fp4", "fp8"),
+    ("b200", "trtllm", "bf16", "bf16"), ("b200", "vllm", "fp8", "bf16"),
+    ("a100", "trtllm", "fp8", "bf16"),  # no units for it
+])  # fmt: skip
 def test_the_kv_precision_assumed_depends_on_engine_weights_and_gpu(
     gpu: str, engine: str, weights: str, kv: str
 ) -> None:
@@ -195,18 +174,15 @@ def test_disaggregation_splits_the_gpus_in_half_unless_told() -> None:
     assert (told.num_gpus[0], told.prefill_workers[0], told.prefill_tp[0], told.replicas[0]) == (20, 2, 2, 2)
 
 
-@pytest.mark.parametrize(
-    ("columns", "expected", "code"),
-    [
-        # Attention groups of a dense model are copies, beside tp or within it.
-        ({"model": "llama-3.1-8b", "tp": 1, "dp": 8, "num_gpus": 8}, (8, 1, 1, 1, 1, 8), "copies"),
-        ({"model": "llama-3.1-8b", "tp": 4, "dp": 2, "num_gpus": 4}, (4, 2, 1, 1, 1, 2), "copies"),
-        ({"model": "llama-3.1-8b", "tp": 1, "dp": 8, "num_gpus": 16}, (16, 1, 1, 1, 1, 16), "copies"),
-        # Groups that share experts are one copy, and so are experts wider than tp.
-        ({**MOE, "dp": 8, "ep": 8, "num_gpus": 16}, (16, 8, 1, 8, 8, 2), "spread-experts"),
-        ({**MOE, "ep": 8, "num_gpus": 8}, (8, 8, 1, 8, 8, 1), "spread-experts"),
-    ],
-)
+@pytest.mark.parametrize(("columns", "expected", "code"), [
+    # Attention groups of a dense model are copies, beside tp or within it.
+    ({"model": "llama-3.1-8b", "tp": 1, "dp": 8, "num_gpus": 8}, (8, 1, 1, 1, 1, 8), "copies"),
+    ({"model": "llama-3.1-8b", "tp": 4, "dp": 2, "num_gpus": 4}, (4, 2, 1, 1, 1, 2), "copies"),
+    ({"model": "llama-3.1-8b", "tp": 1, "dp": 8, "num_gpus": 16}, (16, 1, 1, 1, 1, 16), "copies"),
+    # Groups that share experts are one copy, and so are experts wider than tp.
+    ({**MOE, "dp": 8, "ep": 8, "num_gpus": 16}, (16, 8, 1, 8, 8, 2), "spread-experts"),
+    ({**MOE, "ep": 8, "num_gpus": 8}, (8, 8, 1, 8, 8, 1), "spread-experts"),
+])  # fmt: skip
 def test_attention_groups_are_copies_unless_they_share_experts(
     columns: dict[str, Any], expected: tuple[float, ...], code: str
 ) -> None:
@@ -218,33 +194,25 @@ def test_attention_groups_are_copies_unless_they_share_experts(
 # ---- faults
 
 
-@pytest.mark.parametrize(
-    ("changes", "code", "column"),
-    [
-        ({"model": "qwen2.5-72bb"}, "unknown-name", "model"),
-        ({"gpu": "h1000"}, "unknown-name", "gpu"),
-        ({"gpu": None, "platform": "hgx-b20"}, "unknown-name", "platform"),
-        ({"model": None}, "required", "model"),
-        ({"gpu": None}, "gpu-or-platform", "gpu"),
-        ({"platform": "hgx-b200"}, "gpu-and-platform", "gpu"),
-        ({"tp": 3}, "heads", "tp"),
-        ({"tp": 72, "num_gpus": 72}, "heads", "tp"),
-        ({"dp": 3, "num_gpus": 8}, "divisor", "dp"),
-        ({"pp": 81, "num_gpus": 648}, "layers", "pp"),
-        ({"num_gpus": 4}, "degrees", "num_gpus"),
-        ({"weight_precision": "fp5"}, "unknown-word", "weight_precision"),
-        ({"kv_precision": "x"}, "unknown-word", "kv_precision"),
-        ({"mode": "batch"}, "unknown-word", "mode"),
-        ({"spec_decode": "magic"}, "unknown-word", "spec_decode"),
-        ({"mode": "open-loop", "concurrency": None}, "required-rate", "mode"),
-        ({"prefix_cached_frac": 1.5}, "not-allowed", "prefix_cached_frac"),
-        ({"date": "soon"}, "not-allowed", "date"),
-        ({"date": "2026-13"}, "not-allowed", "date"),
-        ({"isl": 600_000}, "too-long", "isl"),
-        ({"disagg": "yes"}, "not-allowed", "disagg"),
-        *(({name: 1.5}, "not-allowed", name) for name in ("tp", "pp", "ep", "dp", "num_gpus", "num_nodes")),
-    ],
-)
+@pytest.mark.parametrize(("changes", "code", "column"), [
+    ({"model": "qwen2.5-72bb"}, "unknown-name", "model"),
+    ({"gpu": "h1000"}, "unknown-name", "gpu"),
+    ({"gpu": None, "platform": "hgx-b20"}, "unknown-name", "platform"),
+    ({"model": None}, "required", "model"), ({"gpu": None}, "gpu-or-platform", "gpu"),
+    ({"platform": "hgx-b200"}, "gpu-and-platform", "gpu"),
+    ({"tp": 3}, "heads", "tp"), ({"tp": 72, "num_gpus": 72}, "heads", "tp"),
+    ({"dp": 3, "num_gpus": 8}, "divisor", "dp"), ({"pp": 81, "num_gpus": 648}, "layers", "pp"),
+    ({"num_gpus": 4}, "degrees", "num_gpus"),
+    ({"weight_precision": "fp5"}, "unknown-word", "weight_precision"),
+    ({"kv_precision": "x"}, "unknown-word", "kv_precision"),
+    ({"mode": "batch"}, "unknown-word", "mode"),
+    ({"spec_decode": "magic"}, "unknown-word", "spec_decode"),
+    ({"mode": "open-loop", "concurrency": None}, "required-rate", "mode"),
+    ({"prefix_cached_frac": 1.5}, "not-allowed", "prefix_cached_frac"),
+    ({"date": "soon"}, "not-allowed", "date"), ({"date": "2026-13"}, "not-allowed", "date"),
+    ({"isl": 600_000}, "too-long", "isl"), ({"disagg": "yes"}, "not-allowed", "disagg"),
+    *(({name: 1.5}, "not-allowed", name) for name in ("tp", "pp", "ep", "dp", "num_gpus", "num_nodes")),
+])  # fmt: skip
 def test_each_bad_value_is_a_fault_of_its_own_that_says_what_is_allowed(
     changes: dict[str, Any], code: str, column: str
 ) -> None:

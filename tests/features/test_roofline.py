@@ -66,22 +66,18 @@ def test_one_gpu_talks_to_nobody(ideal: bool) -> None:
 EAGLE, FP8_A100 = {"spec_decode": "eagle"}, {"gpu": "a100", "weight_precision": "fp8"}
 
 
-@pytest.mark.parametrize(
-    ("term", "before", "after", "low", "high"),
-    [
-        ("kv", ({}, 32, 1000), ({}, 32, 4000), 4, 4),
-        ("kv", ({}, 32, 1000), ({}, 64, 1000), 2, 2),
-        # Narrower weights are read sooner, and multiplied as before where the GPU has no units for them.
-        ("weights", ({"gpu": "a100"}, 1, 1000), (FP8_A100, 1, 1000), 0, 0.6),
-        ("compute", ({"gpu": "a100"}, 4000, 1000), (FP8_A100, 4000, 1000), 1, 1),
-        # Drafts are verified in the same step.
-        ("total", ({}, 1, 1000), (EAGLE, 1, 1000), 0.99, 1.01),
-        ("compute", ({}, 2000, 1000), (EAGLE, 2000, 1000), 3.9, 4.1),
-        # Pipeline stages each take their part of the batch.
-        ("kv", ({}, 32, 1000), ({"pp": 2, "num_gpus": 2}, 64, 1000), 1, 1),
-        ("weights", ({}, 32, 1000), ({"pp": 2, "num_gpus": 2}, 64, 1000), 1, 1),
-    ],
-)
+@pytest.mark.parametrize(("term", "before", "after", "low", "high"), [
+    ("kv", ({}, 32, 1000), ({}, 32, 4000), 4, 4), ("kv", ({}, 32, 1000), ({}, 64, 1000), 2, 2),
+    # Narrower weights are read sooner, and multiplied as before where the GPU has no units for them.
+    ("weights", ({"gpu": "a100"}, 1, 1000), (FP8_A100, 1, 1000), 0, 0.6),
+    ("compute", ({"gpu": "a100"}, 4000, 1000), (FP8_A100, 4000, 1000), 1, 1),
+    # Drafts are verified in the same step.
+    ("total", ({}, 1, 1000), (EAGLE, 1, 1000), 0.99, 1.01),
+    ("compute", ({}, 2000, 1000), (EAGLE, 2000, 1000), 3.9, 4.1),
+    # Pipeline stages each take their part of the batch.
+    ("kv", ({}, 32, 1000), ({"pp": 2, "num_gpus": 2}, 64, 1000), 1, 1),
+    ("weights", ({}, 32, 1000), ({"pp": 2, "num_gpus": 2}, 64, 1000), 1, 1),
+])  # fmt: skip
 def test_a_term_of_a_step_grows_as_its_cause(
     term: str, before: tuple[Any, ...], after: tuple[Any, ...], low: float, high: float
 ) -> None:

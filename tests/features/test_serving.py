@@ -38,15 +38,12 @@ def exact_wait(demand: float, delay: float, customers: int) -> float:
     return response - demand
 
 
-@pytest.mark.parametrize(
-    ("demand", "delay", "customers", "rel", "slack"),
-    [
-        *((3.0, 0.0, n, 1e-6, 0.0) for n in (1, 2, 5, 20)),  # with no time elsewhere all wait for all others
-        (3.0, 5.0, 1, 0.0, 0.0),  # one customer never waits
-        *((1.0, delay, n, 0.1, 0.2) for delay, n in ((10.0, 4), (50.0, 16), (100.0, 64), (1.0, 8))),
-        (1.0, 10.0, 1000, 1e-3, 0.0),  # a saturated station serves one per demand
-    ],
-)
+@pytest.mark.parametrize(("demand", "delay", "customers", "rel", "slack"), [
+    *((3.0, 0.0, n, 1e-6, 0.0) for n in (1, 2, 5, 20)),  # with no time elsewhere all wait for all others
+    (3.0, 5.0, 1, 0.0, 0.0),  # one customer never waits
+    *((1.0, delay, n, 0.1, 0.2) for delay, n in ((10.0, 4), (50.0, 16), (100.0, 64), (1.0, 8))),
+    (1.0, 10.0, 1000, 1e-3, 0.0),  # a saturated station serves one per demand
+])  # fmt: skip
 def test_the_approximate_queue_is_near_the_exact_one(
     demand: float, delay: float, customers: int, rel: float, slack: float
 ) -> None:
