@@ -16,103 +16,12 @@ from roofcast.data.specs import ModelSpec
 Config = dict[str, Any]
 
 
-_SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads",
-          "intermediate_size", "vocab_size")  # fmt: skip
-
-
-def _dense(kind: str, *sizes: int, **more: Any) -> Config:
-    return {"model_type": kind, "torch_dtype": "bfloat16", **dict(zip(_SIZES, sizes, strict=True)), **more}
-
-
-LLAMA_8B = _dense(
-    "llama", 32, 4096, 32, 8, 14336, 128256, tie_word_embeddings=False, max_position_embeddings=131072
+# The config.json of published models, cut down to what is read.
+REAL: dict[str, Config] = json.loads(Path(__file__).with_name("configs.json").read_text(encoding="utf-8"))
+LLAMA_8B, QWEN_72B, QWEN3_MOE, DEEPSEEK_V3 = (
+    REAL[name] for name in ("llama-3.1-8b", "qwen2.5-72b", "qwen3-235b-a22b", "deepseek-v3")
 )
-QWEN_72B = _dense(
-    "qwen2", 80, 8192, 64, 8, 29568, 152064, sliding_window=131072, max_window_layers=80,
-    use_sliding_window=False, tie_word_embeddings=False, max_position_embeddings=131072,
-)  # fmt: skip
-QWEN3_MOE: Config = _dense(
-    "qwen3_moe", 94, 4096, 64, 4, 12288, 151936, head_dim=128, num_experts=128, num_experts_per_tok=8,
-    moe_intermediate_size=1536, decoder_sparse_step=1, mlp_only_layers=[], tie_word_embeddings=False,
-    max_position_embeddings=40960, sliding_window=None,
-)  # fmt: skip
-DEEPSEEK_V3: Config = _dense(
-    "deepseek_v3", 61, 7168, 128, 128, 18432, 129280, n_routed_experts=256, num_experts_per_tok=8,
-    n_shared_experts=1, moe_intermediate_size=2048, first_k_dense_replace=3, moe_layer_freq=1,
-    kv_lora_rank=512,
-    q_lora_rank=1536, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128, num_nextn_predict_layers=1,
-    max_position_embeddings=163840, tie_word_embeddings=False,
-    quantization_config={"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]},
-)  # fmt: skip
-QWEN35_TEXT: Config = {
-    "model_type": "qwen3_5_moe_text", "num_hidden_layers": 60, "hidden_size": 4096, "num_attention_heads": 32,
-    "num_key_value_heads": 2, "head_dim": 256, "attn_output_gate": True, "num_experts": 512,
-    "num_experts_per_tok": 10, "moe_intermediate_size": 1024, "shared_expert_intermediate_size": 1024,
-    "vocab_size": 248320, "linear_num_key_heads": 16, "linear_num_value_heads": 64,
-    "linear_key_head_dim": 128,
-    "linear_value_head_dim": 128, "linear_conv_kernel_dim": 4, "mtp_num_hidden_layers": 1,
-    "max_position_embeddings": 262144,
-    "layer_types": (["linear_attention"] * 3 + ["full_attention"]) * 15,
-}  # fmt: skip
-LLAMA4_TEXT = _dense(
-    "llama4_text", 48, 5120, 40, 8, 8192, 202048, head_dim=128, intermediate_size_mlp=16384,
-    num_local_experts=128, num_experts_per_tok=1, interleave_moe_layer_step=2, attention_chunk_size=8192,
-    no_rope_layers=[], max_position_embeddings=1048576, tie_word_embeddings=False,
-)  # fmt: skip
-GEMMA3_TEXT: Config = {
-    "model_type": "gemma3_text", "hidden_size": 5376, "intermediate_size": 21504, "num_hidden_layers": 62,
-    "num_attention_heads": 32, "num_key_value_heads": 16, "head_dim": 128, "sliding_window": 1024,
-}  # fmt: skip
-
-REAL: dict[str, Config] = {
-    "llama-3.1-8b": LLAMA_8B,
-    "llama-3.1-405b": _dense("llama", 126, 16384, 128, 8, 53248, 128256, max_position_embeddings=131072),
-    "qwen2.5-72b": QWEN_72B,
-    "qwen3-32b": _dense(
-        "qwen3", 64, 5120, 64, 8, 25600, 151936, head_dim=128, max_position_embeddings=40960
-    ),
-    "qwen3-0.6b": _dense(
-        "qwen3", 28, 1024, 16, 8, 3072, 151936, head_dim=128, tie_word_embeddings=True,
-        max_position_embeddings=40960,
-    ),
-    "qwen3-235b-a22b": QWEN3_MOE,
-    "mixtral-8x7b": _dense(
-        "mixtral", 32, 4096, 32, 8, 14336, 32000, num_local_experts=8, num_experts_per_tok=2,
-        sliding_window=None, max_position_embeddings=32768,
-    ),
-    "mistral-7b": _dense(
-        "mistral", 32, 4096, 32, 8, 14336, 32000, sliding_window=4096, max_position_embeddings=32768
-    ),
-    "mistral-7b-instruct-v0.2": _dense(
-        "mistral", 32, 4096, 32, 8, 14336, 32000, sliding_window=None, max_position_embeddings=32768
-    ),
-    "deepseek-v3": DEEPSEEK_V3,
-    "deepseek-v3.2": {
-        **DEEPSEEK_V3, "model_type": "deepseek_v32",
-        "index_n_heads": 64, "index_head_dim": 128, "index_topk": 2048,
-    },
-    "gpt-oss-120b": _dense(
-        "gpt_oss", 36, 2880, 64, 8, 2880, 201088, head_dim=64, num_local_experts=128, num_experts_per_tok=4,
-        sliding_window=128, tie_word_embeddings=False, max_position_embeddings=131072,
-        layer_types=["sliding_attention", "full_attention"] * 18,
-        quantization_config={"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]},
-    ),
-    "gemma-2-9b": _dense(
-        "gemma2", 42, 3584, 16, 8, 14336, 256000, head_dim=256, sliding_window=4096,
-        max_position_embeddings=8192,
-    ),
-    "gemma-3-27b": {"model_type": "gemma3", "text_config": GEMMA3_TEXT,
-    "vision_config": {"hidden_size": 1152}},
-    "qwen3.5-397b-a17b": {"model_type": "qwen3_5_moe", "text_config": QWEN35_TEXT},
-    "qwen3-next-80b-a3b": {
-        **QWEN35_TEXT, "model_type": "qwen3_next", "layer_types": None, "full_attention_interval": 4,
-        "num_hidden_layers": 48, "hidden_size": 2048, "num_attention_heads": 16, "vocab_size": 151936,
-        "moe_intermediate_size": 512, "shared_expert_intermediate_size": 512, "linear_num_value_heads": 32,
-        "intermediate_size": 5120, "decoder_sparse_step": 1, "mlp_only_layers": [],
-    },
-    "llama-4-maverick": {"model_type": "llama4", "text_config": LLAMA4_TEXT},
-}  # fmt: skip
-
+QWEN35_TEXT: Config = REAL["qwen3.5-397b-a17b"]["text_config"]
 SHAPE = (
     "n_layers", "d_model", "n_heads", "n_kv_heads", "head_dim", "d_ff", "gated_ffn", "vocab",
     "tied_embeddings",

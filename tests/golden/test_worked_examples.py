@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 
 from roofcast.data import catalogue
 from roofcast.features.baseline import floor
 from roofcast.features.collectives import all_reduce_s, fabric_arrays
 from roofcast.features.memory import memory_fit
-from roofcast.features.request import Requests, normalise
+from roofcast.features.request import Requests
 from roofcast.features.work import decode_layout, kv_bytes_stored, prefill_work, stored_weight_bytes
+
+from ..features.questions import ask, one
 
 KILO, TOKENS_256K, TOKENS_128K, USERS = 1000, 256_000, 128_000, 16
 HBM, C2C_BOTH, C2C_ONE_WAY, GRACE_MEASURED = 8e12, 900e9, 450e9, 370e9  # B/s
@@ -37,9 +38,7 @@ def qwen(**columns: Any) -> Requests:
     """Return a request for Qwen2.5-72B with FP4 weights and an FP8 cache."""
     given = {"model": "qwen2.5-72b", "gpu": "b200-sxm", "tp": 1, "weight_precision": "fp4",
              "kv_precision": "fp8", "mode": "static-batch", "concurrency": 1, "isl": 1, "osl": 2}  # fmt: skip
-    r = normalise({name: [value] for name, value in (given | columns).items()})
-    assert r.valid[0], r.reason[0]
-    return r
+    return ask(**(given | columns))
 
 
 def weights_gb(tp: int) -> float:
@@ -48,15 +47,15 @@ def weights_gb(tp: int) -> float:
 
 
 def kv_gb(tokens: float) -> float:
-    return float(kv_bytes_stored(qwen(), np.array([tokens]))[0]) / 1e9
+    return float(kv_bytes_stored(qwen(), one(tokens))[0]) / 1e9
 
 
-def message_bytes(d_model: float = 8192.0) -> float:
-    return d_model * 2.0
+def message_bytes() -> float:
+    return 8192 * 2.0
 
 
-def all_reduces_ms(each_us: float, layers: int = 80) -> float:
-    return 2 * layers * each_us * 1e-3
+def all_reduces_ms(each_us: float) -> float:
+    return 2 * 80 * each_us * 1e-3
 
 
 def measured_us(gpu: str, size: float) -> float:
@@ -68,8 +67,7 @@ def measured_us(gpu: str, size: float) -> float:
 
 def prefill_pflop(prompts: float, tokens: float) -> float:
     r = qwen(isl=tokens)
-    one, zero = np.array([prompts]), np.zeros(1)
-    work = prefill_work(r, decode_layout(r), np.array([tokens]), zero, one)
+    work = prefill_work(r, decode_layout(r), one(tokens), one(0), one(prompts))
     return float(work.linear_flops[0] + work.attention_flops[0]) / 1e15
 
 
@@ -90,18 +88,12 @@ EXAMPLES = (
     Example("one decode all-reduce", "8192 x 2 B", 16_000, 16_384, "B", message_bytes),
     Example("all-reduced per token", "2 x 80 layers x 16 KB",
         2.56, 2.63, "MB", lambda: 2 * 80 * message_bytes() / 1e6),
-    Example("their time at 4 us each (quoted for NVLink 5)", "2 x 80 x 4 us",
-        0.64, 0.64, "ms", lambda: all_reduces_ms(4.0)),
-    Example("their time at 10 us each (quoted for NVLink 4)", "2 x 80 x 10 us",
-        1.6, 1.6, "ms", lambda: all_reduces_ms(10.0)),
     Example("their time as measured, 8 x B200, engine kernels", "2 x 80 x 5.3 us (best version)",
         0.8, 1.3, "ms", lambda: all_reduces_ms(measured_us("b200-sxm", 16_384))),
     Example("their time as measured, 8 x H100, engine kernels", "2 x 80 x 3.6 us (best version)",
         0.5, 0.85, "ms", lambda: all_reduces_ms(measured_us("h100-sxm", 16_384))),
     Example("one 32 KB all-reduce on a healthy HGX B200", "at most 6 us (quoted); measured",
         5.0, 6.5, "us", lambda: measured_us("b200-sxm", 32_768)),
-    Example("NVL72 at TP=72, d_model 16384, 100 layers", "2 x 100 x 10 us",
-        2.0, 2.0, "ms", lambda: all_reduces_ms(10.0, layers=100)),
     Example("its share of a token beside 25 ms of compute",
         "2 / (2 + 25)", 7.0, 8.0, "%", lambda: 100 * 2.0 / 27.0),
     Example("one sequence of 256k tokens, FP8",
