@@ -38,7 +38,7 @@ from .facts import BOX, Arrays, BoolArray, FloatArray
 Codes = NDArray[np.intp]
 
 LIBRARIES: Final = ("engine", "nccl")
-OPERATIONS: Final = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
+OPERATIONS: Final = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point")
 _COLUMNS: Final = ("alpha_us", "alpha_per_rank_us", "flat_ranks", "efficiency", "group_exponent", "one_shot")
 _DEFAULTS: Final = {"flat_ranks": 1e9, "group_exponent": 0.0, "one_shot": 0.0}
 _REFERENCE_GROUP: Final = 8.0
@@ -204,6 +204,24 @@ def all_to_all_s(message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> 
     return _collective_s("all_to_all", message_bytes, group, fabric)
 
 
+def point_to_point_s(message_bytes: ArrayLike, crosses_domain: ArrayLike, fabric: Fabric) -> FloatArray:
+    """Return the time in seconds to send `message_bytes` [B] from one GPU to another.
+
+    crosses_domain: whether the receiver lies outside the scale-up domain (boolean, shape (n,)).
+    """
+    size, crosses, code = np.broadcast_arrays(
+        np.asarray(message_bytes, dtype=np.float64), np.asarray(crosses_domain, dtype=np.bool_), fabric.code
+    )
+    pair, (hops, efficiency) = np.full(size.shape, 2.0), tables().across["point_to_point"][0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inside, start = (
+            _inside("point_to_point", s, pair, fabric, code) for s in (size, np.zeros(size.shape))
+        )
+        moved = size / (fabric.nic_bandwidth * fabric.efficiency_scale) / efficiency
+    outside = start + hops * fabric.nic_alpha_s + moved
+    return np.where(size > 0.0, np.where(crosses, outside, inside), 0.0)
+
+
 def _collective_s(operation: str, message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> FloatArray:
     """Return the time of one operation, inside or across domains; 0 for a group of one or no bytes."""
     size, ranks, domain, code = np.broadcast_arrays(
@@ -243,7 +261,7 @@ def _inside(operation: str, size: FloatArray, ranks: FloatArray, fabric: Fabric,
     n = np.maximum(ranks, 2.0)
     peers = np.where(tables().mesh[code], (n - 1.0) / np.maximum(fabric.domain - 1.0, n - 1.0), 1.0)
     bandwidth = fabric.link_bandwidth * fabric.efficiency_scale * peers
-    once = (n - 1.0) / n
+    once = np.ones_like(n) if operation == "point_to_point" else (n - 1.0) / n
     shared = 2.0 * once if operation == "all_reduce" else once
     spread = np.log(np.minimum(n, _REFERENCE_GROUP) / _REFERENCE_GROUP)
     best = np.full(size.shape, np.inf)

@@ -1,4 +1,4 @@
-"""Prediction intervals at serving time: log-residual quantiles by support level; `training.trust` fits them."""
+"""Prediction intervals at serving time: log-residual quantiles by support; `training.trust` fits them."""
 
 from __future__ import annotations
 
