@@ -7,9 +7,8 @@ worked out here once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -94,10 +93,6 @@ class Facts:
         return Facts(columns=self.columns, codes=self.codes[rows])
 
 
-def _columns(rows: Sequence[dict[str, float]]) -> dict[str, FloatArray]:
-    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]}
-
-
 def _parameters(spec: ModelSpec) -> dict[str, float]:
     """Return the parameters by role, all layers together; expert_params: of one routed expert in one layer.
 
@@ -169,7 +164,9 @@ def _gpu_row(spec: GpuSpec) -> dict[str, float]:
         "memory_bytes": spec.memory_bytes,
         "bandwidth": spec.memory_bandwidth,
         "link_bandwidth": spec.link_bandwidth,
-        "link_domain": max(spec.link_domain, 1),
+        "num_gpus": np.nan,  # as a platform has it; of a GPU alone nobody knows
+        "domain": max(spec.link_domain, 1),
+        "nic_bandwidth": NIC_BANDWIDTH,
         "pcie_bandwidth": max(spec.pcie_bandwidth, _LEAST_PCIE),
         "architecture": ARCHITECTURES.index(family if family in ARCHITECTURES else "other"),
         "widens": published in _WIDENING,
@@ -191,7 +188,7 @@ def _host(platform: PlatformSpec, gpu: GpuSpec) -> tuple[float, float]:
 
 
 def _platform_row(spec: PlatformSpec) -> dict[str, float]:
-    """Return `gpu` as a place in the catalogue, num_gpus and domain [GPUs], rates [B/s] and bytes per GPU."""
+    """Return the GPU's place in the catalogue, GPUs in all and in a domain, rates [B/s] and bytes per GPU."""
     host_bytes, host_bandwidth = _host(spec, catalogue.gpus()[spec.gpu])
     return {
         "gpu": list(catalogue.gpus()).index(spec.gpu),
@@ -204,18 +201,16 @@ def _platform_row(spec: PlatformSpec) -> dict[str, float]:
 
 
 @catalogue.follows_models
-def model_columns() -> dict[str, FloatArray]:
-    """Return the facts of every model as columns."""
-    return _columns([_model_row(spec) for spec in catalogue.models().values()])
+def _columns(kind: str) -> dict[str, FloatArray]:
+    if kind == "model":
+        rows = [_model_row(model) for model in catalogue.models().values()]
+    elif kind == "gpu":
+        rows = [_gpu_row(gpu) for gpu in catalogue.gpus().values()]
+    else:
+        rows = [_platform_row(platform) for platform in catalogue.platforms().values()]
+    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]}
 
 
-@cache
-def gpu_columns() -> dict[str, FloatArray]:
-    """Return the facts of every GPU as columns."""
-    return _columns([_gpu_row(spec) for spec in catalogue.gpus().values()])
-
-
-@cache
-def platform_columns() -> dict[str, FloatArray]:
-    """Return what a request takes of every platform as columns."""
-    return _columns([_platform_row(spec) for spec in catalogue.platforms().values()])
+def facts_of(kind: str, codes: IntArray) -> Facts:
+    """Return the facts of each "model", "gpu" or "platform" by its place in the catalogue."""
+    return Facts(columns=_columns(kind), codes=codes)

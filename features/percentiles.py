@@ -19,7 +19,7 @@ import numpy as np
 from .baseline import Estimate
 from .facts import FloatArray
 from .request import Requests
-from .serving import PASS_TOKENS, WAVES, sent_at_a_rate
+from .serving import PASS_TOKENS, WAVES, asked_rate, sent_at_a_rate
 
 PERCENTILES = (50, 90, 99)
 # Standard deviation of the logarithm [-] of TTFT and TPOT beside the queues' own spread.
@@ -39,8 +39,7 @@ def _normal(share: float) -> float:
 def _wait(r: Requests, base: Estimate, share: float) -> FloatArray:
     """Return the wait for the first token that `share` of the requests do not exceed [s]."""
     mean = base.terms["ttft_queue"]
-    rate = np.where(sent_at_a_rate(r), r.request_rate, 0.0) / r.replicas
-    busy = np.clip(rate * _demand(base), 1e-6, 0.98)
+    busy = np.clip(asked_rate(r) / r.replicas * _demand(base), 1e-6, 0.98)
     poisson = mean / busy * np.maximum(np.log(busy / (1.0 - share)), 0.0)
     closed = -np.log(1.0 - share) * mean
     late = 1.0 - (1.0 - share) * WAVES
