@@ -40,19 +40,12 @@ def _granted(r: Requests) -> Requests:
 def baseline(r: Requests, coefficients: Coefficients, measured: MeasuredFabric | None = None) -> Estimate:
     """Return the calibrated physics; with `measured`, on a machine whose fabric was measured."""
     rates = rates_of(r, coefficients)
-    if measured is not None:
-        rates = _on_fabric(r, rates, measured)
-    return _estimate(r, rates)
-
-
-def _on_fabric(r: Requests, rates: Rates, measured: MeasuredFabric) -> Rates:
-    """Return the rates with the collectives of the measured GPU's rows scaled; a lone GPU has none."""
+    if measured is None:
+        return _estimate(r, rates)
     same = r.gpu.codes == list(catalogue.gpus()).index(catalogue.gpu(measured.gpu).name)
-    return replace(
-        rates,
-        collective_latency=rates.collective_latency * np.where(same, measured.alpha_scale, 1.0),
-        collective_bandwidth=rates.collective_bandwidth * np.where(same, measured.bandwidth_scale, 1.0),
-    )
+    latency = rates.collective_latency * np.where(same, measured.alpha_scale, 1.0)
+    bandwidth = rates.collective_bandwidth * np.where(same, measured.bandwidth_scale, 1.0)
+    return _estimate(r, replace(rates, collective_latency=latency, collective_bandwidth=bandwidth))
 
 
 def floor_and_baseline(r: Requests, coefficients: Coefficients) -> tuple[Estimate, Estimate]:

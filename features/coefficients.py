@@ -86,10 +86,9 @@ class Coefficients:
 class Rates(Arrays):
     """Achieved shares of the hardware's rates, overheads and habits of scheduling per request, shape (n,).
 
-    layer_s, step_s, sequence_s, first_token_s, first_token_per_token_s (per prompt token) and handoff_s
-    (between separate pools) in seconds; backlog: requests that an overloaded server gathers; accepted and
-    drafted: tokens per step; stall, passes, queue, wave, opening, wait_steps, offline, disagg_burst: factors
-    on the terms of `serving.steady_state`.
+    first_token_per_token_s: per prompt token; handoff_s: between separate pools; backlog: requests that an
+    overloaded server gathers; accepted and drafted: tokens per step; stall, passes, queue, wave, opening,
+    wait_steps, offline, disagg_burst: factors on the terms of `serving.steady_state`.
     """
 
     weight_bandwidth: FloatArray

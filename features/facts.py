@@ -1,8 +1,7 @@
 """Catalogue facts as columns, gathered row by row: the physics works on arrays, not on objects.
 
-A table of columns holds one row per catalogue entry, in the catalogue's order; indexing it by an array of
-entry codes gives arrays of length n. Derived numbers of a model (parameters by role, KV values per token) are
-worked out here once.
+A column holds one number per catalogue entry, in the catalogue's order; indexing it by an array of places
+gives an array of length n. Derived numbers of a model (parameters by role, KV values) are worked out once.
 """
 
 from __future__ import annotations
@@ -41,10 +40,7 @@ _RENAMED = {"sliding_layers": "n_sliding_layers", "linear_layers": "n_linear_att
 
 
 class Arrays:
-    """A record whose fields are arrays of one length (n,), or records and mappings of such.
-
-    What is none of these is of all rows.
-    """
+    """A record whose fields are arrays of shape (n,), records and mappings of such, or one value for all."""
 
     def take(self, rows: NDArray[Any]) -> Self:
         """Return the record of a subset of rows."""
@@ -88,7 +84,7 @@ class Facts:
         vars(self)[name] = gathered  # asked for again and again: found without this method next time
         return gathered
 
-    def take(self, rows: NDArray[np.bool_] | IntArray) -> Facts:
+    def take(self, rows: BoolArray | IntArray) -> Facts:
         """Return the same facts for a subset of rows."""
         return Facts(columns=self.columns, codes=self.codes[rows])
 
@@ -96,9 +92,9 @@ class Facts:
 def _parameters(spec: ModelSpec) -> dict[str, float]:
     """Return the parameters by role, all layers together; expert_params: of one routed expert in one layer.
 
-    passed_params are those of the feed-forward layers that one token passes through.
-    Attention has what embeddings, feed-forward layers and experts leave of the published total; where that is
-    not plausible (layer counts that include other blocks), a quarter of the parameters without embeddings.
+    passed_params: of the feed-forward layers that one token passes through. Attention has what embeddings,
+    feed-forward layers and experts leave of the published total; where that is not plausible (layer counts
+    that include other blocks), a quarter of the parameters without embeddings.
     """
     per_width = (3.0 if spec.gated_ffn else 2.0) * spec.d_model  # matrices of a feed-forward layer
     body = spec.params_total - spec.params_embedding
@@ -111,13 +107,10 @@ def _parameters(spec: ModelSpec) -> dict[str, float]:
     attention = rest if rest > 0.002 * body else 0.25 * body
     dense = max(body - experts - attention - shared, 0.0)
     return {
-        "expert_params": expert,
-        "experts_total": experts,
-        "shared_params": shared,
-        "attention_params": attention,
-        "dense_params": dense,
+        "expert_params": expert, "experts_total": experts, "shared_params": shared,
+        "attention_params": attention, "dense_params": dense,
         "passed_params": dense + shared + spec.n_moe_layers * spec.experts_per_token * expert,
-    }
+    }  # fmt: skip
 
 
 def _kv_values(spec: ModelSpec) -> float:

@@ -82,7 +82,7 @@ def _open_loop_customers(s: System, alone: StepTime) -> tuple[FloatArray, FloatA
 
     Little's law: customers = rate x (prefill + osl x step / (1 - prefill's share of the time)).
     """
-    r, rates, most, context = s.r, s.rates, s.most, _context(s.r)
+    r, rates, most, context = s.r, s.rates, s.most, s.context
     rate = asked_rate(r) / r.replicas
     each = np.where(r.disagg, 0.0, rates.stall * alone.each)
     full = decode_step(s, most, context)
@@ -123,7 +123,7 @@ def _root(
 
 
 def _customers(s: System, alone: StepTime) -> tuple[FloatArray, FloatArray]:
-    """Return requests in flight per replica [-] (offline: as many as fit) and the rate that can last [1/s]."""
+    """Return the requests in flight per replica (offline: what fits) and the rate that can last [1/s]."""
     r, most = s.r, s.most * s.r.replicas
     given = np.where(np.isnan(r.concurrency), most, r.concurrency)
     given = np.where(r.is_mode("offline"), np.minimum(given, most), given)
@@ -145,11 +145,6 @@ def asked_rate(r: Requests) -> FloatArray:
     return np.where(sent_at_a_rate(r), r.request_rate, 0.0)
 
 
-def _context(r: Requests) -> FloatArray:
-    """Return the mean context [tokens] of a sequence that is being decoded."""
-    return r.isl + r.osl / 2.0
-
-
 def _prompt_demand(r: Requests, alone: StepTime, tpot: FloatArray, batch: FloatArray) -> FloatArray:
     """Return what a prompt costs a busy prefill stage [s]: its own work and its share of a pass's overhead.
 
@@ -158,10 +153,8 @@ def _prompt_demand(r: Requests, alone: StepTime, tpot: FloatArray, batch: FloatA
     """
     overhead = alone.total / r.pp - alone.each
     between = np.where(r.disagg, tpot * r.prefill_workers / r.replicas / np.maximum(alone.total, 1e-9), 1.0)
-    together = np.minimum(
-        1.0 + batch / (r.osl * np.maximum(between, 1e-9)), np.maximum(PASS_TOKENS / r.isl, 1.0)
-    )
-    return alone.each + np.maximum(overhead, 0.0) / together
+    waiting = 1.0 + batch / (r.osl * np.maximum(between, 1e-9))
+    return alone.each + np.maximum(overhead, 0.0) / np.minimum(waiting, np.maximum(PASS_TOKENS / r.isl, 1.0))
 
 
 def _prompt_wait(
@@ -178,8 +171,8 @@ def _prompt_wait(
     wait = _queue_wait(demand, r.osl * tpot, np.maximum(batch, 1.0), rates.queue)
     burst = np.maximum(batch - 1.0, 0.0) * demand
     together = np.where(r.disagg, rates.disagg_burst, 1.0)
-    wait = wait + together * rates.wave * np.maximum(burst - _SPREAD * r.osl * tpot, 0.0) / 2.0
-    wait = np.minimum(wait, burst)
+    excess = together * rates.wave * np.maximum(burst - _SPREAD * r.osl * tpot, 0.0) / 2.0
+    wait = np.minimum(wait + excess, burst)
     by_rate = sent_at_a_rate(r)
     opening = np.where(r.mean_ttft & ~by_rate, together * rates.opening * burst / (2.0 * WAVES), 0.0)
     if by_rate.any():
@@ -213,15 +206,13 @@ def steady_state(s: System) -> Estimate:
     prefill, rows = alone, np.flatnonzero(static)
     if len(rows):  # the whole batch is prefilled together
         prefill = alone.put(rows, prefill_time(s.take(rows), fresh[rows], batch[rows]))
-    step = decode_step(s, np.maximum(batch, 1.0), _context(r))
-    step = _separate_decode(s, alone, step, batch)
+    step = _separate_decode(s, alone, decode_step(s, np.maximum(batch, 1.0), s.context), batch)
     per_token = step.total / rates.accepted
     demand = _prompt_demand(r, alone, per_token, batch)
     passes = rates.passes * np.maximum(demand - alone.each, 0.0)
     stall = np.maximum(batch - 1.0, 0.0) * (rates.stall * alone.each + passes) / r.osl
     stall = np.where(r.disagg | static, 0.0, stall)
-    tpot = per_token + stall
-    wait, opening, burst = _prompt_wait(s, demand, tpot, batch)
+    wait, opening, burst = _prompt_wait(s, demand, per_token + stall, batch)
     # Each other request is prefilled once in a request's time: while it waits, or while it decodes.
     ahead = np.where(by_rate, 0.0, np.minimum(wait / np.maximum(burst, 1e-12), 1.0))
     stall = stall * (1.0 - ahead)
@@ -270,7 +261,7 @@ def _separate_decode(s: System, alone: StepTime, step: StepTime, batch: FloatArr
         wait, opening, _ = _prompt_wait(part, demand, tpot, held)
         first = _first_token_s(part, inside.total) + prefill.total + wait + opening
         busy = held * part.r.osl * tpot / (first + part.r.osl * tpot)
-        inside = decode_step(part, np.maximum(busy, 1.0), _context(part.r))
+        inside = decode_step(part, np.maximum(busy, 1.0), part.context)
     return step.put(rows, inside)
 
 
