@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import catalogue
-from ..data.columns import COLUMNS
+from ..data.columns import COLUMNS, TIER_COLUMNS
 from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
 from .cells import Rows, Table, default
 from .facts import BOX, Arrays, BoolArray, Facts, FloatArray, IntArray, facts_of
@@ -228,6 +228,10 @@ def _load(rows: Rows) -> dict[str, Any]:
 
 def _tiers(rows: Rows, model: Facts, hardware: dict[str, Any]) -> dict[str, Any]:
     """Fill what lies in host memory, and the host's size and rate per GPU."""
+    if not any(name in rows.table for name in TIER_COLUMNS):  # most requests: all of it lies in HBM
+        one, none = np.ones(rows.n), np.zeros(rows.n, dtype=bool)
+        return {"kv_hot_tokens": np.inf * one, "kv_reread_every": one, "prefix_on_host": none,
+                "experts_resident_frac": one}  # fmt: skip
     hot = default(rows.number("kv_hot_tokens", strict=False), np.inf)
     spilled = np.isfinite(hot)
     reread = rows.number("kv_reread_every", strict=False, whole=True)
