@@ -19,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # as markup, "[default: 32]" in a help text would be a style and not be shown
 )
 for command in (
     ask.predict, advise.recommend, advise.sweep, ask.explain, ask.audit, look.coefficients, learn.train,

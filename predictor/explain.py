@@ -26,7 +26,7 @@ from ..features.facts import Facts
 from ..features.frame import feature_matrix
 from ..features.measured import MeasuredFabric
 from ..features.request import Requests
-from ..training.model.model import CORRECTED, Answers, Model, near_siblings
+from ..training.model.model import CORRECTED, Answers, Model, near_residuals
 from ..training.model.trees import Trees
 from .neighbours import Neighbour, nearest
 from .prediction import TERMS, Prediction
@@ -135,7 +135,7 @@ def _corrections(model: Model, r: Requests, answers: Answers) -> dict[str, Corre
     # The trees were asked about a healthy fabric, whatever was measured on this machine.
     low, base = floor_and_baseline(r, model.coefficients)
     matrix, features = feature_matrix(r, low, base)
-    added, near = near_siblings(model.siblings, r, base)
+    added, near = near_residuals(model.residuals, r, base)
     out = {}
     for name in CORRECTED:
         booster: Any = model.boosters[name]
