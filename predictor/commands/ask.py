@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,14 +30,11 @@ def predict(
     if frame is not None:
         _refuse_options(request, "--frame")
         _predict_file(frame, out, fabric, bundle, as_json)
-        return
-    if out is not None:
+    elif out is not None:
         fail("--out is the file that --frame's answers go to; --json prints one answer")
-    prediction = load(bundle).predict(fabric=fabric, **request)
-    if as_json:
-        print_json(prediction.to_dict())
     else:
-        show(prediction)
+        prediction = load(bundle).predict(fabric=fabric, **request)
+        print_json(prediction.to_dict()) if as_json else show(prediction)
 
 
 def _refuse_options(request: dict[str, Any], source: str) -> None:
@@ -44,9 +42,7 @@ def _refuse_options(request: dict[str, Any], source: str) -> None:
         fail(f"{source} takes the requests from the file: drop --{next(iter(request)).replace('_', '-')}")
 
 
-def _predict_file(
-    path: Path, out: Path | None, fabric: Path | None, bundle: str | None, as_json: bool
-) -> None:
+def _predict_file(path: Path, out: File, fabric: File, bundle: Text, as_json: bool) -> None:
     """Answer a CSV file: its columns with the answers after them, to --out or stdout."""
     import pandas as pd
 
@@ -58,10 +54,8 @@ def _predict_file(
     table = pd.concat([requests.drop(columns=answers.columns, errors="ignore"), answers], axis=1)
     if as_json:
         sys.stdout.write(table.to_json(orient="records", indent=1, double_precision=15) + "\n")
-    if out is not None:
-        table.to_csv(out, index=False)
-    elif not as_json:
-        table.to_csv(sys.stdout, index=False)
+    if out is not None or not as_json:
+        table.to_csv(sys.stdout if out is None else out, index=False)
 
 
 @takes(REQUEST)
@@ -76,16 +70,14 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Explain a prediction: where the time goes, the correction, like measurements, what would change it."""
-    predictor = load(bundle)
-    explanation = predictor.explain(fabric=fabric, **request)
-    comparison = None
-    if against is not None:
-        from ..explain import compare, with_changes
+    from ..explain import compare, with_changes
 
-        changes = _changes(against)
+    predictor, comparison = load(bundle), None
+    explanation = predictor.explain(fabric=fabric, **request)
+    if against is not None:
+        changes, first = _changes(against), explanation.prediction
         # What was measured on this machine says nothing of another one.
         there = None if {"gpu", "platform"} & set(changes) else fabric
-        first = explanation.prediction
         comparison = compare(first, predictor.predict(fabric=there, **with_changes(request, changes, first)))
     if plot is not None:
         from ..show import draw
@@ -100,11 +92,13 @@ def explain(
 
 
 def _changes(text: str) -> dict[str, str]:
-    pairs = [part.partition("=") for part in text.split(",")]
-    for name, equals, value in pairs:
-        if not (name.strip() and equals and value.strip()):
+    changes = {}
+    for part in text.split(","):
+        name, _, value = (words.strip() for words in part.partition("="))
+        if not (name and value):
             fail(f"--against = {text!r} is not allowed: NAME=VALUE, more after commas")
-    return {name.strip().replace("-", "_"): value.strip() for name, _, value in pairs}
+        changes[name.replace("-", "_")] = value
+    return changes
 
 
 @takes(REQUEST | CLAIM)
@@ -119,24 +113,20 @@ def audit(
     from ..audit import audit_file
 
     if file is None:
-        findings = judge(load(bundle), **claim)
-        if as_json:
-            print_json([finding.to_dict() for finding in findings])
-        else:
-            show(findings)
+        found = judge(load(bundle), **claim)
+        print_json([finding.to_dict() for finding in found]) if as_json else show(found)
         return
     _refuse_options(claim, "a file")
     counts: Counter[str] = Counter()
     before = "["
-    for findings in audit_file(load(bundle), file):
-        for finding in findings:
-            counts[finding.verdict] += 1
-            if as_json:
-                typer.echo(f"{before}{json.dumps(finding.to_dict())}", nl=False)
-                before = ",\n"
-            elif finding.verdict != "plausible":
-                typer.echo(f"line {finding.row}: {finding.verdict}: {finding}")
+    for finding in chain.from_iterable(audit_file(load(bundle), file)):
+        counts[finding.verdict] += 1
+        if as_json:
+            typer.echo(f"{before}{json.dumps(finding.to_dict())}", nl=False)
+            before = ",\n"
+        elif finding.verdict != "plausible":
+            typer.echo(f"line {finding.row}: {finding.verdict}: {finding}")
     if as_json:
-        typer.echo("[]" if before == "[" else "]")
+        typer.echo("]" if counts else "[]")
     else:
         typer.echo(", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items())))

@@ -10,7 +10,6 @@ import typer
 
 from .shared import File, Json, Text, fail, print_json
 
-_UNBOUNDED = 10_000
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -49,6 +48,5 @@ def check(
         print_json(fabric.report_json(report))
     else:
         # A pipe has no width: a line is folded for people, never for the next program.
-        width = None if sys.stdout.isatty() else _UNBOUNDED
-        Console(highlight=False, width=width).print(fabric.show(report))
+        Console(highlight=False, width=None if sys.stdout.isatty() else 10_000).print(fabric.show(report))
     raise typer.Exit(report.exit_code)

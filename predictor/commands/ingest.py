@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,16 +11,13 @@ from ...data.columns import COLUMNS
 from .request import REQUEST, takes
 from .shared import Count, File, Json, Text, fail, print_json
 
-if TYPE_CHECKING:
-    from ...data.ingest import Fabric
-
 _SHOWN = 20  # rows a file's report lists in full; --json lists all
 ANSWERS: dict[str, tuple[Any, str]] = {
     **{name: (kind, COLUMNS[name].help) for name, (kind, _) in REQUEST.items()},
     "engine": (Text, "The engine that served: vllm, trtllm, sglang, ..."),
     "date": (Text, "Day of the measurement, YYYY-MM-DD or YYYY-MM."),
     "replicas": (Count, "Independent copies of the model behind one address."),
-    "length_kind": (Text, "Lengths of the requests: fixed, uniform (a range), dataset."),
+    "length_kind": (Text, COLUMNS["length_kind"].help),
     "source": (Text, "Who measured, one word [default: ingested-TOOL]"),
     "source_ref": (Text, "Where the figures come from [default: the file]"),
     "license": (Text, "Licence of the figures."),
@@ -45,10 +42,16 @@ def ingest(
 
     What a file says is read from it; the options say the rest, for all files.
     """
+    from ...data.ingest import Fabric
     from ...data.ingest import ingest as run
+    from .. import fabric as checks
     from ..audit import impossible
 
-    verdict = None if fabric is None else _verdict(fabric, accept_degraded)
+    verdict = None
+    if fabric is not None:
+        found = checks.check([fabric])
+        reason = checks.reason(found)
+        verdict = Fabric(status=found.status, reason=reason, accept_degraded=accept_degraded)
     report = run(files, store=store, mapping=mapping, answers=answers, fabric=verdict, judge=impossible)
     if as_json:
         print_json(report.to_dict())
@@ -64,11 +67,3 @@ def ingest(
     problems = [f"{file.file}: {file.problem}" for file in report.files if file.problem]
     if problems:
         fail(problems[0] + (f"; and {len(problems) - 1} more" if problems[1:] else ""))
-
-
-def _verdict(folder: Path, accept_degraded: bool) -> Fabric:
-    from ...data.ingest import Fabric
-    from .. import fabric
-
-    found = fabric.check([folder])
-    return Fabric(status=found.status, reason=fabric.reason(found), accept_degraded=accept_degraded)

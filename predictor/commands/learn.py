@@ -7,7 +7,7 @@ import shlex
 from dataclasses import asdict
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,12 +16,6 @@ from .shared import Bundle, File, Json, Many, Number, Store, Text, print_json, p
 
 if TYPE_CHECKING:
     from ...training.tracking import Serving
-
-_EXAMPLE: dict[str, list[Any]] = {
-    "model": ["qwen2.5-72b", "llama-3.3-70b"], "platform": ["hgx-b200", "hgx-h200"], "tp": [8, 4],
-    "weight_precision": ["fp4", "fp8"], "engine": ["trtllm", "vllm"], "isl": [2048, 1000], "osl": [512, 1000],
-    "concurrency": [32, 64],
-}  # fmt: skip
 
 
 def serving() -> Serving:
@@ -34,8 +28,12 @@ def serving() -> Serving:
         code=Path(__file__).parents[1] / "pyfunc_model.py",
         packages=("roofcast.data", "roofcast.features", "roofcast.training.model", "roofcast.predictor"),
         answered={name: kinds.get(name, "double") for name in ANSWER_COLUMNS},
-        example=_EXAMPLE,
-    )
+        example={
+            "model": ["qwen2.5-72b", "llama-3.3-70b"], "platform": ["hgx-b200", "hgx-h200"], "tp": [8, 4],
+            "weight_precision": ["fp4", "fp8"], "engine": ["trtllm", "vllm"], "isl": [2048, 1000],
+            "osl": [512, 1000], "concurrency": [32, 64],
+        },
+    )  # fmt: skip
 
 
 def train(
@@ -99,14 +97,12 @@ def retrain(
     from ...training.retrain import MARGIN
     from ...training.retrain import retrain as run
 
-    limit = MARGIN if margin is None else margin
-    with (
-        progress_bar(as_json) as progress,
-        as_file(files("roofcast.predictor").joinpath("bundle")) as shipped,
-    ):
+    bundle = as_file(files("roofcast.predictor").joinpath("bundle"))
+    with progress_bar(as_json) as progress, bundle as shipped:
         result = run(
-            serving=serving(), shipped=shipped, store=store, margin=limit, force=force, progress=progress
-        )
+            serving=serving(), shipped=shipped, store=store, margin=MARGIN if margin is None else margin,
+            force=force, progress=progress,
+        )  # fmt: skip
     report(asdict(result), as_json)
 
 
@@ -132,16 +128,16 @@ def suggest(
 ) -> None:
     """Suggest what to measure next: the setups that would narrow the intervals most."""
     from ...training.suggest import suggest as run
+    from ..show import listing
 
     rows = run(shared.load(bundle).model, platform=platform, budget=budget, models=model or (), store=store)
     records = [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
-    if as_json or not records:
-        print_json(records) if as_json else typer.echo("no setup of this platform would narrow an interval")
-        return
-    from ..show import listing
-
-    narrowed = (f"{100 * row['narrowed']:.2f} %" for row in records)
-    show(listing([{**row, "narrowed": text} for row, text in zip(records, narrowed, strict=True)]))
+    if as_json:
+        print_json(records)
+    elif records:
+        show(listing([{**row, "narrowed": f"{100 * row['narrowed']:.2f} %"} for row in records]))
+    else:
+        typer.echo("no setup of this platform would narrow an interval")
 
 
 def ui(

@@ -30,32 +30,22 @@ def takes(options: Mapping[str, Option]) -> Callable[[Callable[..., None]], Call
     """Give a command these options before its own; its first argument maps those that were given."""
 
     def give(command: Callable[..., None]) -> Callable[..., None]:
-        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-
         @wraps(command)
         def run(**values: Any) -> None:
             asked = {name: values.pop(name) for name in options}
             command({k: v for k, v in asked.items() if v is not None and v is not False}, **values)
 
-        shared = [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=False if kind is bool else None,
-                annotation=Annotated[kind, _option(name, kind, help)],
-            )
-            for name, (kind, help) in options.items()
-        ]
         # An argument comes before the options in any case; all are passed by name.
-        named = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-        parameters = [*shared, *named]
+        named, parameters = inspect.Parameter.KEYWORD_ONLY, []
+        for name, (kind, help) in options.items():
+            # A switch has one name: without it typer adds a --no- twin.
+            default, names = (False, [f"--{name}"]) if kind is bool else (None, [])
+            option: Any = Annotated[kind, typer.Option(*names, help=help)]
+            parameters.append(inspect.Parameter(name, named, default=default, annotation=option))
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        parameters += [parameter.replace(kind=named) for parameter in own]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         return run
 
     return give
-
-
-def _option(name: str, kind: Any, help: str) -> Any:
-    # A switch has one name: without it typer adds a --no- twin.
-    return typer.Option(f"--{name}", help=help) if kind is bool else typer.Option(help=help)

@@ -33,20 +33,15 @@ def load(bundle: str | None) -> Predictor:
 
 
 def report(figures: dict[str, Any], as_json: bool) -> None:
-    """Print nested figures: as JSON, or one line each."""
+    """Print nested figures: as JSON, or one line each, "name.name: value"."""
     if as_json:
         print_json(figures)
         return
-    for name, value in _flat(figures):
-        typer.echo(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
-
-
-def _flat(figures: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in figures.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            report({f"{name}.{inner}": figure for inner, figure in value.items()}, as_json)
         else:
-            yield f"{prefix}{name}", value
+            typer.echo(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
 
 
 def show(value: Any) -> None:
