@@ -12,32 +12,15 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache, lru_cache, wraps
 from importlib.resources import files
 from threading import Lock
 from types import MappingProxyType
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
 from .errors import BadRequest, UnknownName, nearest_names
-from .specs import WEIGHT_PRECISIONS, Conflict, GpuSpec, ModelSpec, PlatformSpec
-
-__all__ = [
-    "WEIGHT_PRECISIONS",
-    "Conflict",
-    "GpuSpec",
-    "ModelSpec",
-    "PlatformSpec",
-    "add_model",
-    "follows_models",
-    "gpu",
-    "gpus",
-    "model",
-    "models",
-    "platform",
-    "platforms",
-    "shipped_models",
-]
+from .specs import Conflict, GpuSpec, ModelSpec, PlatformSpec
 
 Spec = TypeVar("Spec", bound=GpuSpec | PlatformSpec | ModelSpec)
 Args = ParamSpec("Args")
@@ -59,23 +42,18 @@ def _loose_key(name: str) -> str:
     return key
 
 
-@dataclass(frozen=True, kw_only=True)
 class _Catalogue(Generic[Spec]):
-    """One catalogue with the ways to its entries; the maps go from folded names to entry names."""
+    """The entries of one kind by name, found by folded name, alias and Hugging Face id too."""
 
-    kind: str
-    specs: Mapping[str, Spec]
-    exact: dict[str, str] = field(default_factory=dict)
-    loose: dict[str, set[str]] = field(default_factory=dict)
-
-    def index(self) -> _Catalogue[Spec]:
-        """Enter every name, alias and Hugging Face id."""
-        for spec in self.specs.values():
-            ways: list[str] = [spec.name, *spec.aliases, getattr(spec, "hf_id", "")]
-            for way in filter(None, ways):
-                self.exact.setdefault(_key(way), spec.name)
-                self.loose.setdefault(_loose_key(way), set()).add(spec.name)
-        return self
+    def __init__(self, kind: str, specs: Mapping[str, Spec]) -> None:
+        self.kind = kind
+        self.specs: Mapping[str, Spec] = MappingProxyType(dict(specs))
+        self._exact: dict[str, str] = {}
+        self._loose: dict[str, set[str]] = {}
+        for spec in specs.values():
+            for way in filter(None, (spec.name, *spec.aliases, getattr(spec, "hf_id", ""))):
+                self._exact.setdefault(_key(way), spec.name)
+                self._loose.setdefault(_loose_key(way), set()).add(spec.name)
 
     def find(self, name: str) -> Spec:
         """Return the entry called `name`: by name or alias, else loosely if that leaves one candidate.
@@ -84,44 +62,44 @@ class _Catalogue(Generic[Spec]):
         """
         if not isinstance(name, str):
             raise BadRequest(self.kind, name, "a name")
-        found = self.exact.get(_key(name))
-        candidates = {found} if found else self.loose.get(_loose_key(name), set())
+        exact = self._exact.get(_key(name))
+        candidates = {exact} if exact else self._loose.get(_loose_key(name), set())
         if len(candidates) != 1:
             nearest = sorted(candidates) or nearest_names(_loose_key(name), self.specs)
             raise UnknownName(self.kind, name, nearest)
         return self.specs[next(iter(candidates))]
 
 
-def _entry(name: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Turn one TOML table into constructor arguments: lists to tuples, conflicts to records."""
-    listed = values.pop("conflicts", ())
-    conflicts = tuple(Conflict(**{**conflict, "others": tuple(conflict["others"])}) for conflict in listed)
-    if "flops" in values:
-        values["flops"] = MappingProxyType(values["flops"])
-    return {**values, "name": name, "aliases": tuple(values.get("aliases", ())), "conflicts": conflicts}
-
-
-def _load(kind: str, file: str, record: type[Spec]) -> _Catalogue[Spec]:
-    """Read one of the shipped TOML files: a table per entry, keyed by name."""
-    with files(__package__).joinpath(file).open("rb") as stream:
-        tables = tomllib.load(stream)
-    specs = {name: record(**_entry(name, values)) for name, values in tables.items()}
-    return _Catalogue(kind=kind, specs=MappingProxyType(specs)).index()
+def _load(kind: str, record: type[Spec]) -> _Catalogue[Spec]:
+    """Read the shipped TOML file of a kind: a table per entry, keyed by name."""
+    specs = {}
+    for name, values in tomllib.loads(
+        files(__package__).joinpath(f"{kind}s.toml").read_text("utf-8")
+    ).items():
+        listed = (each | {"others": tuple(each["others"])} for each in values.get("conflicts", ()))
+        values |= {
+            "aliases": tuple(values.get("aliases", ())),
+            "conflicts": tuple(Conflict(**c) for c in listed),
+        }
+        if "flops" in values:
+            values["flops"] = MappingProxyType(values["flops"])
+        specs[name] = record(name=name, **values)
+    return _Catalogue(kind, specs)
 
 
 @cache
 def _gpus() -> _Catalogue[GpuSpec]:
-    return _load("gpu", "gpus.toml", GpuSpec)
+    return _load("gpu", GpuSpec)
 
 
 @cache
 def _platforms() -> _Catalogue[PlatformSpec]:
-    return _load("platform", "platforms.toml", PlatformSpec)
+    return _load("platform", PlatformSpec)
 
 
 @cache
 def _shipped_models() -> _Catalogue[ModelSpec]:
-    return _load("model", "models.toml", ModelSpec)
+    return _load("model", ModelSpec)
 
 
 _added: dict[str, ModelSpec] = {}
@@ -147,8 +125,7 @@ def follows_models(function: Callable[Args, Value]) -> Callable[Args, Value]:
 
 @follows_models
 def _models() -> _Catalogue[ModelSpec]:
-    specs = {**_shipped_models().specs, **_added}
-    return _Catalogue(kind="model", specs=MappingProxyType(specs)).index()
+    return _Catalogue("model", {**_shipped_models().specs, **_added})
 
 
 def add_model(spec: ModelSpec) -> str:

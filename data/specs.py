@@ -108,16 +108,6 @@ class PlatformSpec:
     conflicts: tuple[Conflict, ...] = ()
 
     @property
-    def host_memory_bytes_per_gpu(self) -> float:
-        """Host memory [B] divided by the GPUs that share it."""
-        return self.host_memory_bytes / self.num_gpus
-
-    @property
-    def host_memory_bandwidth_per_gpu(self) -> float:
-        """Host memory bandwidth [B/s] when every GPU reads at once."""
-        return self.host_memory_bandwidth / self.num_gpus
-
-    @property
     def c2c_bandwidth_per_gpu(self) -> float:
         """One-way NVLink-C2C rate [B/s] when every GPU reads at once."""
         return self.c2c_bandwidth * self.host_cpus / self.num_gpus
@@ -198,14 +188,8 @@ class ModelSpec:
         return tuple(getattr(self, name) for name in _SHAPE_FIELDS)
 
 
-_NO_SHAPE = {
-    "name",
-    "hf_id",
-    "family",
-    "native_weight_precision",
-    "max_position",
-    "params_total",
-    "params_active",
-}
-_NO_SHAPE |= {"params_embedding", "aliases", "source", "notes", "conflicts"}
+_NO_SHAPE = (
+    "name", "hf_id", "family", "native_weight_precision", "max_position", "params_total", "params_active",
+    "params_embedding", "aliases", "source", "notes", "conflicts",
+)  # fmt: skip
 _SHAPE_FIELDS = tuple(f.name for f in fields(ModelSpec) if f.name not in _NO_SHAPE)

@@ -153,7 +153,7 @@ def test_one_grace_serves_two_gpus() -> None:
     superchip = catalogue.platform("gb200-superchip")
     assert superchip.c2c_bandwidth == 450e9
     assert superchip.c2c_bandwidth_per_gpu == 225e9
-    assert superchip.host_memory_bytes_per_gpu == 240e9
+    assert superchip.host_memory_bytes / superchip.num_gpus == 240e9
     assert superchip.host_memory_bandwidth < superchip.c2c_bandwidth
 
 
