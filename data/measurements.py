@@ -11,8 +11,6 @@ import pandas as pd
 from .columns import COLUMNS, FIGURES, STORED, STORED_NUMBERS, STORED_TEXTS, Column
 from .errors import BadRows, Fault
 
-_REQUIRED = tuple(name for name in STORED if COLUMNS[name].required)
-
 
 def complete(rows: pd.DataFrame) -> pd.DataFrame:
     """Return `rows` with every stored column, in order; what is not given is default or unknown.
@@ -20,10 +18,10 @@ def complete(rows: pd.DataFrame) -> pd.DataFrame:
     Raises BadRows for a column that the table does not have and for one that it cannot do without.
     """
     strange = sorted(set(map(str, rows.columns)) - set(STORED))
-    missing = [name for name in _REQUIRED if name not in rows.columns and name != "row_id"]
-    if strange or missing:
-        faults = [Fault(code="unknown-column", column=name) for name in strange]
-        faults += [Fault(code="missing-column", column=name) for name in missing]
+    needed = {name for name in STORED if COLUMNS[name].required} - {"row_id"}
+    faults = [Fault(code="unknown-column", column=name) for name in strange]
+    faults += [Fault(code="missing-column", column=n) for n in STORED if n in needed and n not in rows]
+    if faults:
         raise BadRows("rows", [(0, str(fault)) for fault in faults])
     full = rows.copy()
     for name in STORED:
@@ -41,8 +39,7 @@ def faults(rows: pd.DataFrame) -> dict[int, list[Fault]]:
     numbered = rows.reset_index(drop=True)
     found: dict[int, list[Fault]] = {}
     for name in STORED:
-        column = COLUMNS[name]
-        for position, value, allowed in _bad_values(numbered[name], column):
+        for position, value, allowed in _bad_values(numbered[name], COLUMNS[name]):
             fault = Fault(code="value", column=name, value=value, allowed=allowed)
             found.setdefault(position, []).append(fault)
     blind = numbered[list(FIGURES)].apply(pd.to_numeric, errors="coerce").isna().all(axis=1)

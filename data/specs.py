@@ -60,12 +60,10 @@ class GpuSpec:
         if weight_precision not in WEIGHT_PRECISIONS:
             raise BadRequest("weight_precision", weight_precision, "one of " + ", ".join(WEIGHT_PRECISIONS))
         sixteen = next((p for p in _SIXTEEN_BIT if p in self.flops), "fp32")
-        if weight_precision == "int4" or weight_precision not in self.flops:
-            return sixteen
         # Blackwell Ultra keeps a token int8 unit, slower than its bf16 one: nobody multiplies on it.
-        if weight_precision == "int8" and self.flops["int8"] < self.flops[sixteen]:
-            return sixteen
-        return weight_precision
+        token = weight_precision == "int8" and self.flops.get("int8", 0.0) < self.flops[sixteen]
+        widened = weight_precision == "int4" or weight_precision not in self.flops or token
+        return sixteen if widened else weight_precision
 
     def has_units(self, precision: str) -> bool:
         """Tell whether the chip multiplies in `precision` itself; bf16 and fp16 count as one class."""
@@ -120,7 +118,6 @@ class ModelSpec:
     head_dim is the width of one query-key head (for MLA qk_nope_dim + mla_rope_dim). d_ff is the dense FFN,
     d_ff_expert one routed expert, d_ff_shared_expert all shared experts together. Attention layers split into
     n_full_attention_layers, n_sliding_layers (window `sliding_window` tokens) and n_linear_attention_layers.
-
     Beyond the plain shape: linear_state_values, what one linear layer keeps per sequence (recurrent state and
     convolution); sparse_topk, the most keys a query attends to in sparse attention; index_key_dim, the values
     per token and layer its indexer caches; kv_values_per_token_layer, the values cached per token and
