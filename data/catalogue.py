@@ -17,15 +17,16 @@ from functools import cache, lru_cache, wraps
 from importlib.resources import files
 from threading import Lock
 from types import MappingProxyType
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from .errors import BadRequest, UnknownName, nearest_names
-from .specs import Conflict, GpuSpec, ModelSpec, PlatformSpec
+from .specs import Conflict, Entry, GpuSpec, ModelSpec, PlatformSpec
 
-Spec = TypeVar("Spec", bound=GpuSpec | PlatformSpec | ModelSpec)
+Spec = TypeVar("Spec", bound=Entry)
 Args = ParamSpec("Args")
 Value = TypeVar("Value")
 
+_RECORDS: Mapping[str, Callable[..., Entry]] = {"gpu": GpuSpec, "platform": PlatformSpec, "model": ModelSpec}
 _TUNING_SUFFIXES = ("-hf", "-it", "-instruct", "-chat")
 
 
@@ -70,36 +71,19 @@ class _Catalogue(Generic[Spec]):
         return self.specs[next(iter(candidates))]
 
 
-def _load(kind: str, record: type[Spec]) -> _Catalogue[Spec]:
+@cache
+def _shipped(kind: str) -> _Catalogue[Any]:
     """Read the shipped TOML file of a kind: a table per entry, keyed by name."""
-    specs = {}
-    for name, values in tomllib.loads(
-        files(__package__).joinpath(f"{kind}s.toml").read_text("utf-8")
-    ).items():
+    specs: dict[str, Entry] = {}
+    tables = tomllib.loads(files(__package__).joinpath(f"{kind}s.toml").read_text("utf-8"))
+    for name, values in tables.items():
         listed = (each | {"others": tuple(each["others"])} for each in values.get("conflicts", ()))
-        values |= {
-            "aliases": tuple(values.get("aliases", ())),
-            "conflicts": tuple(Conflict(**c) for c in listed),
-        }
+        values |= {"name": name, "aliases": tuple(values.get("aliases", ()))}
+        values["conflicts"] = tuple(Conflict(**each) for each in listed)
         if "flops" in values:
             values["flops"] = MappingProxyType(values["flops"])
-        specs[name] = record(name=name, **values)
+        specs[name] = _RECORDS[kind](**values)
     return _Catalogue(kind, specs)
-
-
-@cache
-def _gpus() -> _Catalogue[GpuSpec]:
-    return _load("gpu", GpuSpec)
-
-
-@cache
-def _platforms() -> _Catalogue[PlatformSpec]:
-    return _load("platform", PlatformSpec)
-
-
-@cache
-def _shipped_models() -> _Catalogue[ModelSpec]:
-    return _load("model", ModelSpec)
 
 
 _added: dict[str, ModelSpec] = {}
@@ -125,7 +109,7 @@ def follows_models(function: Callable[Args, Value]) -> Callable[Args, Value]:
 
 @follows_models
 def _models() -> _Catalogue[ModelSpec]:
-    return _Catalogue("model", {**_shipped_models().specs, **_added})
+    return _Catalogue("model", {**_shipped("model").specs, **_added})
 
 
 def add_model(spec: ModelSpec) -> str:
@@ -145,12 +129,12 @@ def add_model(spec: ModelSpec) -> str:
 
 def gpus() -> Mapping[str, GpuSpec]:
     """Return all GPUs by name (read-only; read once)."""
-    return _gpus().specs
+    return _shipped("gpu").specs
 
 
 def platforms() -> Mapping[str, PlatformSpec]:
     """Return all platforms by name (read-only; read once)."""
-    return _platforms().specs
+    return _shipped("platform").specs
 
 
 def models() -> Mapping[str, ModelSpec]:
@@ -160,17 +144,19 @@ def models() -> Mapping[str, ModelSpec]:
 
 def shipped_models() -> Mapping[str, ModelSpec]:
     """Return the models of the files alone, without those entered since, by name (read-only)."""
-    return _shipped_models().specs
+    return _shipped("model").specs
 
 
 def gpu(name: str) -> GpuSpec:
     """Return the GPU called `name` or one of its aliases; raises UnknownName with the nearest names."""
-    return _gpus().find(name)
+    found: GpuSpec = _shipped("gpu").find(name)
+    return found
 
 
 def platform(name: str) -> PlatformSpec:
     """Return the platform called `name` or one of its aliases; raises UnknownName with the nearest names."""
-    return _platforms().find(name)
+    found: PlatformSpec = _shipped("platform").find(name)
+    return found
 
 
 def model(name: str) -> ModelSpec:

@@ -73,7 +73,7 @@ class UnknownName(RoofcastError, KeyError):
     def __init__(self, kind: str, name: object, nearest: Sequence[str] = ()) -> None:
         self.kind, self.name, self.nearest = kind, str(name), tuple(nearest)
         hint = f"; nearest: {', '.join(self.nearest)}" if self.nearest else ""
-        super().__init__(f"unknown {kind} '{self.name}'{hint}", (kind, name, self.nearest))
+        super().__init__(f"unknown {kind} '{self.name}'{hint}", (kind, self.name, self.nearest))
 
 
 class BadRequest(RoofcastError, ValueError):

@@ -25,7 +25,18 @@ class Conflict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GpuSpec:
+class Entry:
+    """What every entry says: its name, other names it goes by, where its numbers come from."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    source: str
+    notes: str = ""
+    conflicts: tuple[Conflict, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuSpec(Entry):
     """One chip as a serving engine sees it.
 
     memory_bytes [B] usable by programs (what nvidia-smi or rocm-smi reports); memory_bandwidth [B/s];
@@ -34,7 +45,6 @@ class GpuSpec:
     one way; tdp_w [W].
     """
 
-    name: str
     vendor: str
     architecture: str
     sm: str = ""
@@ -46,10 +56,6 @@ class GpuSpec:
     link_domain: int
     pcie_bandwidth: float = 0.0
     tdp_w: float = 0.0
-    aliases: tuple[str, ...] = ()
-    source: str
-    notes: str = ""
-    conflicts: tuple[Conflict, ...] = ()
 
     def math_precision(self, weight_precision: str) -> str:
         """Return the format in which this chip multiplies when weights are stored as `weight_precision`.
@@ -81,7 +87,7 @@ class GpuSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlatformSpec:
+class PlatformSpec(Entry):
     """A thing one buys: GPUs, their fabric, the host memory beside them.
 
     scale_up_domain: GPUs joined by the fast fabric; link_bandwidth [B/s] one way per GPU; host_memory_bytes
@@ -89,7 +95,6 @@ class PlatformSpec:
     (Grace); nic_bandwidth [B/s] one way per GPU; power_w [W].
     """
 
-    name: str
     gpu: str
     num_gpus: int
     scale_up_domain: int
@@ -100,10 +105,6 @@ class PlatformSpec:
     c2c_bandwidth: float = 0.0
     nic_bandwidth: float = 0.0
     power_w: float = 0.0
-    aliases: tuple[str, ...] = ()
-    source: str
-    notes: str = ""
-    conflicts: tuple[Conflict, ...] = ()
 
     @property
     def c2c_bandwidth_per_gpu(self) -> float:
@@ -112,7 +113,7 @@ class PlatformSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSpec:
+class ModelSpec(Entry):
     """The shape of one language model; widths and counts are numbers, `params_*` are parameters.
 
     head_dim is the width of one query-key head (for MLA qk_nope_dim + mla_rope_dim). d_ff is the dense FFN,
@@ -125,7 +126,6 @@ class ModelSpec:
     n_ffn_layers, where not every block holds an FFN.
     """
 
-    name: str
     hf_id: str = ""
     family: str
     n_layers: int
@@ -164,10 +164,6 @@ class ModelSpec:
     native_weight_precision: str = "bf16"
     max_position: int = 0
     mtp_layers: int = 0
-    aliases: tuple[str, ...] = ()
-    source: str
-    notes: str = ""
-    conflicts: tuple[Conflict, ...] = ()
 
     @property
     def is_moe(self) -> bool:
@@ -186,7 +182,7 @@ class ModelSpec:
 
 
 _NO_SHAPE = (
-    "name", "hf_id", "family", "native_weight_precision", "max_position", "params_total", "params_active",
-    "params_embedding", "aliases", "source", "notes", "conflicts",
+    *(f.name for f in fields(Entry)), "hf_id", "family", "native_weight_precision", "max_position",
+    "params_total", "params_active", "params_embedding",
 )  # fmt: skip
 _SHAPE_FIELDS = tuple(f.name for f in fields(ModelSpec) if f.name not in _NO_SHAPE)
