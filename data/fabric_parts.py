@@ -26,8 +26,8 @@ def table() -> dict[str, Any]:
 class Gpu:
     """A GPU as the fabric sees it; spec: the catalogue's entry, if any.
 
-    links: NVLinks (0: none without a bridge); shown_gb_s: what the driver prints per link; card: sits in a
-    PCIe slot; bridge_links: NVLinks of a full bridge; host_gpus: that a host sees (0: any); pcie_gb_s one way.
+    links: NVLinks (0: none without a bridge); shown_gb_s: what the driver prints per link; card: in a PCIe
+    slot; bridge_links: NVLinks of a full bridge; host_gpus: that a host sees (0: any); pcie_gb_s: one way.
     """
 
     name: str
