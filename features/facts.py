@@ -176,8 +176,8 @@ def _host(platform: PlatformSpec, gpu: GpuSpec) -> tuple[float, float]:
     Over NVLink-C2C the slower of link and memory, over PCIe the card's; shared by all GPUs that read at once.
     """
     link = platform.c2c_bandwidth_per_gpu or gpu.pcie_bandwidth
-    rate = min(link, platform.host_memory_bandwidth_per_gpu or link)
-    return platform.host_memory_bytes_per_gpu or HOST_BYTES, rate
+    rate = min(link, platform.host_memory_bandwidth / platform.num_gpus or link)
+    return platform.host_memory_bytes / platform.num_gpus or HOST_BYTES, rate
 
 
 def _platform_row(spec: PlatformSpec) -> dict[str, float]:

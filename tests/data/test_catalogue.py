@@ -112,7 +112,7 @@ def test_the_ladder_has_its_four_tiers_and_one_grace_serves_two_gpus() -> None:
     assert [p.usd for p in purchases if p] == [45e3, 280e3, 100e3, 3.0e6]
     superchip = tiers[2]
     assert (superchip.c2c_bandwidth, superchip.c2c_bandwidth_per_gpu) == (450e9, 225e9)
-    assert superchip.host_memory_bytes_per_gpu == 240e9
+    assert superchip.host_memory_bytes / superchip.num_gpus == 240e9
     assert superchip.host_memory_bandwidth < superchip.c2c_bandwidth
 
 
