@@ -18,7 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from roofcast.predictor import Predictor
 from roofcast.predictor.advisor import Advisor, Workload
 
-from ..golden.chapter_page import split
+from ..docs.pages import Part
 from ..markdown import markdown_table
 
 pytestmark = pytest.mark.xdist_group("speed")
@@ -84,8 +84,13 @@ def test_a_sweep_of_a_million_configurations(advisor: Advisor, tmp_path: Path) -
 
 
 def test_the_figures_are_on_record(repo_root: Path, regenerate: bool) -> None:
-    before, table, after = split("advise.md", "speed")
+    path, table = repo_root / "docs" / "advise.md", markdown_table(("what", "measured", "target"), _rows())
+    part = Part(page="docs/advise.md", name="speed", make=lambda: table)
     if regenerate and len(FIGURES) == 4:
-        table = markdown_table(("what", "measured", "target"), [[k, *v] for k, v in FIGURES.items()])
-        (repo_root / "docs" / "advise.md").write_text(before + table + after, encoding="utf-8")
-    assert all(name in table for name in FIGURES)
+        path.write_text(part.in_place(path.read_text(encoding="utf-8")), encoding="utf-8")
+    shown = part.shown(path.read_text(encoding="utf-8"))
+    assert all(name in shown for name in FIGURES)
+
+
+def _rows() -> list[list[str]]:
+    return [[name, *figures] for name, figures in FIGURES.items()]

@@ -1,7 +1,6 @@
-"""The tables of docs/chapter.md and docs/advise.md: `python -m tests.golden.chapter_page` rewrites them.
+"""The tables of docs/chapter.md and docs/advise.md.
 
-What the chapter behind this project says, beside physics, prediction and measurement. A table stands between
-`<!-- NAME: begin -->` and `<!-- NAME: end -->`; `test_chapter_page.py` compares each with what is made anew.
+What the chapter behind this project says, beside physics, prediction and measurement.
 """
 
 from __future__ import annotations
@@ -377,22 +376,3 @@ TABLES: Mapping[tuple[str, str], Callable[[], str]] = {
     ("chapter.md", "platforms"): platforms,
     ("advise.md", "replaces"): replaced,
 }
-
-
-def split(page: str, name: str) -> tuple[str, str, str]:
-    """Return what stands before, between and after the markers of a table of a page."""
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    before, rest = text.split(begin := f"<!-- {name}: begin -->\n")
-    table, after = rest.split(end := f"\n<!-- {name}: end -->")
-    return before + begin, table, end + after
-
-
-def main() -> None:
-    """Rewrite every table."""
-    for (page, name), make in TABLES.items():
-        before, _, after = split(page, name)
-        (ROOT / "docs" / page).write_text(before + make() + after, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
