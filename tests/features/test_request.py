@@ -14,7 +14,8 @@ from roofcast.data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION
 from roofcast.features.request import DEFAULT_DATE_MONTHS, Requests, normalise
 from roofcast.features.work import peak_flops, weight_bytes_each
 
-GOOD: dict[str, Any] = {
+Row = dict[str, Any]
+GOOD: Row = {
     "model": "qwen2.5-72b", "gpu": "h100-sxm", "tp": 8, "engine": "vllm", "weight_precision": "bf16",
     "isl": 2048, "osl": 512, "concurrency": 32,
 }  # fmt: skip
@@ -22,7 +23,7 @@ MOE = {"model": "deepseek-r1", "tp": 1}
 BARE = {"model": "qwen2.5-72b", "gpu": "h100-sxm"}
 
 
-def ask(given: dict[str, Any] = GOOD, **changes: Any) -> Requests:
+def ask(given: Row = GOOD, **changes: Any) -> Requests:
     return normalise({name: [value] for name, value in (given | changes).items()})
 
 
@@ -79,9 +80,7 @@ def test_a_missing_value_is_the_default_in_every_column(name: str, missing: obje
     ({}, "offline", None), ({"mode": "closed-loop"}, "closed-loop", 32),
     ({"mode": "static-batch"}, "static-batch", 32),
 ])  # fmt: skip
-def test_the_mode_follows_from_what_is_given_and_takes_32_requests_where_it_needs_some(
-    given: dict[str, Any], mode: str, concurrency: float | None
-) -> None:
+def test_the_mode_follows_from_what_is_given(given: Row, mode: str, concurrency: float | None) -> None:
     r = ask(BARE, **given)
     assert MODES[r.mode[0]] == mode
     assert concurrency is None or r.concurrency[0] == concurrency
@@ -112,9 +111,7 @@ def test_a_platform_names_the_gpu_its_number_and_its_domain(platform: str, gpus:
     ("gpt-oss-120b", "mi300x", "fp4"), ("kimi-k2.7", "v100", "int4"), ("gpt-oss-120b", "v100", "bf16"),
     ("gpt-oss-120b", "gaudi2", "bf16"),
 ])  # fmt: skip
-def test_the_precision_assumed_is_the_models_own_where_engines_run_it(
-    model: str, gpu: str, precision: str
-) -> None:
+def test_the_precision_assumed_is_the_models_own(model: str, gpu: str, precision: str) -> None:
     r = ask({"model": model, "gpu": gpu})
     assert PRECISIONS[r.weight_precision[0]] == precision
     assert ("assumed", "weight_precision") in said(r)
@@ -133,9 +130,7 @@ def test_the_precision_assumed_is_one_that_may_be_said(model: str) -> None:
     ("t4", "fp8", "widened"), ("v100", "fp8", "no-units"), ("v100", "fp4", "no-units"),
     ("mi250", "fp8", "no-units"), ("gaudi2", "fp4", "no-units"), ("tpu-v5e", "fp8", "no-units"),
 ])  # fmt: skip
-def test_a_format_without_units_is_weight_only_or_refused_where_no_engine_runs_it(
-    gpu: str, precision: str, code: str
-) -> None:
+def test_a_format_without_units_is_widened_or_refused(gpu: str, precision: str, code: str) -> None:
     r = ask(gpu=gpu, weight_precision=precision)
     assert r.valid[0] == (code == "widened")
     assert [(n.code, n.value) for n in r.notes.of(0)] == [(code, precision)]
@@ -152,9 +147,7 @@ def test_weights_without_units_are_stored_narrow_and_multiplied_in_16_bits() -> 
     ("b200", "trtllm", "bf16", "bf16"), ("b200", "vllm", "fp8", "bf16"),
     ("a100", "trtllm", "fp8", "bf16"),  # no units for it
 ])  # fmt: skip
-def test_the_kv_precision_assumed_depends_on_engine_weights_and_gpu(
-    gpu: str, engine: str, weights: str, kv: str
-) -> None:
+def test_the_kv_precision_assumed(gpu: str, engine: str, weights: str, kv: str) -> None:
     r = ask(gpu=gpu, engine=engine, weight_precision=weights)
     assert PRECISIONS[r.kv_precision[0]] == kv
 
@@ -183,9 +176,7 @@ def test_disaggregation_splits_the_gpus_in_half_unless_told() -> None:
     ({**MOE, "dp": 8, "ep": 8, "num_gpus": 16}, (16, 8, 1, 8, 8, 2), "spread-experts"),
     ({**MOE, "ep": 8, "num_gpus": 8}, (8, 8, 1, 8, 8, 1), "spread-experts"),
 ])  # fmt: skip
-def test_attention_groups_are_copies_unless_they_share_experts(
-    columns: dict[str, Any], expected: tuple[float, ...], code: str
-) -> None:
+def test_attention_groups_are_copies_or_share_experts(columns: Row, expected: Any, code: str) -> None:
     r = ask(**columns)
     assert layout(r) == expected
     assert code in [n.code for n in r.notes.of(0)]
@@ -213,9 +204,7 @@ def test_attention_groups_are_copies_unless_they_share_experts(
     ({"isl": 600_000}, "too-long", "isl"), ({"disagg": "yes"}, "not-allowed", "disagg"),
     *(({name: 1.5}, "not-allowed", name) for name in ("tp", "pp", "ep", "dp", "num_gpus", "num_nodes")),
 ])  # fmt: skip
-def test_each_bad_value_is_a_fault_of_its_own_that_says_what_is_allowed(
-    changes: dict[str, Any], code: str, column: str
-) -> None:
+def test_each_bad_value_is_a_fault_of_its_own(changes: Row, code: str, column: str) -> None:
     r = ask(**changes)
     faults = r.notes.of(0)
     assert not r.valid[0]
@@ -236,7 +225,7 @@ def test_no_number_is_zero_negative_infinite_or_text(name: str, value: object) -
     ("changes", "code", "column"),
     [({"isl": 200_000}, "long", "isl"), ({"engine": "homemade"}, "uncommon", "engine")],
 )
-def test_what_is_unusual_is_answered_with_a_note(changes: dict[str, Any], code: str, column: str) -> None:
+def test_what_is_unusual_is_answered_with_a_note(changes: Row, code: str, column: str) -> None:
     r = ask(**changes)
     assert r.valid[0]
     assert said(r) == [(code, column)]

@@ -67,9 +67,7 @@ STATE = 45 * 1_085_440 * 4  # of Qwen3.5's linear layers, in FP32
     ("gemma-3-27b", "bf16", 10 * 2 * 16 * 128 * 2),  # 10 full layers of 62
     ("qwen3.5-397b-a17b", "bf16", 15 * 2 * 2 * 256 * 2),  # 15 full layers of 60
 ])  # fmt: skip
-def test_a_token_far_into_a_context_takes_its_heads_times_its_precision(
-    model: str, kv: str, expected: float
-) -> None:
+def test_the_cache_of_a_token_far_into_a_context(model: str, kv: str, expected: float) -> None:
     r = ask(model, kv_precision=kv)
     assert kv_bytes_stored(r, one(20_001))[0] - kv_bytes_stored(r, one(20_000))[0] == expected
 
@@ -99,9 +97,7 @@ def test_layers_keep_and_read_what_their_kind_says(
     ("deepseek-r1", 8, 1, 1),  # a latent is never split
     ("deepseek-r1", 8, 8, 1),
 ])  # fmt: skip
-def test_kv_heads_are_split_to_one_per_gpu_and_then_copied(
-    model: str, tp: int, dp: int, share: float
-) -> None:
+def test_kv_heads_are_split_to_one_and_then_copied(model: str, tp: int, dp: int, share: float) -> None:
     assert kv_share(ask(model, tp=tp, num_gpus=64), layout(tp, dp))[0] == share
 
 
@@ -128,7 +124,7 @@ def test_weights_take_the_bytes_of_their_format(
     ("qwen2.5-72b", "fp4", 1, (TOTAL - EMBEDDED) * 0.5625 + EMBEDDED * 2),
     ("deepseek-r1", "fp8", 1, 672.9e9),
 ])  # fmt: skip
-def test_stored_weights_leave_the_embeddings_in_16_bits(
+def test_stored_weights_keep_embeddings_in_16_bits(
     model: str, precision: str, tp: int, expected: float
 ) -> None:
     found = stored_weight_bytes(ask(model, weight_precision=precision), layout(tp))[0]
@@ -157,7 +153,7 @@ def test_dense_and_shared_layers_are_read_whole_by_every_token() -> None:
     ("mixtral-8x7b", "bf16", 1, 2 * (12.88e9 - 32_000 * 4096)),  # the active ones
     ("deepseek-r1", "fp8", 4096, 671.0e9),  # a large batch reads all experts
 ])  # fmt: skip
-def test_a_step_reads_the_weights_that_its_tokens_touch(
+def test_a_step_reads_the_weights_it_touches(
     model: str, precision: str, tokens: float, expected: float
 ) -> None:
     found = step_weight_bytes(ask(model, weight_precision=precision), layout(), one(tokens))[0]
