@@ -11,12 +11,12 @@ Field meanings: the configuration classes at https://huggingface.co/docs/transfo
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .config_fields import Fields
 from .errors import BadRequest
 from .specs import ModelSpec
 
@@ -29,29 +29,66 @@ _FOREIGN_FIELDS = ("ssm_cfg", "mamba_num_heads", "mamba_d_state", "hybrid_overri
 _CLASS_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "gemma2": {"sliding_window_pattern": 2},
     "gemma3_text": {
-        "vocab_size": 262208,
-        "max_position_embeddings": 131072,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "head_dim": 256,
-        "sliding_window_pattern": 6,
+        "vocab_size": 262208, "max_position_embeddings": 131072, "num_attention_heads": 8,
+        "num_key_value_heads": 4, "head_dim": 256, "sliding_window_pattern": 6,
     },
     "gpt_oss": {"sliding_window_pattern": 2},
     "qwen3_next": {"full_attention_interval": 4},
     "qwen3_5_text": {"full_attention_interval": 4},
     "qwen3_5_moe_text": {"full_attention_interval": 4},
     "llama4_text": {"sliding_window_pattern": 4, "n_shared_experts": 1},
-}
+}  # fmt: skip
+_LAYER_TYPES = {
+    "full_attention": "full", "sliding_attention": "sliding", "chunked_attention": "sliding",
+    "linear_attention": "linear",
+}  # fmt: skip
 _QUANTISED = {
-    "mxfp4": "mxfp4",
-    "fp4": "fp4",
-    "fp8": "fp8",
-    "awq": "int4",
-    "gptq": "int4",
-    "4bit": "int4",
+    "mxfp4": "mxfp4", "fp4": "fp4", "fp8": "fp8", "awq": "int4", "gptq": "int4", "4bit": "int4",
     "8bit": "int8",
-}
+}  # fmt: skip
 _FROM_WRAPPER = ("tie_word_embeddings", "torch_dtype", "dtype", "quantization_config", "_name_or_path")
+_LARGEST = 2**31
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fields:
+    """A configuration's fields, checked; `where` names the file in errors, which are BadRequests."""
+
+    values: Mapping[str, Any]
+    where: str
+
+    def get(self, name: str) -> Any:
+        """Return a field as it stands, None where it is absent."""
+        return self.values.get(name)
+
+    def bad(self, name: str, value: object, allowed: str) -> BadRequest:
+        """Return the error that says what `name` should have been."""
+        return BadRequest(name, value, f"{allowed}, in {self.where}")
+
+    def count(self, *names: str, default: int | None = None) -> int:
+        """Return the first of `names` that is present, a whole number from 0."""
+        name = next((name for name in names if self.get(name) is not None), names[0])
+        value = default if self.get(name) is None else self.get(name)
+        if value is None:
+            raise self.bad(name, None, "a whole number above 0")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and math.isfinite(value) and 0 <= value < _LARGEST and value == int(value)):
+            raise self.bad(name, value, f"a whole number from 0 to {_LARGEST}")
+        return int(value)
+
+    def positive(self, *names: str, default: int | None = None) -> int:
+        """Return what `count` returns, but refuse 0."""
+        value = self.count(*names, default=default)
+        if value <= 0:
+            raise self.bad(names[0], value, "above 0")
+        return value
+
+    def listed(self, name: str) -> list[Any]:
+        """Return a field that must be a list, empty where it is absent."""
+        value = [] if self.get(name) is None else self.get(name)
+        if not isinstance(value, list):
+            raise self.bad(name, value, "a list")
+        return value
 
 
 def model_from_config(path: str | Path, name: str = "") -> ModelSpec:
@@ -79,7 +116,7 @@ def _read(file: Path) -> Mapping[str, Any]:
     return values
 
 
-def _text_fields(values: Mapping[str, Any], where: str) -> Fields:
+def _text_fields(values: Mapping[str, Any], where: str) -> _Fields:
     """Unwrap multimodal configs, add what the class knows, refuse layer kinds that are not understood."""
     inner = next((values[key] for key in ("text_config", "thinker_config") if key in values), None)
     if inner is not None:
@@ -94,19 +131,18 @@ def _text_fields(values: Mapping[str, Any], where: str) -> Fields:
     foreign = ", ".join(key for key in _FOREIGN_FIELDS if values.get(key))
     if kind in _FOREIGN_TYPES or foreign:
         raise BadRequest("model_type", kind, f"a class with known layers; {where} has {foreign or kind}")
-    return Fields(values={**_CLASS_DEFAULTS.get(kind, {}), **values}, where=where)
+    return _Fields(values={**_CLASS_DEFAULTS.get(kind, {}), **values}, where=where)
 
 
-def _draft(fields: Fields, name: str) -> ModelSpec:
+def _draft(fields: _Fields, name: str) -> ModelSpec:
     """Read everything but the parameter counts."""
     kind = str(fields.get("model_type"))
     n_layers, d_model = fields.positive("num_hidden_layers"), fields.positive("hidden_size")
-    mla = fields.count("kv_lora_rank", default=0) > 0
     layers = _layer_kinds(fields, n_layers)
     linear = layers.count("linear")
     tied = fields.get("tie_word_embeddings")
     hf_id = str(fields.get("_name_or_path") or "")
-    heads = _mla_heads(fields) if mla else _heads(fields, d_model)
+    attention, heads = _heads(fields, d_model)
     return ModelSpec(
         name=name,
         hf_id=hf_id if hf_id.count("/") == 1 and not hf_id.startswith((".", "/")) else "",
@@ -117,7 +153,7 @@ def _draft(fields: Fields, name: str) -> ModelSpec:
         gated_ffn=kind not in _UNGATED,
         vocab=fields.positive("vocab_size"),
         tied_embeddings=kind in _TIED_BY_DEFAULT if tied is None else bool(tied),
-        attention="mla" if mla else "hybrid" if linear else _attention_name(heads),
+        attention="hybrid" if linear and attention != "mla" else attention,
         sliding_window=_window(fields) if "sliding" in layers else 0,
         n_sliding_layers=layers.count("sliding"),
         n_full_attention_layers=layers.count("full"),
@@ -135,50 +171,36 @@ def _draft(fields: Fields, name: str) -> ModelSpec:
     )
 
 
-def _heads(fields: Fields, d_model: int) -> dict[str, Any]:
+def _heads(fields: _Fields, d_model: int) -> tuple[str, dict[str, Any]]:
+    """Return the kind of attention, and the widths and counts of its heads."""
     n_heads = fields.positive("num_attention_heads")
-    n_kv_heads = fields.positive("num_key_value_heads", default=n_heads)
-    if n_heads % n_kv_heads:
-        raise fields.bad("num_key_value_heads", n_kv_heads, f"a divisor of num_attention_heads = {n_heads}")
+    if fields.count("kv_lora_rank", default=0):
+        nope, rope = fields.positive("qk_nope_head_dim"), fields.positive("qk_rope_head_dim")
+        return "mla", {
+            "n_heads": n_heads, "n_kv_heads": n_heads, "head_dim": nope + rope,
+            "mla_kv_rank": fields.positive("kv_lora_rank"), "mla_rope_dim": rope,
+            "mla_q_rank": fields.count("q_lora_rank", default=0), "qk_nope_dim": nope,
+            "v_head_dim": fields.positive("v_head_dim"),
+        }  # fmt: skip
+    n_kv = fields.positive("num_key_value_heads", default=n_heads)
+    if n_heads % n_kv:
+        raise fields.bad("num_key_value_heads", n_kv, f"a divisor of num_attention_heads = {n_heads}")
     if fields.get("head_dim") is None and d_model % n_heads:
-        raise fields.bad(
-            "num_attention_heads", n_heads, f"a divisor of hidden_size = {d_model} without head_dim"
-        )
+        allowed = f"a divisor of hidden_size = {d_model} without head_dim"
+        raise fields.bad("num_attention_heads", n_heads, allowed)
     head_dim = fields.positive("head_dim", default=d_model // n_heads)
-    return {"n_heads": n_heads, "n_kv_heads": n_kv_heads, "head_dim": head_dim}
+    name = "mha" if n_kv == n_heads else "mqa" if n_kv == 1 else "gqa"
+    return name, {"n_heads": n_heads, "n_kv_heads": n_kv, "head_dim": head_dim}
 
 
-def _mla_heads(fields: Fields) -> dict[str, Any]:
-    n_heads, nope = fields.positive("num_attention_heads"), fields.positive("qk_nope_head_dim")
-    rope = fields.positive("qk_rope_head_dim")
-    return {
-        "n_heads": n_heads,
-        "n_kv_heads": n_heads,
-        "head_dim": nope + rope,
-        "mla_kv_rank": fields.positive("kv_lora_rank"),
-        "mla_rope_dim": rope,
-        "mla_q_rank": fields.count("q_lora_rank", default=0),
-        "qk_nope_dim": nope,
-        "v_head_dim": fields.positive("v_head_dim"),
-    }
-
-
-def _attention_name(heads: Mapping[str, Any]) -> str:
-    if heads["n_kv_heads"] == heads["n_heads"]:
-        return "mha"
-    return "mqa" if heads["n_kv_heads"] == 1 else "gqa"
-
-
-def _layer_kinds(fields: Fields, n_layers: int) -> list[str]:
+def _layer_kinds(fields: _Fields, n_layers: int) -> list[str]:
     """Return "full", "sliding" or "linear" per layer, from the list in the config or the class's pattern."""
-    listed = fields.get("layer_types")
-    if listed is not None:
-        known = {"full_attention": "full", "sliding_attention": "sliding", "chunked_attention": "sliding"}
-        known["linear_attention"] = "linear"
-        wrong = sorted({str(kind) for kind in fields.listed("layer_types") if str(kind) not in known})
+    if fields.get("layer_types") is not None:
+        listed = fields.listed("layer_types")
+        wrong = sorted({str(kind) for kind in listed if str(kind) not in _LAYER_TYPES})
         if wrong or len(listed) != n_layers:
-            raise fields.bad("layer_types", wrong or len(listed), f"{n_layers} of {', '.join(known)}")
-        return [known[kind] for kind in listed]
+            raise fields.bad("layer_types", wrong or len(listed), f"{n_layers} of {', '.join(_LAYER_TYPES)}")
+        return [_LAYER_TYPES[kind] for kind in listed]
     every = fields.count("full_attention_interval", default=0)
     if every:
         return ["linear" if (layer + 1) % every else "full" for layer in range(n_layers)]
@@ -191,11 +213,11 @@ def _layer_kinds(fields: Fields, n_layers: int) -> list[str]:
     return ["full"] * min(first, n_layers) + ["sliding"] * max(n_layers - first, 0)
 
 
-def _window(fields: Fields) -> int:
+def _window(fields: _Fields) -> int:
     return fields.count("sliding_window", "attention_chunk_size", default=0)
 
 
-def _linear_widths(fields: Fields) -> tuple[int, int, int, int]:
+def _linear_widths(fields: _Fields) -> tuple[int, int, int, int]:
     """Return key width, value width, value heads and convolution length of a gated DeltaNet layer."""
     heads = fields.positive("linear_num_value_heads")
     keys = fields.positive("linear_num_key_heads") * fields.positive("linear_key_head_dim")
@@ -203,13 +225,13 @@ def _linear_widths(fields: Fields) -> tuple[int, int, int, int]:
     return keys, values, heads, fields.positive("linear_conv_kernel_dim", default=4)
 
 
-def _linear_state(fields: Fields) -> int:
+def _linear_state(fields: _Fields) -> int:
     """Return the values one linear layer keeps per sequence: recurrent state and the convolution's tail."""
     keys, values, _, kernel = _linear_widths(fields)
     return values * fields.positive("linear_key_head_dim") + (2 * keys + values) * (kernel - 1)
 
 
-def _feed_forward(fields: Fields, n_layers: int) -> dict[str, Any]:
+def _feed_forward(fields: _Fields, n_layers: int) -> dict[str, Any]:
     """Return the widths and counts of dense layers, routed and shared experts."""
     n_experts = fields.count("num_experts", "n_routed_experts", "num_local_experts", default=0)
     if not n_experts:
@@ -217,32 +239,24 @@ def _feed_forward(fields: Fields, n_layers: int) -> dict[str, Any]:
     chosen = fields.positive("num_experts_per_tok", "experts_per_token")
     if chosen > n_experts:
         raise fields.bad("num_experts_per_tok", chosen, f"at most the {n_experts} experts")
-    n_dense = _dense_layers(fields, n_layers)
-    width = fields.positive("moe_intermediate_size", "intermediate_size")
-    shared = fields.count("shared_expert_intermediate_size", default=0)
-    n_shared = 1 if shared else fields.count("n_shared_experts", "num_shared_experts", default=0)
-    return {
-        "d_ff": fields.positive("intermediate_size_mlp", "intermediate_size") if n_dense else 0,
-        "n_experts": n_experts,
-        "experts_per_token": chosen,
-        "n_shared_experts": n_shared,
-        "d_ff_expert": width,
-        "d_ff_shared_expert": shared or n_shared * width,
-        "n_dense_layers": n_dense,
-    }
-
-
-def _dense_layers(fields: Fields, n_layers: int) -> int:
-    """Count the layers without experts: the first few, a listed few, or all but every n-th."""
+    # Layers without experts are the first few, a listed few, or all but every n-th.
     first = fields.count("first_k_dense_replace", default=0)
     every = fields.positive("decoder_sparse_step", "interleave_moe_layer_step", default=1)
     only = {layer for layer in fields.listed("mlp_only_layers") if isinstance(layer, int)}
     if first > n_layers:
         raise fields.bad("first_k_dense_replace", first, f"at most the {n_layers} layers")
-    return sum(layer < first or layer in only or (layer + 1) % every > 0 for layer in range(n_layers))
+    n_dense = sum(n < first or n in only or (n + 1) % every > 0 for n in range(n_layers))
+    width = fields.positive("moe_intermediate_size", "intermediate_size")
+    shared = fields.count("shared_expert_intermediate_size", default=0)
+    n_shared = 1 if shared else fields.count("n_shared_experts", "num_shared_experts", default=0)
+    return {
+        "d_ff": fields.positive("intermediate_size_mlp", "intermediate_size") if n_dense else 0,
+        "n_experts": n_experts, "experts_per_token": chosen, "n_shared_experts": n_shared,
+        "d_ff_expert": width, "d_ff_shared_expert": shared or n_shared * width, "n_dense_layers": n_dense,
+    }  # fmt: skip
 
 
-def _precision(fields: Fields) -> str:
+def _precision(fields: _Fields) -> str:
     """Return the format of the stored weights: what the quantisation says, else the tensor type."""
     quantised = fields.get("quantization_config")
     if isinstance(quantised, dict):
@@ -250,10 +264,9 @@ def _precision(fields: Fields) -> str:
         groups = quantised.get("config_groups")
         groups = groups.values() if isinstance(groups, dict) else ()
         weights = json.dumps([group.get("weights") for group in groups if isinstance(group, dict)]).lower()
-        if '"num_bits": 4' in weights or quantised.get("bits") == 4:
-            return "fp4" if '"float"' in weights else "int4"
-        if '"num_bits": 8' in weights or quantised.get("bits") == 8:
-            return "fp8" if '"float"' in weights else "int8"
+        for bits in (4, 8):
+            if f'"num_bits": {bits}' in weights or quantised.get("bits") == bits:
+                return f"fp{bits}" if '"float"' in weights else f"int{bits}"
         if quantised.get("load_in_8bit") is True:
             return "int8"
         return next((stored for word, stored in _QUANTISED.items() if word in text), "bf16")
@@ -261,7 +274,7 @@ def _precision(fields: Fields) -> str:
     return {"float32": "fp32", "float8_e4m3fn": "fp8"}.get(tensor, "bf16")
 
 
-def _attention_parameters(spec: ModelSpec, fields: Fields) -> float:
+def _attention_parameters(spec: ModelSpec, fields: _Fields) -> float:
     """Return the parameters of all attention layers, projections only."""
     d, heads = spec.d_model, spec.n_heads
     if spec.attention == "mla":
@@ -278,22 +291,18 @@ def _attention_parameters(spec: ModelSpec, fields: Fields) -> float:
     return float(one * (spec.n_full_attention_layers + spec.n_sliding_layers))
 
 
-def _linear_parameters(spec: ModelSpec, fields: Fields) -> float:
-    if not spec.n_linear_attention_layers:
-        return 0.0
-    keys, values, heads, kernel = _linear_widths(fields)
-    one = spec.d_model * (2 * keys + 3 * values + 2 * heads) + (2 * keys + values) * kernel
-    return float(one * spec.n_linear_attention_layers)
-
-
-def _with_parameters(spec: ModelSpec, fields: Fields) -> ModelSpec:
+def _with_parameters(spec: ModelSpec, fields: _Fields) -> ModelSpec:
     """Count the parameters; biases and norms (under 0.1 %) are left out, speculative layers too."""
     matrix = (3.0 if spec.gated_ffn else 2.0) * spec.d_model
     dense = matrix * spec.d_ff * (spec.n_dense_layers if spec.is_moe else spec.n_layers)
     common = spec.n_moe_layers * (matrix * spec.d_ff_shared_expert + spec.d_model * spec.n_experts)
     expert = spec.n_moe_layers * matrix * spec.d_ff_expert
     embedding = float(spec.vocab * spec.d_model * (1 if spec.tied_embeddings else 2))
-    body = embedding + dense + common + _attention_parameters(spec, fields) + _linear_parameters(spec, fields)
+    body = embedding + dense + common + _attention_parameters(spec, fields)
+    if spec.n_linear_attention_layers:
+        keys, values, heads, kernel = _linear_widths(fields)
+        linear = spec.d_model * (2 * keys + 3 * values + 2 * heads) + (2 * keys + values) * kernel
+        body += float(linear * spec.n_linear_attention_layers)
     return replace(
         spec,
         params_total=body + expert * spec.n_experts,

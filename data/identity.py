@@ -1,17 +1,32 @@
-"""Which rows are alike: of one model shape, of one configuration, or one and the same row."""
+"""Which rows are alike: of one model shape, family, set-up or configuration, or one and the same row."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
 from . import catalogue
-from .columns import STORED
+from .columns import COLUMNS, STORED
+from .specs import ModelSpec
 
-# What a configuration is beside its model's shape, its load and its lengths.
-_NAMES = ("gpu", "engine", "weight_precision", "spec_decode", "mode")
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Rows of one family are of one GPU, shape and engine; rows of one set-up differ in load and lengths at most.
+# In the order in which bundles hash them: append, never reorder.
+FAMILY = ("gpu", "shape", "engine")
+SET_UP = (
+    *FAMILY, "weight_precision", "tp", "pp", "ep", "dp", "num_gpus", "disagg", "prefill_gpus", "spec_decode",
+    "mode",
+)  # fmt: skip
+LOAD = ("concurrency", "request_rate")
+LENGTHS = ("isl", "osl")
+# A configuration's names and layout, in the order in which config_group hashes them.
+_NAMES = tuple(name for name in SET_UP if name in COLUMNS and COLUMNS[name].is_text)
 _LAYOUT = (
     "num_gpus", "tp", "pp", "ep", "dp", "replicas", "disagg",
     "prefill_gpus", "decode_gpus", "prefill_tp", "decode_tp", "prefill_dp", "decode_dp",
@@ -32,8 +47,20 @@ _ADDED_LATER = tuple(name for name in STORED if name not in (*_CONTENT, *_BOOKKE
 _ID_LENGTH = 12
 
 
+def coarse_shape(spec: ModelSpec) -> str:
+    """Return what bundles and splits take for a model's shape; `ModelSpec.shape_key` tells more apart."""
+    fields = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff", "n_experts", "d_ff_expert")
+    return "-".join(str(getattr(spec, field)) for field in fields)
+
+
+def two_digits(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return lengths rounded to two significant digits; 921.6 is 920."""
+    scale = 10.0 ** (np.floor(np.log10(np.maximum(values, 1.0))) - 1.0)
+    return np.round(values / scale) * scale
+
+
 @catalogue.follows_models
-def same_architecture() -> dict[str, str]:
+def _first_of_shape() -> dict[str, str]:
     """Map each model to the first (in alphabetical order) of those with its very shape.
 
     DeepSeek-R1 and R1-0528, or Llama 3.1 70B and 3.3 70B, differ in training only: a run of one is a repeat
@@ -49,24 +76,17 @@ def config_group(rows: pd.DataFrame) -> pd.Series[str]:
 
     Hashed: the model's shape, GPU, engine, precision, layout, speculation, mode, load and lengths; not the
     source, date or version. Lengths are taken in steps of 4 %, so that a measured mean of 922 meets 0.9 x
-    1024
-    (those of data sets to two digits), concurrency and request rate to three digits.
+    1024 (those of data sets to two digits), concurrency and request rate to three digits.
     """
-    models = same_architecture()
-    key = pd.DataFrame({"model": rows["model"].map(models).fillna(rows["model"])})
-    for name in _NAMES:
-        key[name] = rows[name]
-    for name in _LAYOUT:
-        key[name] = rows[name].map("{:g}".format)
-    for name in ("concurrency", "request_rate"):
-        key[name] = rows[name].map("{:.3g}".format)
-    key["prefix"] = rows["prefix_cached_frac"].fillna(0.0).map("{:.1f}".format)
-    for name in ("isl", "osl"):
+    columns: list[Iterable[Any]] = [rows["model"].map(_first_of_shape()).fillna(rows["model"])]
+    columns += [rows[name] for name in _NAMES]
+    columns += [rows[name].map("{:g}".format) for name in _LAYOUT]
+    columns += [rows[name].map("{:.3g}".format) for name in LOAD]
+    columns += [rows["prefix_cached_frac"].fillna(0.0).map("{:.1f}".format)]
+    for name in LENGTHS:
         steps = np.round(np.log(rows[name].clip(lower=1.0)) / _LENGTH_STEP).map("{:g}".format)
-        digits = rows[name].map("{:.2g}".format)
-        key[name] = steps.where(rows["length_kind"] != "dataset", digits)
-    texts = ["|".join(map(str, cells)) for cells in key.itertuples(index=False)]
-    return pd.Series([digest(text) for text in texts], index=rows.index)
+        columns.append(steps.where(rows["length_kind"] != "dataset", rows[name].map("{:.2g}".format)))
+    return _digests(map("|".join, zip(*(map(str, column) for column in columns), strict=True)), rows)
 
 
 def row_ids(rows: pd.DataFrame) -> pd.Series[str]:
@@ -76,6 +96,12 @@ def row_ids(rows: pd.DataFrame) -> pd.Series[str]:
         given = rows[name].notna() & (rows[name] != "")
         cells = zip(texts, rows[name], given, strict=True)
         texts = [f"{text}|{name}={value}" if there else text for text, value, there in cells]
+    return _digests(texts, rows)
+
+
+def _digests(texts: Iterable[str], rows: pd.DataFrame) -> pd.Series[str]:
+    import pandas as pd
+
     return pd.Series([digest(text) for text in texts], index=rows.index)
 
 

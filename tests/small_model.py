@@ -13,10 +13,11 @@ from roofcast.features.baseline import baseline, floor
 from roofcast.features.coefficients import Coefficients
 from roofcast.features.frame import feature_matrix
 from roofcast.features.request import normalise
-from roofcast.predictor import Predictor, save_bundle
+from roofcast.predictor import Predictor
+from roofcast.training.model.bundle import save_bundle
 from roofcast.training.model.intervals import IntervalTable, Level
 from roofcast.training.model.model import CORRECTED, Model, spread_matrix
-from roofcast.training.model.residuals import places_of, siblings_of
+from roofcast.training.model.residuals import coordinates_of, residuals_of
 from roofcast.training.model.support import STRATA, set_up_keys, support_of
 
 QUESTION: dict[str, Any] = {
@@ -81,9 +82,9 @@ def trained() -> Model:
     return Model(
         coefficients=Coefficients(),
         boosters=boosters,
-        siblings=siblings_of(
+        residuals=residuals_of(
             set_up_keys(r)[rows],
-            places_of(r, base.concurrency)[rows],
+            coordinates_of(r, base.concurrency)[rows],
             np.ones(len(rows)),
             {name: 0.05 * rng.normal(size=len(rows)) for name in CORRECTED},
         ),

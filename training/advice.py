@@ -18,10 +18,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data import catalogue
+from ..data.identity import two_digits
 from ..data.prices import price
 from ..features.facts import FloatArray
 from .model.intervals import probability
-from .model.support import two_digits
 from .splits import shape_labels
 from .trust import ALPHA
 

@@ -173,7 +173,7 @@ def answers(fitted: Fitted, learnt: Sample, held: Sample) -> dict[str, Any]:
     """Return what a model fitted on `learnt` says of the rows of `held`, by field of Records."""
     base = baseline(held.requests, fitted.coefficients)
     matrix, _ = feature_matrix(held.requests, held.floor, base)
-    raw, near = corrections(fitted.boosters, fitted.siblings, held.requests, base, matrix)
+    raw, near = corrections(fitted.boosters, fitted.residuals, held.requests, base, matrix)
     return {
         "stratum": support_of(learnt.requests).stratum(held.requests), "matrix": matrix,
         "in_flight": base.concurrency, "measured_s": measured_seconds(held, base), "raw": raw, "near": near,

@@ -24,7 +24,7 @@ from ..features.request import Requests, normalise
 from .calibrate import calibrate
 from .metrics import METRICS
 from .model.model import CORRECTED
-from .model.residuals import Siblings, places_of, siblings_of
+from .model.residuals import MeasuredResiduals, coordinates_of, residuals_of
 from .model.support import set_up_keys
 
 DEFAULT_PARAMETERS: dict[str, Any] = {
@@ -103,7 +103,7 @@ class Fitted:
 
     coefficients: Coefficients
     boosters: Mapping[str, lgb.Booster]
-    siblings: Siblings
+    residuals: MeasuredResiduals
     names: tuple[str, ...]
 
 
@@ -134,7 +134,7 @@ def fit(
             raise BadRequest("rows", f"none with {name}", f"some with each of {', '.join(CORRECTED)}")
         data = lgb.Dataset(matrix[known], target[name][known], weight=weight[known], feature_name=list(names))
         boosters[name] = lgb.train(parameters, data, num_boost_round=settings.trees[name])
-    keys, places = set_up_keys(rows.requests), places_of(rows.requests, base.concurrency)
+    keys, coordinates = set_up_keys(rows.requests), coordinates_of(rows.requests, base.concurrency)
     kept = np.arange(len(keys)) if asked is None else np.flatnonzero(np.isin(keys, set_up_keys(asked)))
     left = {name: np.zeros(0) for name in CORRECTED}
     if len(kept):
@@ -142,8 +142,8 @@ def fit(
         left = {
             k: target[k][kept] - np.asarray(b.predict(matrix[kept], **threads)) for k, b in boosters.items()
         }
-    siblings = siblings_of(keys[kept], places[kept], weight[kept], left)
-    return Fitted(coefficients=coefficients, boosters=boosters, siblings=siblings, names=names)
+    residuals = residuals_of(keys[kept], coordinates[kept], weight[kept], left)
+    return Fitted(coefficients=coefficients, boosters=boosters, residuals=residuals, names=names)
 
 
 def _with_mean_ttft(sample: Sample) -> Sample:

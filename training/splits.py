@@ -15,18 +15,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data import catalogue, errors
+from ..data.identity import FAMILY, LENGTHS, LOAD, SET_UP, coarse_shape, two_digits
 from ..data.vocabulary import ENGINES
 from ..features.cells import Rows
 from ..features.request import engine_codes
-from .model.support import shape_key, two_digits
 
 PROTOCOLS = ("configuration", "family", "platform", "model", "source")
 LEAVE_ONE_OUT = ("platform", "model", "source")
 
-SETUP_COLUMNS = (
-    "gpu", "num_gpus", "engine", "weight_precision", "tp", "pp", "ep", "dp", "disagg", "prefill_gpus",
-    "decode_gpus", "spec_decode", "mode", "concurrency", "request_rate",
-)  # fmt: skip
 SOMETIMES_UNKNOWN = ("tp", "ep", "spec_decode")
 
 Labels = NDArray[np.str_]
@@ -35,7 +31,7 @@ Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 def shape_labels(models: pd.Series[Any]) -> Labels:
     """Shape per row; a model that the catalogue does not know is a shape of its own."""
-    shapes = {name: shape_key(spec) for name, spec in catalogue.models().items()}
+    shapes = {name: coarse_shape(spec) for name, spec in catalogue.models().items()}
     return _text(models.astype(str).map(lambda name: shapes.get(name, name)))
 
 
@@ -57,23 +53,27 @@ def group_labels(table: pd.DataFrame, protocol: str) -> Labels:
         return _text(table["gpu"])
     if protocol == "source":
         return _text(table["source_family"])
-    shapes = shape_labels(table["model"])
     if protocol == "model":
-        return shapes
-    parts = (_text(table["gpu"]), shapes, engine_labels(table["engine"]))
-    return np.array(["|".join(names) for names in zip(*parts, strict=True)], dtype=np.str_)
+        return shape_labels(table["model"])
+    parts = _with_family(table)[list(FAMILY)].itertuples(index=False)
+    return np.array(["|".join(names) for names in parts], dtype=np.str_)
+
+
+def _with_family(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with the columns of FAMILY as a request knows them."""
+    return table.assign(shape=shape_labels(table["model"]), engine=engine_labels(table["engine"]))
 
 
 def configuration_labels(table: pd.DataFrame) -> Labels:
     """`config_group`, joined where two groups are, or may be, one set-up under two names.
 
     A config_group tells deepseek-r1 from deepseek-v3 and 1,000 tokens from 1,024; to a learner they are the
-    same row. Groups that agree in shape, SETUP_COLUMNS and lengths to two digits are joined, transitively;
-    where one of SOMETIMES_UNKNOWN is not known, agreement in the rest is enough.
+    same row. Groups that agree in SET_UP, LOAD and lengths to two digits are joined,
+    transitively; where one of SOMETIMES_UNKNOWN is not known, agreement in the rest is enough.
     """
-    setup = table[[c for c in SETUP_COLUMNS if c in table]].replace("", np.nan)
-    setup["shape"], setup["engine"] = shape_labels(table["model"]), engine_labels(table["engine"])
-    for column in ("isl", "osl"):
+    named = _with_family(table)
+    setup = named[[c for c in (*SET_UP, *LOAD) if c in named]].replace("", np.nan)
+    for column in LENGTHS:
         setup[column] = two_digits(table[column].to_numpy(np.float64))
     config, exact = pd.factorize(table["config_group"])[0], _codes(setup)
     loose = _codes(setup.drop(columns=list(SOMETIMES_UNKNOWN)))

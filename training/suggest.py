@@ -55,7 +55,7 @@ def widths(model: Model, r: Requests) -> FloatArray:
     """Return log(upper / lower), mean over times, as if each request were in each stratum, shape (n, 5)."""
     low, base = floor_and_baseline(r, model.coefficients)
     matrix, _ = feature_matrix(r, low, base)
-    raw, near = corrections(model.boosters, model.siblings, r, base, matrix)
+    raw, near = corrections(model.boosters, model.residuals, r, base, matrix)
     out = np.zeros((len(r), len(KNOWN)))
     for column, name in enumerate(KNOWN):
         stratum = np.full(len(r), name)

@@ -105,7 +105,7 @@ def learn(
         progress("learning intervals, fitting on all rows", 0.8 + 0.2 * len(done) / len(work))
     fitted, taught, *scores = done
     model = Model(
-        coefficients=fitted.coefficients, boosters=fitted.boosters, siblings=fitted.siblings,
+        coefficients=fitted.coefficients, boosters=fitted.boosters, residuals=fitted.residuals,
         feature_names=fitted.names, support=support_of(sample.requests), blend=taught.blend,
         spreads=taught.spreads, intervals=taught.intervals,
     )  # fmt: skip

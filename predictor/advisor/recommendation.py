@@ -1,6 +1,6 @@
 """The answer of the advisor: ranked deployments, what was rejected and why, where the ranking turns.
 
-Why something was rejected or missed is a record; its words are made here, when they are read.
+Why something was rejected or missed is a record, which becomes a sentence here, when it is read.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Deployment(Setup):
 
     @property
     def what(self) -> str:
-        """The thing that is bought, in words: "2 x hgx-b200", "16 GPUs of a gb200-nvl72"."""
+        """What is bought, such as "2 x hgx-b200" or "16 GPUs of a gb200-nvl72"."""
         if self.boxes < 1:
             return f"{self.gpus} GPUs of a {self.platform}"
         return f"{self.boxes:g} x {self.platform}"
@@ -140,7 +140,7 @@ class Recommendation:
         return f"{fits}; {after.what}, the next, costs {after.cost_ratio:.2f} times as much"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values fit for JSON, reasons in words; None for no number."""
+        """Return everything as plain values fit for JSON, reasons as sentences; None for no number."""
         plain: dict[str, Any] = for_json(
             asdict(self)
             | {

@@ -76,9 +76,9 @@ def test_what_sets_a_set_up_apart_is_carried_to_its_other_loads() -> None:
     gap = targets(asked, base)["tpot"]
     errors = [
         np.nanmedian(
-            np.abs(gap - corrections(fitted.boosters, siblings, asked.requests, base, matrix)[0]["tpot"])
+            np.abs(gap - corrections(fitted.boosters, residuals, asked.requests, base, matrix)[0]["tpot"])
         )
-        for siblings in (fitted.siblings, fitted.siblings.none())
+        for residuals in (fitted.residuals, replace(fitted.residuals, weight=0 * fitted.residuals.weight))
     ]
     assert errors[0] < 0.6 * errors[1]
 

@@ -4,7 +4,7 @@
                         by protocol, and the sha256 of every other file
     coefficients.json   the calibrated physics, each number with unit, prior, bounds and rows
     support.json        which GPUs, model shapes and families training saw
-    siblings.json       what the trees left of the measured rows, by set-up
+    residuals.json      what the trees leave of the measured rows, by set-up
     calibration.json    the blend's weights and the conformal intervals
     tpot.txt, ...       one LightGBM model per corrected time, in LightGBM's own text, and one of its spread
 
@@ -16,31 +16,29 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ...data import catalogue
 from ...data.errors import BadBundle
-from ...data.files import for_json
+from ...data.files import for_json, replace_folder
 from ...features.baseline import baseline, floor
 from ...features.coefficients import Coefficients
 from ...features.frame import FRAME_VERSION, feature_matrix
 from ...features.request import normalise
 from .intervals import IntervalTable
 from .model import CORRECTED, Model
-from .residuals import Siblings
+from .residuals import MeasuredResiduals
 from .support import Support
 from .trees import Trees
 
-FORMAT = "roofcast-bundle"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
+# What the manifest of a bundle that this program reads says of itself.
+_OURS = {"format": "roofcast-bundle", "schema_version": SCHEMA_VERSION, "frame_version": FRAME_VERSION}
 MANIFEST = "manifest.json"
 UNITS = {
     "ttft_ms": "ms",
@@ -51,7 +49,8 @@ UNITS = {
     "correction": "log(measured / baseline)",
 }
 _SPREAD = "-spread"
-_JSON_FILES = ("calibration.json", "coefficients.json", "siblings.json", "support.json")
+_JSON_FILES = ("calibration.json", "coefficients.json", "residuals.json", "support.json")
+_FILES = {*_JSON_FILES, *(f"{name}{kind}.txt" for name in CORRECTED for kind in ("", _SPREAD))}
 
 
 def save_bundle(
@@ -63,31 +62,36 @@ def save_bundle(
     ranges: Mapping[str, Sequence[float]],
     created: str | None = None,
 ) -> Path:
-    """Write a model as a bundle folder and return the folder.
+    """Write a model as a bundle folder, whole or not at all, and return the folder.
 
     fingerprint: sha256 of the training table; errors: figures by protocol, plain values; ranges: lowest and
-    highest training value by request column; created: ISO time (now). The files are written to a folder
-    beside `folder` that then takes its place: a crash never leaves half a bundle there. Raises BadBundle if
-    `folder` exists and is no bundle.
+    highest training value by request column; created: ISO time (now). Raises BadBundle if `folder` exists
+    and is no bundle.
     """
     target = Path(folder)
     if target.exists() and not (target / MANIFEST).is_file() and (target.is_file() or any(target.iterdir())):
         raise BadBundle(f"{target} is not a bundle: it is not overwritten")
-    files = _files(model)
-    manifest = {
-        "format": FORMAT,
-        "schema_version": SCHEMA_VERSION,
-        "frame_version": FRAME_VERSION,
-        "feature_names": list(model.feature_names),
-        "units": UNITS,
-        "training_ranges": {name: list(values) for name, values in ranges.items()},
-        "data_fingerprint": fingerprint,
-        "errors": dict(errors),
-        "created": created or datetime.now(UTC).isoformat(timespec="seconds"),
-        "roofcast_version": _version(),
-        "sha256": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in sorted(files.items())},
+    calibration = {
+        "blend": model.blend,
+        "intervals": {name: table.to_dict() for name, table in model.intervals.items()},
     }
-    _write_folder({**files, MANIFEST: _json(manifest)}, target)
+    plain = (calibration, *(part.to_dict() for part in (model.coefficients, model.residuals, model.support)))
+    files = {name: _json(part) for name, part in zip(_JSON_FILES, plain, strict=True)}
+    for name in CORRECTED:
+        files[f"{name}.txt"] = model.boosters[name].model_to_string()
+        files[f"{name}{_SPREAD}.txt"] = model.spreads[name].model_to_string()
+    manifest = {
+        **_OURS,
+        "feature_names": model.feature_names,
+        "units": UNITS,
+        "training_ranges": ranges,
+        "data_fingerprint": fingerprint,
+        "errors": errors,
+        "created": created or datetime.now(UTC).isoformat(timespec="seconds"),
+        "roofcast_version": version("roofcast"),
+        "sha256": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()},
+    }
+    replace_folder(target, {**files, MANIFEST: _json(manifest)})
     return target
 
 
@@ -101,8 +105,7 @@ def load_bundle(folder: str | Path) -> tuple[Model, dict[str, Any]]:
     manifest = _manifest(place)
     try:
         texts = {name: _checked(place / name, digest) for name, digest in manifest["sha256"].items()}
-        parts = {name: json.loads(texts[name]) for name in _JSON_FILES}
-        model = _model(parts, texts, tuple(manifest["feature_names"]))
+        model = _model(texts, tuple(manifest["feature_names"]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadBundle(f"{place}: its contents are malformed: {error!r}") from error
     return model, manifest
@@ -116,48 +119,28 @@ def feature_names() -> tuple[str, ...]:
     return feature_matrix(r, floor(r), baseline(r, Coefficients()))[1]
 
 
-def _files(model: Model) -> dict[str, str]:
-    calibration = {
-        "blend": {name: dict(weights) for name, weights in model.blend.items()},
-        "intervals": {name: table.to_dict() for name, table in model.intervals.items()},
-    }
-    texts = {
-        "calibration.json": _json(calibration),
-        "coefficients.json": _json(model.coefficients.to_dict()),
-        "siblings.json": _json(model.siblings.to_dict()),
-        "support.json": _json(model.support.to_dict()),
-    }
-    for name in CORRECTED:
-        texts[f"{name}.txt"] = model.boosters[name].model_to_string()
-        texts[f"{name}{_SPREAD}.txt"] = model.spreads[name].model_to_string()
-    return texts
-
-
-def _model(parts: Mapping[str, Any], texts: Mapping[str, str], names: tuple[str, ...]) -> Model:
-    boosters = {name: _trees(texts, name, len(names)) for name in CORRECTED}
-    spreads = {name: _trees(texts, name + _SPREAD, len(names) + 3) for name in CORRECTED}
-    calibration = parts["calibration.json"]
-    coefficients = {
+def _model(texts: Mapping[str, str], names: tuple[str, ...]) -> Model:
+    calibration, coefficients, residuals, support = (json.loads(texts[name]) for name in _JSON_FILES)
+    finite = {
         name: {key: math.nan if value is None else value for key, value in entry.items()}
-        for name, entry in parts["coefficients.json"].items()
+        for name, entry in coefficients.items()
     }
+    trees: dict[str, Any] = {}
+    for file, wide in ((f"{name}{kind}", kind) for name in CORRECTED for kind in ("", _SPREAD)):
+        trees[file] = Trees(texts[f"{file}.txt"], f"{file}.txt")
+        found, wanted = len(trees[file].feature_names), len(names) + (3 if wide else 0)
+        if found != wanted:
+            raise BadBundle(f"{file}.txt has {found} features, not {wanted}")
     return Model(
-        coefficients=Coefficients.from_dict(coefficients),
-        boosters=cast("Any", boosters),
-        siblings=Siblings.from_dict(parts["siblings.json"]),
+        coefficients=Coefficients.from_dict(finite),
+        boosters={name: trees[name] for name in CORRECTED},
+        residuals=MeasuredResiduals.from_dict(residuals),
         feature_names=names,
-        support=Support.from_dict(parts["support.json"]),
+        support=Support.from_dict(support),
         blend=calibration["blend"],
-        spreads=cast("Any", spreads),
+        spreads={name: trees[name + _SPREAD] for name in CORRECTED},
         intervals={name: IntervalTable.from_dict(calibration["intervals"][name]) for name in CORRECTED},
     )
-
-
-def _trees(texts: Mapping[str, str], name: str, features: int) -> Trees:
-    trees = Trees(texts[f"{name}.txt"], f"{name}.txt")
-    if len(trees.feature_names) != features:
-        raise BadBundle(f"{name}.txt has {len(trees.feature_names)} features, not {features}")
-    return trees
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -168,27 +151,19 @@ def _manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise BadBundle(f"{folder}: {MANIFEST} cannot be read: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") != _OURS["format"]:
         raise BadBundle(f"{folder}: {MANIFEST} is not that of a roofcast bundle")
-    for field, ours in (("schema_version", SCHEMA_VERSION), ("frame_version", FRAME_VERSION)):
-        if manifest.get(field) != ours:
-            theirs = manifest.get(field)
+    for field, ours in _OURS.items():
+        if (theirs := manifest.get(field)) != ours:
             raise BadBundle(f"{folder}: {field} is {theirs!r}, this program reads {ours}: train a new bundle")
-    _check_names(folder, manifest)
-    return manifest
-
-
-def _check_names(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Refuse feature names that differ from this program's, and a list of files that is not a bundle's."""
-    theirs, ours = manifest.get("feature_names"), list(feature_names())
-    if theirs != ours:
-        listed = theirs if isinstance(theirs, list) else []
-        odd = sorted(map(str, set(ours).symmetric_difference(map(str, listed)))) or ["their order"]
+    names, digests = manifest.get("feature_names"), manifest.get("sha256")
+    if names != list(feature_names()):
+        listed = set(map(str, names)) if isinstance(names, list) else set()
+        odd = sorted(listed.symmetric_difference(feature_names())) or ["their order"]
         raise BadBundle(f"{folder}: feature names differ from this program's: {', '.join(odd[:3])}")
-    digests = manifest.get("sha256")
-    wanted = {*_JSON_FILES, *(f"{name}{kind}.txt" for name in CORRECTED for kind in ("", _SPREAD))}
-    if not isinstance(digests, dict) or set(digests) != wanted:
-        raise BadBundle(f"{folder}: {MANIFEST} does not list exactly {', '.join(sorted(wanted))}")
+    if not isinstance(digests, dict) or set(digests) != _FILES:
+        raise BadBundle(f"{folder}: {MANIFEST} does not list exactly {', '.join(sorted(_FILES))}")
+    return manifest
 
 
 def _checked(path: Path, digest: object) -> str:
@@ -204,41 +179,3 @@ def _checked(path: Path, digest: object) -> str:
 
 def _json(value: object) -> str:
     return json.dumps(for_json(value), indent=1, sort_keys=True, allow_nan=False) + "\n"
-
-
-def _version() -> str:
-    try:
-        return version("roofcast")
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def _write_folder(texts: Mapping[str, str], target: Path) -> None:
-    """Write the files into a new folder beside `target`, flush them, and put it in `target`'s place."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        fresh.chmod(0o755)
-        for name, text in texts.items():
-            with (fresh / name).open("wb") as stream:
-                stream.write(text.encode())
-                stream.flush()
-                os.fsync(stream.fileno())
-        _put_in_place(fresh, target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _put_in_place(fresh: Path, target: Path) -> None:
-    """Rename `fresh` to `target`; a full folder cannot be renamed over, so the old one steps aside first."""
-    if not target.exists():
-        fresh.rename(target)
-        return
-    old = fresh.with_name(fresh.name + ".old")
-    target.rename(old)
-    try:
-        fresh.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

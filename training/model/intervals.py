@@ -1,8 +1,4 @@
-"""Prediction intervals at serving time: log-residual quantiles by support level, and their look-up.
-
-The table is fitted by `training.trust` on rows held out with their group; here it is only read (numpy,
-nothing else).
-"""
+"""Prediction intervals at serving time: log-residual quantiles by support; `training.trust` fits them."""
 
 from __future__ import annotations
 
@@ -73,14 +69,13 @@ class IntervalTable:
     def from_dict(cls, payload: Mapping[str, Any]) -> IntervalTable:
         """The table from `to_dict`'s output; raises BadBundle if anything is missing or not finite."""
         try:
-            levels = {str(name): Level(**level) for name, level in payload["levels"].items()}
-            table = cls(alpha=float(payload["alpha"]), levels=levels)
+            alpha, levels = float(payload["alpha"]), {k: Level(**v) for k, v in payload["levels"].items()}
             sound = all(-np.inf < v.lower <= v.upper < np.inf for v in levels.values())
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise errors.BadBundle(f"calibration table is malformed: {error!r}") from error
-        if not (levels and sound and 0 < table.alpha < 1):
+        if not (levels and sound and 0 < alpha < 1):
             raise errors.BadBundle("calibration table is empty or its bounds are out of order")
-        return table
+        return cls(alpha=alpha, levels=levels)
 
 
 def probability(room: Floats, lower: Floats, upper: Floats, alpha: float) -> Floats:

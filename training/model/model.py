@@ -1,6 +1,6 @@
 """The trained model: physics, learned correction, support and intervals, from requests to answers.
 
-    answer = baseline x exp(w x correction),  correction = trees + what they left of measured siblings
+    answer = baseline x exp(w x correction),  correction = trees + residuals of measured rows near
 
 w shrinks the correction where the request lies far from what training saw. TPOT, TTFT and end-to-end time
 are learned; throughput follows from them by Little's law, output_tok_s = concurrency x osl / e2e, so the
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ...data.columns import BOUNDS
 from ...features.baseline import Estimate, baseline, floor_and_baseline
 from ...features.coefficients import Coefficients
 from ...features.facts import ARCHITECTURES, FloatArray
@@ -24,8 +25,8 @@ from ...features.measured import MeasuredFabric
 from ...features.memory import uses_host
 from ...features.request import Requests
 from .intervals import IntervalTable
-from .residuals import Siblings, log_mass, places_of
-from .support import SORTED_STRATA, STRATUM_PLACES, Support, levels, set_up_keys
+from .residuals import MeasuredResiduals, coordinates_of, log_mass
+from .support import STRATA, Support, levels, set_up_keys, stratum_codes
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -39,15 +40,14 @@ _KINDS = np.array([name if name in ("hopper", "blackwell") else "other" for name
 class Model:
     """Everything a prediction needs; made by training, stored as a bundle.
 
-    boosters: LightGBM models of log(measured / baseline) by name in CORRECTED; siblings: what they left of
-    the measured rows; blend: weight of the correction by name and level; spreads: LightGBM models of the
-    expected size of the log error, and intervals: conformal table of the errors over it, by name in
-    CORRECTED.
+    By name in CORRECTED: boosters, LightGBM models of log(measured / baseline); spreads, those of the
+    log error's expected size; intervals, conformal tables of the errors over it; blend, the weight of the
+    correction by stratum. residuals: what the boosters leave of the measured rows.
     """
 
     coefficients: Coefficients
     boosters: Mapping[str, Booster]
-    siblings: Siblings
+    residuals: MeasuredResiduals
     feature_names: tuple[str, ...]
     support: Support
     blend: Mapping[str, Mapping[str, float]]
@@ -72,28 +72,31 @@ class Answers:
 
 
 def corrections(
-    boosters: Mapping[str, Booster], siblings: Siblings, r: Requests, base: Estimate, matrix: FloatArray
+    boosters: Mapping[str, Booster],
+    residuals: MeasuredResiduals,
+    r: Requests,
+    base: Estimate,
+    matrix: FloatArray,
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
     """Return the raw learned log corrections by name, and how much was measured near, each of shape (n,)."""
-    added, near = near_siblings(siblings, r, base)
+    added, near = near_residuals(residuals, r, base)
     raw = {name: np.asarray(b.predict(matrix)) + added[name] for name, b in boosters.items()}
     return raw, near
 
 
-def near_siblings(
-    siblings: Siblings, r: Requests, base: Estimate
+def near_residuals(
+    residuals: MeasuredResiduals, r: Requests, base: Estimate
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
-    """Return `Siblings.near` of requests; what lies in host memory has none."""
+    """Return `MeasuredResiduals.near` of requests; what lies in host memory has none."""
     keys = np.where(uses_host(r), np.uint64(0), set_up_keys(r))
-    return siblings.near(keys, places_of(r, base.concurrency))
+    return residuals.near(keys, coordinates_of(r, base.concurrency))
 
 
 def spread_matrix(
     matrix: FloatArray, raw: FloatArray, near: FloatArray, stratum: NDArray[np.str_]
 ) -> FloatArray:
-    """Return what the spread models read: features, correction, what was measured near, stratum's place."""
-    place = STRATUM_PLACES[np.searchsorted(SORTED_STRATA, stratum)]
-    return np.column_stack([matrix, raw, log_mass(near), place])
+    """Return what the spread models read: features, correction, what was measured near, stratum's code."""
+    return np.column_stack([matrix, raw, log_mass(near), stratum_codes(stratum)])
 
 
 def spreads(
@@ -112,8 +115,7 @@ def spreads(
 
 def spread_of(booster: Booster, matrix: FloatArray) -> FloatArray:
     """Return the expected size of a log error [-], shape (n,), of rows of `spread_matrix`."""
-    size: FloatArray = np.clip(np.exp(booster.predict(matrix)), *SPREAD_BOUNDS)
-    return size
+    return np.asarray(np.clip(np.exp(booster.predict(matrix)), *SPREAD_BOUNDS))
 
 
 def answer(model: Model, r: Requests, fabric: MeasuredFabric | None = None) -> Answers:
@@ -121,23 +123,50 @@ def answer(model: Model, r: Requests, fabric: MeasuredFabric | None = None) -> A
     low, base = floor_and_baseline(r, model.coefficients)
     matrix, _ = feature_matrix(r, low, base)
     stratum = model.support.stratum(r)
-    raw, near = corrections(model.boosters, model.siblings, r, base, matrix)
+    raw, near = corrections(model.boosters, model.residuals, r, base, matrix)
     spread = spreads(model.spreads, matrix, raw, near, stratum)
     if fabric is not None:
         # The correction was learned on healthy machines; what the fabric costs more is carried in full.
         base = baseline(r, model.coefficients, fabric)
-    return blend(model, r, low, base, raw, spread, stratum)
+    applied = shrink(model.blend, raw, stratum)
+    times = log_times(r, low, {name: getattr(base, f"{name}_s") for name in CORRECTED}, applied)
+    values: dict[str, FloatArray] = {}
+    cells = interval_keys(r, stratum)
+    for name in CORRECTED:
+        lo, hi = model.intervals[name].interval(times[name], cells, spread[name])
+        with np.errstate(divide="ignore"):
+            lo = np.maximum(lo, np.log(getattr(low, f"{name}_s")))
+        for suffix, value in zip(BOUNDS, (times[name], lo, hi), strict=True):
+            values[f"{name}_ms{suffix}"] = np.exp(value) * 1e3
+    return Answers(
+        values=_with_rates(r, base, values), floor=low, baseline=base, stratum=stratum,
+        support=levels(stratum), correction=applied,
+    )  # fmt: skip
+
+
+def _with_rates(r: Requests, base: Estimate, values: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Return the times with the throughput that they give by Little's law, and the bounds of each."""
+    values = dict(values)
+    rate = {k: base.concurrency * 1e3 / values[f"e2e_ms{k}"] for k in BOUNDS}
+    asked = r.is_mode("open-loop", "server") & ~np.isnan(r.request_rate)
+    if asked.any():
+        # What is sent is served, up to what the deployment sustains; the residence is that of one request.
+        rate = {k: np.where(asked, np.minimum(v, r.request_rate), v) for k, v in rate.items()}
+        middle, alone = values["e2e_ms"], values["ttft_ms"] + values["tpot_ms"] * (r.osl - 1.0)
+        for e2e in (f"e2e_ms{k}" for k in BOUNDS):
+            values[e2e] = np.where(asked, alone * values[e2e] / middle, values[e2e])
+    for metric, each in (("output_tok_s", r.osl), ("total_tok_s", r.isl + r.osl)):
+        for here, there in (("", ""), ("_lo", "_hi"), ("_hi", "_lo")):
+            values[metric + here] = rate[there] * each
+    return values
 
 
 def shrink(
     weights: Mapping[str, Mapping[str, float]], raw: Mapping[str, FloatArray], stratum: NDArray[np.str_]
 ) -> dict[str, FloatArray]:
     """Return the corrections that are applied: raw ones times the weight of their stratum."""
-    place = np.searchsorted(SORTED_STRATA, stratum)
-    return {
-        name: raw[name] * np.array([weights[name][str(s)] for s in SORTED_STRATA])[place]
-        for name in CORRECTED
-    }
+    codes = stratum_codes(stratum)
+    return {name: raw[name] * np.array([weights[name][s] for s in STRATA])[codes] for name in CORRECTED}
 
 
 def log_times(
@@ -145,8 +174,8 @@ def log_times(
 ) -> dict[str, FloatArray]:
     """Return the log seconds of TPOT, TTFT and e2e: corrected, never under the floor, consistent.
 
-    base_s: the baseline's seconds by name in CORRECTED, shape (n,). In a closed
-    loop e2e is the geometric mean of its own answer and ttft + (osl - 1) x tpot.
+    base_s: the baseline's seconds by name in CORRECTED, shape (n,). In a closed loop e2e is the geometric
+    mean of its own answer and ttft + (osl - 1) x tpot.
     """
     with np.errstate(all="ignore"):
         out = {
@@ -157,44 +186,6 @@ def log_times(
     steady = r.is_mode("closed-loop") & (r.osl > 1.0)
     out["e2e"] = np.where(steady, 0.5 * (out["e2e"] + together), out["e2e"])
     return out
-
-
-def blend(
-    model: Model,
-    r: Requests,
-    low: Estimate,
-    base: Estimate,
-    raw: Mapping[str, FloatArray],
-    spread: Mapping[str, FloatArray],
-    stratum: NDArray[np.str_],
-) -> Answers:
-    """Shrink the corrections by stratum, apply them, and put the intervals round them."""
-    applied = shrink(model.blend, raw, stratum)
-    times = log_times(r, low, {name: getattr(base, f"{name}_s") for name in CORRECTED}, applied)
-    values: dict[str, FloatArray] = {}
-    cells = interval_keys(r, stratum)
-    for name in CORRECTED:
-        lo, hi = model.intervals[name].interval(times[name], cells, spread[name])
-        with np.errstate(divide="ignore"):
-            lo = np.maximum(lo, np.log(getattr(low, f"{name}_s")))
-        for suffix, value in (("", times[name]), ("_lo", lo), ("_hi", hi)):
-            values[f"{name}_ms{suffix}"] = np.exp(value) * 1e3
-    rate = {k: base.concurrency * 1e3 / values[f"e2e_ms{k}"] for k in ("", "_lo", "_hi")}
-    asked = r.is_mode("open-loop", "server") & ~np.isnan(r.request_rate)
-    if asked.any():
-        # What is sent is served, up to what the deployment sustains; the residence is that of one request.
-        rate = {k: np.where(asked, np.minimum(v, r.request_rate), v) for k, v in rate.items()}
-        alone = values["ttft_ms"] + values["tpot_ms"] * (r.osl - 1.0)
-        for k in ("_lo", "_hi", ""):
-            values[f"e2e_ms{k}"] = np.where(
-                asked, alone * values[f"e2e_ms{k}"] / values["e2e_ms"], values[f"e2e_ms{k}"]
-            )
-    for metric, each in (("output_tok_s", r.osl), ("total_tok_s", r.isl + r.osl)):
-        for here, there in (("", ""), ("_lo", "_hi"), ("_hi", "_lo")):
-            values[metric + here] = rate[there] * each
-    return Answers(
-        values=values, floor=low, baseline=base, stratum=stratum, support=levels(stratum), correction=applied
-    )
 
 
 def interval_keys(r: Requests, stratum: NDArray[np.str_]) -> NDArray[np.str_]:

@@ -14,33 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data import catalogue
-from ...features.facts import FloatArray
+from ...data.identity import FAMILY, LENGTHS, SET_UP, coarse_shape, two_digits
 from ...features.memory import uses_host
 from ...features.request import Requests
 
-_KNOWN = ("setup", "family", "parts", "model", "gpu")
-NEW_SOURCE = "+source"
-STRATA = (*_KNOWN, *(name + NEW_SOURCE for name in _KNOWN))
 _LEVEL = {"setup": "in", "family": "near", "parts": "near", "model": "far", "gpu": "far"}
-LEVEL_OF = {name: _LEVEL[name.removesuffix(NEW_SOURCE)] for name in STRATA}
-SORTED_STRATA = np.array(sorted(STRATA))
-STRATUM_PLACES = np.array([STRATA.index(str(name)) for name in SORTED_STRATA], dtype=np.float64)
-_SORTED_LEVELS = np.array([LEVEL_OF[str(name)] for name in SORTED_STRATA])
+NEW_SOURCE = "+source"
+STRATA = (*_LEVEL, *(name + NEW_SOURCE for name in _LEVEL))
+_SORTED = np.array(sorted(STRATA))
+_CODES = np.array([STRATA.index(str(name)) for name in _SORTED])
+_LEVELS = np.array([*_LEVEL.values()] * 2)
 _ODD, _SHIFT, _ONE = np.uint64(0x9E3779B97F4A7C15), np.uint64(29), np.uint64(1)
-_SUPPORT = ("gpus", "shapes", "families", "setups", "sources")
-
-
-def shape_key(spec: catalogue.ModelSpec) -> str:
-    """Return a model's shape as text: models of one shape are served alike."""
-    fields = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff", "n_experts", "d_ff_expert")
-    return "-".join(str(getattr(spec, field)) for field in fields)
 
 
 @catalogue.follows_models
 def _name_hashes() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Return stable hashes of the catalogue's GPU names and model shapes, in catalogue order."""
     gpus = [zlib.crc32(name.encode()) for name in catalogue.gpus()]
-    shapes = [zlib.crc32(shape_key(spec).encode()) for spec in catalogue.models().values()]
+    shapes = [zlib.crc32(coarse_shape(spec).encode()) for spec in catalogue.models().values()]
     return np.array(gpus, dtype=np.uint64), np.array(shapes, dtype=np.uint64)
 
 
@@ -52,12 +43,6 @@ def _mix(first: NDArray[np.uint64], *parts: NDArray[Any]) -> NDArray[np.uint64]:
         key = (key ^ part) * _ODD
         key ^= key >> _SHIFT
     return key >> _ONE
-
-
-def two_digits(values: FloatArray) -> FloatArray:
-    """Return lengths rounded to two significant digits; 921.6 is 920."""
-    scale = 10.0 ** (np.floor(np.log10(np.maximum(values, 1.0))) - 1.0)
-    return np.round(values / scale) * scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,34 +75,36 @@ class Support:
 
     def to_dict(self) -> dict[str, list[int]]:
         """Return lists of whole numbers, for JSON."""
-        return {name: getattr(self, name).tolist() for name in _SUPPORT}
+        return {name: getattr(self, name).tolist() for name in vars(self)}
 
     @staticmethod
     def from_dict(data: Mapping[str, Sequence[int]]) -> Support:
         """Rebuild from `to_dict`'s output."""
-        return Support(**{name: np.array(data[name], dtype=np.uint64) for name in _SUPPORT})
+        return Support(**{name: np.array(keys, dtype=np.uint64) for name, keys in data.items()})
 
 
 def _among(keys: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    if not len(known):
-        return np.zeros(len(keys), dtype=bool)
-    place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-    return np.asarray(known[place] == keys)
+    """Return which keys are among the sorted known ones, shape (n,)."""
+    return np.asarray(np.searchsorted(known, keys, "right") > np.searchsorted(known, keys, "left"))
 
 
 def support_keys(r: Requests) -> tuple[NDArray[np.uint64], ...]:
     """Return the hashes of GPU, shape, family and setup of each request, each of shape (n,)."""
-    gpu_names, shapes = _name_hashes()
-    gpu, shape = gpu_names[r.gpu.codes], shapes[r.model.codes]
-    setup = _mix(set_up_keys(r), two_digits(r.isl), two_digits(r.osl))
-    return gpu, shape, _mix(gpu, shape, r.engine), setup
+    gpus, shapes = _name_hashes()
+    setup = _mix(set_up_keys(r), *(two_digits(getattr(r, name)) for name in LENGTHS))
+    return gpus[r.gpu.codes], shapes[r.model.codes], _hashes(r, FAMILY), setup
 
 
 def set_up_keys(r: Requests) -> NDArray[np.uint64]:
-    """Return the hash of each request's setup without its lengths, shape (n,): what siblings share."""
-    gpu_names, shapes = _name_hashes()
-    layout = (r.weight_precision, r.tp, r.pp, r.ep, r.dp, r.num_gpus, r.disagg, r.prefill_gpus)
-    return _mix(gpu_names[r.gpu.codes], shapes[r.model.codes], r.engine, *layout, r.spec_decode, r.mode)
+    """Return the hash of each request's setup without its lengths, shape (n,)."""
+    return _hashes(r, SET_UP)
+
+
+def _hashes(r: Requests, columns: Sequence[str]) -> NDArray[np.uint64]:
+    """Return one hash per request of columns that begin with the family's: GPU and shape."""
+    gpus, shapes = _name_hashes()
+    rest = (getattr(r, name) for name in columns[2:])
+    return _mix(gpus[r.gpu.codes], shapes[r.model.codes], *rest)
 
 
 def support_of(r: Requests) -> Support:
@@ -127,6 +114,11 @@ def support_of(r: Requests) -> Support:
     return Support(gpus=gpu, shapes=shape, families=family, setups=setup, sources=source)
 
 
+def stratum_codes(stratum: NDArray[np.str_]) -> NDArray[np.intp]:
+    """Return the place of each stratum in STRATA, shape (n,)."""
+    return np.asarray(_CODES[np.searchsorted(_SORTED, stratum)])
+
+
 def levels(stratum: NDArray[np.str_]) -> NDArray[np.str_]:
     """Return the short form of each stratum: in, near or far."""
-    return _SORTED_LEVELS[np.searchsorted(SORTED_STRATA, stratum)]
+    return np.asarray(_LEVELS[stratum_codes(stratum)])

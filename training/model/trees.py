@@ -17,6 +17,8 @@ import importlib
 import importlib.util
 import re
 import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -46,23 +48,29 @@ class Trees:
     def __init__(self, text: str, name: str = "model") -> None:
         leaves = _leaves(text, name)
         self.text = text
-        self._whole, self.rounds = self._load()
-        # Whole handles that no thread holds: one is made where none is left, and put here after use.
+        self.rounds = 0
+        self._whole = self._load()
         self._spare: SimpleQueue[ctypes.c_void_p] = SimpleQueue()
         self._prepared: SimpleQueue[ctypes.c_void_p] = SimpleQueue()
         self._step = max(1, _LEAVES_AT_ONCE * self.rounds // leaves)
 
-    def _load(self) -> tuple[ctypes.c_void_p, int]:
-        """Return a booster of its own and its number of trees."""
-        handle, rounds = ctypes.c_void_p(), ctypes.c_int()
-        encoded = ctypes.c_char_p(self.text.encode())
-        _call("LGBM_BoosterLoadModelFromString", encoded, ctypes.byref(rounds), ctypes.byref(handle))
-        self._free_later("LGBM_BoosterFree", handle)
-        return handle, rounds.value
+    def _load(self) -> ctypes.c_void_p:
+        """Return a booster of its own, and learn its number of trees."""
+        encoded, rounds = ctypes.c_char_p(self.text.encode()), ctypes.c_int()
+        counted = ctypes.byref(rounds)
+        booster = self._made("LGBM_BoosterLoadModelFromString", encoded, counted, free="LGBM_BoosterFree")
+        self.rounds = rounds.value
+        return booster
 
-    def _free_later(self, free: str, handle: ctypes.c_void_p) -> None:
-        """Free a handle with this object; not at the process's end, when threads may still walk the trees."""
+    def _made(self, make: str, *arguments: object, free: str) -> ctypes.c_void_p:
+        """Return the handle that a call makes, freed with this object.
+
+        Not at the process's end, when threads may still walk the trees.
+        """
+        handle = ctypes.c_void_p()
+        _call(make, *arguments, ctypes.byref(handle))
         weakref.finalize(self, getattr(_library(), free), handle).atexit = False
+        return handle
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -73,23 +81,15 @@ class Trees:
     def predict(self, data: Floats) -> Floats:
         """Return one number per row of a (n, k) matrix, k the number of features."""
         matrix = np.ascontiguousarray(data, dtype=np.float64)
-        if not len(matrix):
-            return np.zeros(0)
-        if len(matrix) == 1:
-            return self._one(matrix)
+        if len(matrix) <= 1:
+            return self._one(matrix) if len(matrix) else np.zeros(0)
         if len(matrix) < _MANY_ROWS:
             return self._scores(self._whole, matrix, 0, self.rounds)
-        try:
-            handle = self._spare.get_nowait()
-        except Empty:
-            handle, _ = self._load()
-        try:
-            total = np.zeros(len(matrix))
+        total = np.zeros(len(matrix))
+        with _held(self._spare, self._load) as booster:
             for first in range(0, self.rounds, self._step):
-                total += self._scores(handle, matrix, first, self._step)
-            return total
-        finally:
-            self._spare.put(handle)
+                total += self._scores(booster, matrix, first, self._step)
+        return total
 
     def contributions(self, data: Floats) -> Floats:
         """Return what each feature adds to each row's number (TreeSHAP), shape (n, k + 1).
@@ -97,61 +97,60 @@ class Trees:
         The last column is the mean that they are counted from: each row sums to its prediction.
         """
         matrix = np.ascontiguousarray(data, dtype=np.float64)
-        columns = matrix.shape[1] + 1
-        parts = self._scores(self._whole, matrix, 0, self.rounds, kind=_CONTRIBUTIONS, columns=columns)
-        return parts.reshape(len(matrix), columns)
+        shape = len(matrix), matrix.shape[1] + 1
+        return self._scores(self._whole, matrix, 0, self.rounds, _CONTRIBUTIONS, shape[1]).reshape(shape)
 
     def _one(self, matrix: Floats) -> Floats:
         """Score one row by the library's prepared path: no options to read, no predictor to build."""
-        try:
-            prepared = self._prepared.get_nowait()
-        except Empty:
-            prepared = self._prepare(matrix.shape[1])
-        out, written = np.zeros(1), ctypes.c_int64()
-        try:
+        out = np.zeros(1)
+        with _held(self._prepared, lambda: self._prepare(matrix.shape[1])) as prepared:
             _call(
                 "LGBM_BoosterPredictForMatSingleRowFast", prepared, matrix.ctypes.data_as(ctypes.c_void_p),
-                ctypes.byref(written), out.ctypes.data_as(ctypes.c_void_p),
+                ctypes.byref(ctypes.c_int64()), out.ctypes.data_as(ctypes.c_void_p),
             )  # fmt: skip
-        finally:
-            self._prepared.put(prepared)
         return out
 
     def _prepare(self, features: int) -> ctypes.c_void_p:
         """Return what the library makes ready for single rows of the whole booster."""
-        prepared = ctypes.c_void_p()
-        _call(
-            "LGBM_BoosterPredictForMatSingleRowFastInit", self._whole, ctypes.c_int(_RAW),
-            ctypes.c_int(0), ctypes.c_int(self.rounds), ctypes.c_int(_FLOAT64),
-            ctypes.c_int32(features), _OPTIONS, ctypes.byref(prepared),
+        return self._made(
+            "LGBM_BoosterPredictForMatSingleRowFastInit", self._whole, ctypes.c_int(_RAW), ctypes.c_int(0),
+            ctypes.c_int(self.rounds), ctypes.c_int(_FLOAT64), ctypes.c_int32(features), _OPTIONS,
+            free="LGBM_FastConfigFree",
         )  # fmt: skip
-        self._free_later("LGBM_FastConfigFree", prepared)
-        return prepared
 
     def _scores(
-        self,
-        handle: ctypes.c_void_p,
-        matrix: Floats,
-        first: int,
-        rounds: int,
-        kind: int = _RAW,
+        self, booster: ctypes.c_void_p, matrix: Floats, first: int, rounds: int, kind: int = _RAW,
         columns: int = 1,
-    ) -> Floats:
+    ) -> Floats:  # fmt: skip
         """Return `columns` numbers of a kind (LightGBM's predict types) per row, one after another."""
         rows, features = matrix.shape
-        out, written = np.zeros(rows * columns), ctypes.c_int64()
+        out = np.zeros(rows * columns)
         _call(
-            "LGBM_BoosterPredictForMat", handle, matrix.ctypes.data_as(ctypes.c_void_p),
+            "LGBM_BoosterPredictForMat", booster, matrix.ctypes.data_as(ctypes.c_void_p),
             ctypes.c_int(_FLOAT64), ctypes.c_int32(rows), ctypes.c_int32(features),
             ctypes.c_int(_ROW_MAJOR), ctypes.c_int(kind), ctypes.c_int(first), ctypes.c_int(rounds),
-            _OPTIONS, ctypes.byref(written),
-            out.ctypes.data_as(ctypes.c_void_p),
+            _OPTIONS, ctypes.byref(ctypes.c_int64()), out.ctypes.data_as(ctypes.c_void_p),
         )  # fmt: skip
         return out
 
     def model_to_string(self) -> str:
         """Return the model as LightGBM text, as a Booster's method of this name does."""
         return self.text
+
+
+@contextmanager
+def _held(
+    pool: SimpleQueue[ctypes.c_void_p], make: Callable[[], ctypes.c_void_p]
+) -> Iterator[ctypes.c_void_p]:
+    """Hold a handle that no other thread holds: one of the pool, else a new one; the pool gets it back."""
+    try:
+        handle = pool.get_nowait()
+    except Empty:
+        handle = make()
+    try:
+        yield handle
+    finally:
+        pool.put(handle)
 
 
 def _leaves(text: str, name: str) -> int:
@@ -183,11 +182,11 @@ def _call(name: str, *arguments: object) -> None:
 def _library() -> ctypes.CDLL:
     """Open LightGBM's shared library, found where the package keeps it; else let the package find it."""
     spec = importlib.util.find_spec("lightgbm")
-    folders = [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
-    places = [
-        folder / sub / name for folder in folders for sub in ("lib", "bin", "..") for name in _LIBRARIES
-    ]
-    found = next((place for place in places if place.is_file()), None)
+    folders = (spec and spec.submodule_search_locations) or ()
+    paths = (
+        Path(folder, sub, name) for folder in folders for sub in ("lib", "bin", "..") for name in _LIBRARIES
+    )
+    found = next((path for path in paths if path.is_file()), None)
     library = ctypes.CDLL(str(found)) if found else importlib.import_module("lightgbm.libpath")._LIB
     library.LGBM_GetLastError.restype = ctypes.c_char_p
     library.LGBM_BoosterFree.argtypes = [ctypes.c_void_p]
