@@ -134,18 +134,11 @@ def test_sixteen_users_of_128k_tokens_fit_only_with_a_warm_tier() -> None:
     assert found.available_host_bytes[0] == 240e9 * HOST_USABLE_SHARE
 
 
-@pytest.mark.parametrize(
-    ("every", "rate", "milliseconds"),
-    [
-        (1, None, 749.0),
-        (16, None, 46.8),
-        (0, None, 0.0),
-        (1, 450, 325.0),
-    ],  # 900 GB/s for both is often quoted
-)
-def test_cold_tokens_cost_their_read_over_the_link(
-    every: int, rate: float | None, milliseconds: float
-) -> None:
+@pytest.mark.parametrize(("every", "rate", "milliseconds"), [
+    (1, None, 749.0), (16, None, 46.8), (0, None, 0.0),
+    (1, 450, 325.0),  # 900 GB/s for both is often quoted
+])  # fmt: skip
+def test_cold_tokens_cost_their_read_over_the_link(every: int, rate: Any, milliseconds: float) -> None:
     """16 x 111.5k x 164 KB = 292 GB over 389 GB/s: 750 ms every step, 47 ms at one in 16, 0 for never."""
     low = floor(ask(kv_hot_tokens=16_000, kv_reread_every=every, host_bandwidth_gb_s=rate))
     assert low.terms["host"][0] * 1e3 == pytest.approx(milliseconds, rel=0.01)
@@ -196,9 +189,7 @@ def test_a_prefix_is_loaded_or_computed_whichever_is_sooner() -> None:
     assert slow == pytest.approx(whole, rel=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("columns", "code", "column"),
-    [
+@pytest.mark.parametrize(("columns", "code", "column"), [
     ({"kv_hot_tokens": -1}, "not-allowed", "kv_hot_tokens"),
     ({"kv_hot_tokens": 1000, "kv_reread_every": 1.5}, "not-allowed", "kv_reread_every"),
     ({"kv_reread_every": 4}, "not-allowed", "kv_reread_every"),
