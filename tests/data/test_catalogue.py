@@ -243,7 +243,7 @@ def test_what_was_made_of_the_models_while_one_was_added_is_made_anew() -> None:
 
 
 @pytest.mark.parametrize(("column", "look_up"), [("gpu", catalogue.gpu), ("model", catalogue.model)])
-def test_every_frequent_name_of_the_benchmarks_resolves(
+def test_every_frequent_name_resolves(
     shared_root: Path, column: str, look_up: Callable[[str], Entry]
 ) -> None:
     names: Counter[str] = Counter()
