@@ -255,12 +255,7 @@ def _inside(
 
 
 def _across(
-    operation: str,
-    size: FloatArray,
-    ranks: FloatArray,
-    local: FloatArray,
-    inside: FloatArray,
-    fabric: Fabric,
+    operation: str, size: FloatArray, ranks: FloatArray, local: FloatArray, inside: FloatArray, fabric: Fabric
 ) -> FloatArray:
     """Return the seconds of a group that spans domains.
 

@@ -140,7 +140,7 @@ def _precisions(rows: Rows, model: Facts, gpu: Facts, engine: IntArray) -> dict[
 
 
 def _layout(rows: Rows, model: Facts, platform_gpus: FloatArray) -> dict[str, FloatArray]:
-    """Fill num_gpus, tp, pp, ep, dp and replicas from what is given."""
+    """Fill num_gpus, tp, pp, ep and dp from what is given."""
     tp, pp = rows.number("tp", whole=True), default(rows.number("pp", whole=True), 1.0)
     given = rows.number("num_gpus", whole=True)
     pool = rows.number("prefill_gpus", whole=True) + rows.number("decode_gpus", whole=True)

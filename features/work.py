@@ -191,14 +191,16 @@ def step_work(
     shared = tokens * (m.passed_params + m.head_params) / layout.tp
     return Work(
         weight_bytes=step_weight_bytes(r, layout, tokens, skew, least),
-        kv_bytes=own * kv_bytes_read(r, np.minimum(context, r.kv_hot_tokens)) * kv_share(r, layout),
+        kv_bytes=own * kv_bytes_read(r, hot) * kv_share(r, layout),
         linear_flops=2.0 * (shared + own * drafts * m.attention_params / layout.attention_tp),
         attention_flops=2.0 * own * drafts * pairs * m.n_heads * m.decode_width / layout.attention_tp,
     )
 
 
 def causal_pairs(tokens: FloatArray, cached: FloatArray, limit: FloatArray) -> FloatArray:
-    """Return the query-key pairs of one layer [-]: `tokens` queries after `cached` keys, each of `limit`.
+    """Return the query-key pairs of one layer [-]: `tokens` queries that see `limit` keys at most.
+
+    `cached` keys lie before the first query.
 
     >>> causal_pairs(np.array([1000.0, 1000.0]), np.array([0.0, 0.0]), np.array([1e12, 200.0])).tolist()
     [500000.0, 180000.0]
