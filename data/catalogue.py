@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache, lru_cache, wraps
 from importlib.resources import files
 from threading import Lock
@@ -20,29 +20,13 @@ from types import MappingProxyType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from .errors import BadRequest, UnknownName, nearest_names
-from .specs import WEIGHT_PRECISIONS, Conflict, GpuSpec, ModelSpec, PlatformSpec
+from .specs import Conflict, Entry, GpuSpec, ModelSpec, PlatformSpec
 
-__all__ = [
-    "WEIGHT_PRECISIONS",
-    "Conflict",
-    "GpuSpec",
-    "ModelSpec",
-    "PlatformSpec",
-    "add_model",
-    "follows_models",
-    "gpu",
-    "gpus",
-    "model",
-    "models",
-    "platform",
-    "platforms",
-    "shipped_models",
-]
-
-Spec = TypeVar("Spec", bound=GpuSpec | PlatformSpec | ModelSpec)
+Spec = TypeVar("Spec", bound=Entry)
 Args = ParamSpec("Args")
 Value = TypeVar("Value")
 
+_RECORDS: Mapping[str, Callable[..., Entry]] = {"gpu": GpuSpec, "platform": PlatformSpec, "model": ModelSpec}
 _TUNING_SUFFIXES = ("-hf", "-it", "-instruct", "-chat")
 
 
@@ -59,23 +43,18 @@ def _loose_key(name: str) -> str:
     return key
 
 
-@dataclass(frozen=True, kw_only=True)
 class _Catalogue(Generic[Spec]):
-    """One catalogue with the ways to its entries; the maps go from folded names to entry names."""
+    """The entries of one kind by name, found by folded name, alias and Hugging Face id too."""
 
-    kind: str
-    specs: Mapping[str, Spec]
-    exact: dict[str, str] = field(default_factory=dict)
-    loose: dict[str, set[str]] = field(default_factory=dict)
-
-    def index(self) -> _Catalogue[Spec]:
-        """Enter every name, alias and Hugging Face id."""
-        for spec in self.specs.values():
-            ways: list[str] = [spec.name, *spec.aliases, getattr(spec, "hf_id", "")]
-            for way in filter(None, ways):
-                self.exact.setdefault(_key(way), spec.name)
-                self.loose.setdefault(_loose_key(way), set()).add(spec.name)
-        return self
+    def __init__(self, kind: str, specs: Mapping[str, Spec]) -> None:
+        self.kind = kind
+        self.specs: Mapping[str, Spec] = MappingProxyType(dict(specs))
+        self._exact: dict[str, str] = {}
+        self._loose: dict[str, set[str]] = {}
+        for spec in specs.values():
+            for way in filter(None, (spec.name, *spec.aliases, getattr(spec, "hf_id", ""))):
+                self._exact.setdefault(_key(way), spec.name)
+                self._loose.setdefault(_loose_key(way), set()).add(spec.name)
 
     def find(self, name: str) -> Spec:
         """Return the entry called `name`: by name or alias, else loosely if that leaves one candidate.
@@ -84,44 +63,27 @@ class _Catalogue(Generic[Spec]):
         """
         if not isinstance(name, str):
             raise BadRequest(self.kind, name, "a name")
-        found = self.exact.get(_key(name))
-        candidates = {found} if found else self.loose.get(_loose_key(name), set())
+        exact = self._exact.get(_key(name))
+        candidates = {exact} if exact else self._loose.get(_loose_key(name), set())
         if len(candidates) != 1:
             nearest = sorted(candidates) or nearest_names(_loose_key(name), self.specs)
             raise UnknownName(self.kind, name, nearest)
         return self.specs[next(iter(candidates))]
 
 
-def _entry(name: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Turn one TOML table into constructor arguments: lists to tuples, conflicts to records."""
-    listed = values.pop("conflicts", ())
-    conflicts = tuple(Conflict(**{**conflict, "others": tuple(conflict["others"])}) for conflict in listed)
-    if "flops" in values:
-        values["flops"] = MappingProxyType(values["flops"])
-    return {**values, "name": name, "aliases": tuple(values.get("aliases", ())), "conflicts": conflicts}
-
-
-def _load(kind: str, file: str, record: type[Spec]) -> _Catalogue[Spec]:
-    """Read one of the shipped TOML files: a table per entry, keyed by name."""
-    with files(__package__).joinpath(file).open("rb") as stream:
-        tables = tomllib.load(stream)
-    specs = {name: record(**_entry(name, values)) for name, values in tables.items()}
-    return _Catalogue(kind=kind, specs=MappingProxyType(specs)).index()
-
-
 @cache
-def _gpus() -> _Catalogue[GpuSpec]:
-    return _load("gpu", "gpus.toml", GpuSpec)
-
-
-@cache
-def _platforms() -> _Catalogue[PlatformSpec]:
-    return _load("platform", "platforms.toml", PlatformSpec)
-
-
-@cache
-def _shipped_models() -> _Catalogue[ModelSpec]:
-    return _load("model", "models.toml", ModelSpec)
+def _shipped(kind: str) -> _Catalogue[Any]:
+    """Read the shipped TOML file of a kind: a table per entry, keyed by name."""
+    specs: dict[str, Entry] = {}
+    tables = tomllib.loads(files(__package__).joinpath(f"{kind}s.toml").read_text("utf-8"))
+    for name, values in tables.items():
+        listed = (each | {"others": tuple(each["others"])} for each in values.get("conflicts", ()))
+        values |= {"name": name, "aliases": tuple(values.get("aliases", ()))}
+        values["conflicts"] = tuple(Conflict(**each) for each in listed)
+        if "flops" in values:
+            values["flops"] = MappingProxyType(values["flops"])
+        specs[name] = _RECORDS[kind](**values)
+    return _Catalogue(kind, specs)
 
 
 _added: dict[str, ModelSpec] = {}
@@ -147,8 +109,7 @@ def follows_models(function: Callable[Args, Value]) -> Callable[Args, Value]:
 
 @follows_models
 def _models() -> _Catalogue[ModelSpec]:
-    specs = {**_shipped_models().specs, **_added}
-    return _Catalogue(kind="model", specs=MappingProxyType(specs)).index()
+    return _Catalogue("model", {**_shipped("model").specs, **_added})
 
 
 def add_model(spec: ModelSpec) -> str:
@@ -168,12 +129,12 @@ def add_model(spec: ModelSpec) -> str:
 
 def gpus() -> Mapping[str, GpuSpec]:
     """Return all GPUs by name (read-only; read once)."""
-    return _gpus().specs
+    return _shipped("gpu").specs
 
 
 def platforms() -> Mapping[str, PlatformSpec]:
     """Return all platforms by name (read-only; read once)."""
-    return _platforms().specs
+    return _shipped("platform").specs
 
 
 def models() -> Mapping[str, ModelSpec]:
@@ -183,17 +144,19 @@ def models() -> Mapping[str, ModelSpec]:
 
 def shipped_models() -> Mapping[str, ModelSpec]:
     """Return the models of the files alone, without those entered since, by name (read-only)."""
-    return _shipped_models().specs
+    return _shipped("model").specs
 
 
 def gpu(name: str) -> GpuSpec:
     """Return the GPU called `name` or one of its aliases; raises UnknownName with the nearest names."""
-    return _gpus().find(name)
+    found: GpuSpec = _shipped("gpu").find(name)
+    return found
 
 
 def platform(name: str) -> PlatformSpec:
     """Return the platform called `name` or one of its aliases; raises UnknownName with the nearest names."""
-    return _platforms().find(name)
+    found: PlatformSpec = _shipped("platform").find(name)
+    return found
 
 
 def model(name: str) -> ModelSpec:

@@ -47,8 +47,8 @@ class Column:
     def described(self) -> str:
         """Its help, with the default."""
         default = f"{self.default:g}" if isinstance(self.default, float) else self.default
-        words = default or self.otherwise
-        return f"{self.help} [default: {words}]" if words else self.help
+        meant = default or self.otherwise
+        return f"{self.help} [default: {meant}]" if meant else self.help
 
 
 # What is asked about; how it is laid out, in all and in two pools; how it is loaded; what lies in host
@@ -59,10 +59,6 @@ _STORED_PRECISIONS = ("fp32", "bf16", "fp8", "fp4", "int8", "int4")
 
 def _asked(name: str, kind: str, role: str, help: str, **more: object) -> Column:
     return Column(name=name, kind=kind, role=role, help=help, asked=True, **more)  # type: ignore[arg-type]
-
-
-def _pool(name: str, **more: object) -> Column:
-    return Column(name=name, kind="count", role="pool", asked=True, **more)  # type: ignore[arg-type]
 
 
 def _measured(name: str, unit: str, help: str = "", label: str = "", **more: object) -> Column:
@@ -90,8 +86,8 @@ TABLE = (
     _asked("disagg", "flag", "layout", "Prefill and decode on separate GPUs.", high=1.0, missing=0.0),
     _asked("prefill_gpus", "count", "layout", "GPUs that prefill, with --disagg."),
     _asked("decode_gpus", "count", "layout", "GPUs that decode, with --disagg."),
-    _pool("prefill_tp"), _pool("prefill_ep"), _pool("prefill_dp"), _pool("prefill_workers"),
-    _pool("decode_tp"), _pool("decode_ep"), _pool("decode_dp"), _pool("decode_workers"),
+    *(Column(name=f"{pool}_{what}", kind="count", role="pool", asked=True)
+      for pool in ("prefill", "decode") for what in ("tp", "ep", "dp", "workers")),
     _asked("spec_decode", "name", "subject", "Speculation: none, mtp, eagle, draft.",
            allowed=("", "none", "mtp", "eagle", "eagle3", "draft", "medusa"), missing="none"),
     _asked("mode", "name", "load", ", ".join(MODES.names) + ".", required=True, allowed=MODES.names,
@@ -120,16 +116,12 @@ TABLE = (
     _asked("host_memory_gb", "number", "tier", "Host memory per GPU", unit="GB", otherwise="the platform's",
            stored=False),
     Column(name="row_id", role="origin", required=True),
-    Column(name="config_group", role="origin"),
-    Column(name="source_family", role="origin"),
-    Column(name="source_ref", role="origin"),
-    Column(name="license", role="origin"),
-    Column(name="platform_raw", role="origin"),
-    Column(name="notes", role="origin"),
+    *(Column(name=name, role="origin")
+      for name in ("config_group", "source_family", "source_ref", "license", "platform_raw", "notes")),
     Column(name="length_kind", kind="name", role="statistic", allowed=LENGTH_KINDS, missing="fixed",
            help="Lengths of the requests: fixed, uniform (a range), dataset."),
-    Column(name="ttft_stat", kind="name", role="statistic", allowed=("", *STATISTICS)),
-    Column(name="tpot_stat", kind="name", role="statistic", allowed=("", *STATISTICS)),
+    *(Column(name=name, kind="name", role="statistic", allowed=("", *STATISTICS))
+      for name in ("ttft_stat", "tpot_stat")),
     Column(name="tpot_kind", kind="name", role="statistic", allowed=("", *TPOT_KINDS)),
     _measured("output_tok_s", "tok/s", "output tokens per second, the whole deployment", "output",
               low=1e-3, high=1e10),
@@ -139,9 +131,8 @@ TABLE = (
     _measured("ttft_ms", "ms", "time to first token, in ms", "time to first token", low=1e-2, high=1e8),
     _measured("tpot_ms", "ms", "time per output token after the first, in ms", "time per output token",
               low=1e-3, high=1e6),
-    _measured("ttft_mean_ms", "ms"), _measured("tpot_mean_ms", "ms"),
-    _measured("ttft_p90_ms", "ms"), _measured("ttft_p99_ms", "ms"),
-    _measured("tpot_p90_ms", "ms"), _measured("tpot_p99_ms", "ms"),
+    *(_measured(f"{figure}_ms", "ms") for figure in
+      ("ttft_mean", "tpot_mean", "ttft_p90", "ttft_p99", "tpot_p90", "tpot_p99")),
     _measured("e2e_ms", "ms", "time of a whole request, in ms", "end to end"),
     _measured("power_w", "W"),
     _measured("tok_s_per_user", "tok/s", "tokens per second of one stream: 1000 / TPOT", stored=False),

@@ -32,11 +32,6 @@ def nearest_names(name: str, known: Iterable[str], n: int = 3) -> tuple[str, ...
     return tuple(by_lower[candidate] for candidate in dict.fromkeys(close))[:n]
 
 
-def _one_line(text: object) -> str:
-    """Flatten control characters, so that hostile input cannot break the one-line promise."""
-    return "".join(c if c.isprintable() else " " for c in str(text))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     """What is wrong with one value of a row, or to be known of it: `code` names its text in FAULT_TEXTS."""
@@ -51,14 +46,22 @@ class Fault:
 
 
 class RoofcastError(Exception):
-    """Any error that roofcast raises on purpose; catch this one to catch them all."""
+    """Any error that roofcast raises on purpose; catch this one to catch them all.
 
-    def __init__(self, message: str) -> None:
-        self.message = _one_line(message)
+    given: what the child was made of, for copies and other processes (None: the message).
+    """
+
+    def __init__(self, message: str, given: tuple[object, ...] | None = None) -> None:
+        # Hostile input cannot break the one-line promise.
+        self.message = "".join(c if c.isprintable() else " " for c in message)
+        self._given = (message,) if given is None else given
         super().__init__(self.message)
 
     def __str__(self) -> str:
         return self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self._given
 
 
 class UnknownName(RoofcastError, KeyError):
@@ -68,30 +71,20 @@ class UnknownName(RoofcastError, KeyError):
     """
 
     def __init__(self, kind: str, name: object, nearest: Sequence[str] = ()) -> None:
-        self.kind = kind
-        self.name = str(name)
-        self.nearest = tuple(nearest)
+        self.kind, self.name, self.nearest = kind, str(name), tuple(nearest)
         hint = f"; nearest: {', '.join(self.nearest)}" if self.nearest else ""
-        super().__init__(f"unknown {kind} '{self.name}'{hint}")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.kind, self.name, self.nearest)
+        super().__init__(f"unknown {kind} '{self.name}'{hint}", (kind, self.name, self.nearest))
 
 
 class BadRequest(RoofcastError, ValueError):
     """A value outside its allowed range.
 
-    Fields: `field`, `value` as given, `allowed` (words: what would have been accepted).
+    Fields: `field`, `value` as given, `allowed`: what would have been accepted.
     """
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
-        self.field = field
-        self.value = value
-        self.allowed = allowed
-        super().__init__(f"{field} = {value!r} is not allowed: {allowed}")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.field, self.value, self.allowed)
+        self.field, self.value, self.allowed = field, value, allowed
+        super().__init__(f"{field} = {value!r} is not allowed: {allowed}", (field, value, allowed))
 
 
 class BadRows(RoofcastError, ValueError):
@@ -101,15 +94,11 @@ class BadRows(RoofcastError, ValueError):
     """
 
     def __init__(self, file: object, rows: Sequence[tuple[int, str]]) -> None:
-        self.file = str(file)
-        self.rows = list(rows)
-        first = self.rows[:_ROWS_SHOWN]
+        self.file, self.rows = str(file), list(rows)
+        first, rest = self.rows[:_ROWS_SHOWN], len(self.rows) - _ROWS_SHOWN
         shown = "; ".join(f"line {line}: {reason}" if line else reason for line, reason in first)
-        more = f"; and {len(self.rows) - _ROWS_SHOWN} more" if len(self.rows) > _ROWS_SHOWN else ""
-        super().__init__(f"{self.file}: {len(self.rows)} bad row(s): {shown}{more}")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.file, self.rows)
+        more = f"; and {rest} more" if rest > 0 else ""
+        super().__init__(f"{self.file}: {len(rows)} bad row(s): {shown}{more}", (self.file, self.rows))
 
 
 class BadBundle(RoofcastError):

@@ -24,11 +24,10 @@ def table() -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """A GPU as the fabric sees it.
+    """A GPU as the fabric sees it; spec: the catalogue's entry, if any.
 
-    links: NVLinks (0: none without a bridge); shown_gb_s: what the driver prints per link; card: sits in a
-    PCIe slot; bridge_links: NVLinks of a full bridge; host_gpus: GPUs that one host sees (0: any); pcie_gb_s:
-    one way; spec: the catalogue's entry, if any.
+    links: NVLinks (0: none without a bridge); shown_gb_s: what the driver prints per link; card: in a PCIe
+    slot; bridge_links: NVLinks of a full bridge; host_gpus: that a host sees (0: any); pcie_gb_s: one way.
     """
 
     name: str
@@ -59,10 +58,7 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What is known of the machine: its GPU, the platform asked for.
-
-    alone: a matrix shows that it has one GPU, whose links lead nowhere.
-    """
+    """The machine: its GPU, the platform asked for; alone: with one GPU, whose links lead nowhere."""
 
     gpu: Gpu | None = None
     platform: PlatformSpec | None = None
@@ -76,16 +72,12 @@ def _gpu(entry: dict[str, Any], name: str) -> Gpu:
     rates = table()["links"].get(link[:7], {"nominal_gb_s": 25.0, "shown_gb_s": 0.0})
     links = entry.get("links") or (round(spec.link_bandwidth / 1e9 / rates["nominal_gb_s"]) if spec else 0)
     return Gpu(
-        name=name,
-        spec=spec,
-        link=link,
+        name=name, spec=spec, link=link, card=card,
         links=links if link.startswith("nvlink") and not card else 0,
         shown_gb_s=entry.get("bridge_shown_gb_s", rates["shown_gb_s"]),
-        card=card,
-        bridge_links=entry.get("bridge_links", 0),
-        host_gpus=entry.get("host_gpus", 0),
+        bridge_links=entry.get("bridge_links", 0), host_gpus=entry.get("host_gpus", 0),
         pcie_gb_s=spec.pcie_bandwidth / 1e9 if spec else entry.get("pcie_gb_s", 0.0),
-    )
+    )  # fmt: skip
 
 
 @cache

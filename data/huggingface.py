@@ -27,15 +27,12 @@ _FOREIGN_TYPES = ("t5", "bloom", "rwkv", "jamba", "deepseek_v4", "gemma3n_text",
 _FOREIGN_FIELDS = ("ssm_cfg", "mamba_num_heads", "mamba_d_state", "hybrid_override_pattern", "block_configs")
 # What the configuration class knows and the published files leave out.
 _CLASS_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "gemma2": {"sliding_window_pattern": 2},
+    **{kind: {"sliding_window_pattern": 2} for kind in ("gemma2", "gpt_oss")},
+    **{k: {"full_attention_interval": 4} for k in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")},
     "gemma3_text": {
         "vocab_size": 262208, "max_position_embeddings": 131072, "num_attention_heads": 8,
         "num_key_value_heads": 4, "head_dim": 256, "sliding_window_pattern": 6,
     },
-    "gpt_oss": {"sliding_window_pattern": 2},
-    "qwen3_next": {"full_attention_interval": 4},
-    "qwen3_5_text": {"full_attention_interval": 4},
-    "qwen3_5_moe_text": {"full_attention_interval": 4},
     "llama4_text": {"sliding_window_pattern": 4, "n_shared_experts": 1},
 }  # fmt: skip
 _LAYER_TYPES = {
@@ -99,12 +96,6 @@ def model_from_config(path: str | Path, name: str = "") -> ModelSpec:
     layer kinds that this reader does not know.
     """
     file = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
-    fields = _text_fields(_read(file), str(file))
-    draft = _draft(fields, name or (file.parent.name if file.name == "config.json" else file.stem))
-    return _with_parameters(draft, fields)
-
-
-def _read(file: Path) -> Mapping[str, Any]:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -113,7 +104,9 @@ def _read(file: Path) -> Mapping[str, Any]:
         raise BadRequest("config", str(file), f"JSON ({type(error).__name__})") from error
     if not isinstance(values, dict):
         raise BadRequest("config", str(file), "a JSON object")
-    return values
+    fields = _text_fields(values, str(file))
+    draft = _draft(fields, name or (file.parent.name if file.name == "config.json" else file.stem))
+    return _with_parameters(draft, fields)
 
 
 def _text_fields(values: Mapping[str, Any], where: str) -> _Fields:
@@ -274,35 +267,30 @@ def _precision(fields: _Fields) -> str:
     return {"float32": "fp32", "float8_e4m3fn": "fp8"}.get(tensor, "bf16")
 
 
-def _attention_parameters(spec: ModelSpec, fields: _Fields) -> float:
-    """Return the parameters of all attention layers, projections only."""
+def _with_parameters(spec: ModelSpec, fields: _Fields) -> ModelSpec:
+    """Count the parameters; biases and norms (under 0.1 %) are left out, speculative layers too."""
     d, heads = spec.d_model, spec.n_heads
     if spec.attention == "mla":
         queries = heads * spec.head_dim
         query = spec.mla_q_rank * (d + queries) if spec.mla_q_rank else d * queries
-        latent = d * (spec.mla_kv_rank + spec.mla_rope_dim)
         up = spec.mla_kv_rank * heads * (spec.qk_nope_dim + spec.v_head_dim)
-        one = query + latent + up + heads * spec.v_head_dim * d
+        full = query + d * (spec.mla_kv_rank + spec.mla_rope_dim) + up + heads * spec.v_head_dim * d
     else:
         gate = 2 if fields.get("attn_output_gate") or spec.family == "qwen3_next" else 1
-        one = d * spec.head_dim * ((gate + 1) * heads + 2 * spec.n_kv_heads)
+        full = d * spec.head_dim * ((gate + 1) * heads + 2 * spec.n_kv_heads)
     indexers = fields.count("index_n_heads", default=0)
-    one += indexers * (spec.mla_q_rank * spec.index_key_dim + d) + d * spec.index_key_dim
-    return float(one * (spec.n_full_attention_layers + spec.n_sliding_layers))
-
-
-def _with_parameters(spec: ModelSpec, fields: _Fields) -> ModelSpec:
-    """Count the parameters; biases and norms (under 0.1 %) are left out, speculative layers too."""
-    matrix = (3.0 if spec.gated_ffn else 2.0) * spec.d_model
-    dense = matrix * spec.d_ff * (spec.n_dense_layers if spec.is_moe else spec.n_layers)
-    common = spec.n_moe_layers * (matrix * spec.d_ff_shared_expert + spec.d_model * spec.n_experts)
-    expert = spec.n_moe_layers * matrix * spec.d_ff_expert
-    embedding = float(spec.vocab * spec.d_model * (1 if spec.tied_embeddings else 2))
-    body = embedding + dense + common + _attention_parameters(spec, fields)
+    full += indexers * (spec.mla_q_rank * spec.index_key_dim + d) + d * spec.index_key_dim
+    linear = 0
     if spec.n_linear_attention_layers:
-        keys, values, heads, kernel = _linear_widths(fields)
-        linear = spec.d_model * (2 * keys + 3 * values + 2 * heads) + (2 * keys + values) * kernel
-        body += float(linear * spec.n_linear_attention_layers)
+        keys, values, value_heads, kernel = _linear_widths(fields)
+        linear = d * (2 * keys + 3 * values + 2 * value_heads) + (2 * keys + values) * kernel
+    matrix = (3.0 if spec.gated_ffn else 2.0) * d
+    embedding = float(spec.vocab * d * (1 if spec.tied_embeddings else 2))
+    body = embedding + matrix * spec.d_ff * (spec.n_dense_layers if spec.is_moe else spec.n_layers)
+    body += spec.n_moe_layers * (matrix * spec.d_ff_shared_expert + d * spec.n_experts)
+    body += full * (spec.n_full_attention_layers + spec.n_sliding_layers)
+    body += linear * spec.n_linear_attention_layers
+    expert = spec.n_moe_layers * matrix * spec.d_ff_expert
     return replace(
         spec,
         params_total=body + expert * spec.n_experts,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,6 @@ import pandas as pd
 from .columns import COLUMNS, FIGURES, STORED, STORED_NUMBERS, STORED_TEXTS, Column
 from .errors import BadRows, Fault
 
-_REQUIRED = tuple(name for name in STORED if COLUMNS[name].required)
-
 
 def complete(rows: pd.DataFrame) -> pd.DataFrame:
     """Return `rows` with every stored column, in order; what is not given is default or unknown.
@@ -20,10 +17,10 @@ def complete(rows: pd.DataFrame) -> pd.DataFrame:
     Raises BadRows for a column that the table does not have and for one that it cannot do without.
     """
     strange = sorted(set(map(str, rows.columns)) - set(STORED))
-    missing = [name for name in _REQUIRED if name not in rows.columns and name != "row_id"]
-    if strange or missing:
-        faults = [Fault(code="unknown-column", column=name) for name in strange]
-        faults += [Fault(code="missing-column", column=name) for name in missing]
+    needed = {name for name in STORED if COLUMNS[name].required} - {"row_id"}
+    faults = [Fault(code="unknown-column", column=name) for name in strange]
+    faults += [Fault(code="missing-column", column=n) for n in STORED if n in needed and n not in rows]
+    if faults:
         raise BadRows("rows", [(0, str(fault)) for fault in faults])
     full = rows.copy()
     for name in STORED:
@@ -41,40 +38,37 @@ def faults(rows: pd.DataFrame) -> dict[int, list[Fault]]:
     numbered = rows.reset_index(drop=True)
     found: dict[int, list[Fault]] = {}
     for name in STORED:
-        column = COLUMNS[name]
-        for position, value, allowed in _bad_values(numbered[name], column):
-            fault = Fault(code="value", column=name, value=value, allowed=allowed)
-            found.setdefault(position, []).append(fault)
+        shown, checks = _checks(numbered[name], COLUMNS[name])
+        for wrong, allowed in checks:
+            for position in map(int, np.flatnonzero(wrong)):
+                fault = Fault(code="value", column=name, value=shown.iloc[position], allowed=allowed)
+                found.setdefault(position, []).append(fault)
     blind = numbered[list(FIGURES)].apply(pd.to_numeric, errors="coerce").isna().all(axis=1)
     for position in map(int, np.flatnonzero(blind)):
         found.setdefault(position, []).append(Fault(code="no-figure"))
     return dict(sorted(found.items()))
 
 
-def _bad_values(values: pd.Series[Any], column: Column) -> Iterator[tuple[int, object, str]]:
-    """Yield (position, value, what is allowed) of each value that the column does not allow."""
-    checks: list[tuple[pd.Series[bool], str]] = []
-    shown = values
-    if column.is_text:
-        shown = values.astype(str)
-        if column.name == "row_id":
-            checks.append((shown.duplicated(keep=False), "unique"))
-        if column.allowed:
-            allowed = "one of " + ", ".join(name or "empty" for name in column.allowed)
-            checks.append((~shown.isin(column.allowed), allowed))
-        elif column.required:
-            checks.append((shown == "", "not empty"))
-    else:
+def _checks(
+    values: pd.Series[Any], column: Column
+) -> tuple[pd.Series[Any], list[tuple[pd.Series[bool], str]]]:
+    """Return the values as they are shown, and (which are wrong, what is allowed) by check."""
+    if not column.is_text:
         numbers = pd.to_numeric(values, errors="coerce").astype(float)
         no_number = numbers.isna() & values.notna()
-        shown = numbers.astype(object).where(~no_number, values)
-        checks.append((no_number, "a number"))
-        if column.required:
-            checks.append((values.isna(), "not missing"))
         outside = (numbers < column.low) | (numbers > column.high)
-        checks.append((outside, f"between {column.low:g} and {column.high:g}"))
-    for wrong, allowed in checks:
-        yield from ((int(i), shown.iloc[i], allowed) for i in np.flatnonzero(wrong))
+        needed = [(values.isna(), "not missing")] if column.required else []
+        between = f"between {column.low:g} and {column.high:g}"
+        shown = numbers.astype(object).where(~no_number, values)
+        return shown, [(no_number, "a number"), *needed, (outside, between)]
+    shown = values.astype(str)
+    checks = [(shown.duplicated(keep=False), "unique")] if column.name == "row_id" else []
+    if column.allowed:
+        allowed = "one of " + ", ".join(name or "empty" for name in column.allowed)
+        checks.append((~shown.isin(column.allowed), allowed))
+    elif column.required:
+        checks.append((shown == "", "not empty"))
+    return shown, checks
 
 
 def validate(rows: pd.DataFrame, file: str = "rows") -> pd.DataFrame:

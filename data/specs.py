@@ -25,7 +25,18 @@ class Conflict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GpuSpec:
+class Entry:
+    """What every entry says: its name, other names it goes by, where its numbers come from."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    source: str
+    notes: str = ""
+    conflicts: tuple[Conflict, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuSpec(Entry):
     """One chip as a serving engine sees it.
 
     memory_bytes [B] usable by programs (what nvidia-smi or rocm-smi reports); memory_bandwidth [B/s];
@@ -34,7 +45,6 @@ class GpuSpec:
     one way; tdp_w [W].
     """
 
-    name: str
     vendor: str
     architecture: str
     sm: str = ""
@@ -46,10 +56,6 @@ class GpuSpec:
     link_domain: int
     pcie_bandwidth: float = 0.0
     tdp_w: float = 0.0
-    aliases: tuple[str, ...] = ()
-    source: str
-    notes: str = ""
-    conflicts: tuple[Conflict, ...] = ()
 
     def math_precision(self, weight_precision: str) -> str:
         """Return the format in which this chip multiplies when weights are stored as `weight_precision`.
@@ -60,12 +66,10 @@ class GpuSpec:
         if weight_precision not in WEIGHT_PRECISIONS:
             raise BadRequest("weight_precision", weight_precision, "one of " + ", ".join(WEIGHT_PRECISIONS))
         sixteen = next((p for p in _SIXTEEN_BIT if p in self.flops), "fp32")
-        if weight_precision == "int4" or weight_precision not in self.flops:
-            return sixteen
         # Blackwell Ultra keeps a token int8 unit, slower than its bf16 one: nobody multiplies on it.
-        if weight_precision == "int8" and self.flops["int8"] < self.flops[sixteen]:
-            return sixteen
-        return weight_precision
+        token = weight_precision == "int8" and self.flops.get("int8", 0.0) < self.flops[sixteen]
+        widened = weight_precision == "int4" or weight_precision not in self.flops or token
+        return sixteen if widened else weight_precision
 
     def has_units(self, precision: str) -> bool:
         """Tell whether the chip multiplies in `precision` itself; bf16 and fp16 count as one class."""
@@ -83,7 +87,7 @@ class GpuSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlatformSpec:
+class PlatformSpec(Entry):
     """A thing one buys: GPUs, their fabric, the host memory beside them.
 
     scale_up_domain: GPUs joined by the fast fabric; link_bandwidth [B/s] one way per GPU; host_memory_bytes
@@ -91,7 +95,6 @@ class PlatformSpec:
     (Grace); nic_bandwidth [B/s] one way per GPU; power_w [W].
     """
 
-    name: str
     gpu: str
     num_gpus: int
     scale_up_domain: int
@@ -102,20 +105,6 @@ class PlatformSpec:
     c2c_bandwidth: float = 0.0
     nic_bandwidth: float = 0.0
     power_w: float = 0.0
-    aliases: tuple[str, ...] = ()
-    source: str
-    notes: str = ""
-    conflicts: tuple[Conflict, ...] = ()
-
-    @property
-    def host_memory_bytes_per_gpu(self) -> float:
-        """Host memory [B] divided by the GPUs that share it."""
-        return self.host_memory_bytes / self.num_gpus
-
-    @property
-    def host_memory_bandwidth_per_gpu(self) -> float:
-        """Host memory bandwidth [B/s] when every GPU reads at once."""
-        return self.host_memory_bandwidth / self.num_gpus
 
     @property
     def c2c_bandwidth_per_gpu(self) -> float:
@@ -124,13 +113,12 @@ class PlatformSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSpec:
+class ModelSpec(Entry):
     """The shape of one language model; widths and counts are numbers, `params_*` are parameters.
 
     head_dim is the width of one query-key head (for MLA qk_nope_dim + mla_rope_dim). d_ff is the dense FFN,
     d_ff_expert one routed expert, d_ff_shared_expert all shared experts together. Attention layers split into
     n_full_attention_layers, n_sliding_layers (window `sliding_window` tokens) and n_linear_attention_layers.
-
     Beyond the plain shape: linear_state_values, what one linear layer keeps per sequence (recurrent state and
     convolution); sparse_topk, the most keys a query attends to in sparse attention; index_key_dim, the values
     per token and layer its indexer caches; kv_values_per_token_layer, the values cached per token and
@@ -138,7 +126,6 @@ class ModelSpec:
     n_ffn_layers, where not every block holds an FFN.
     """
 
-    name: str
     hf_id: str = ""
     family: str
     n_layers: int
@@ -177,10 +164,6 @@ class ModelSpec:
     native_weight_precision: str = "bf16"
     max_position: int = 0
     mtp_layers: int = 0
-    aliases: tuple[str, ...] = ()
-    source: str
-    notes: str = ""
-    conflicts: tuple[Conflict, ...] = ()
 
     @property
     def is_moe(self) -> bool:
@@ -198,14 +181,8 @@ class ModelSpec:
         return tuple(getattr(self, name) for name in _SHAPE_FIELDS)
 
 
-_NO_SHAPE = {
-    "name",
-    "hf_id",
-    "family",
-    "native_weight_precision",
-    "max_position",
-    "params_total",
-    "params_active",
-}
-_NO_SHAPE |= {"params_embedding", "aliases", "source", "notes", "conflicts"}
+_NO_SHAPE = (
+    *(f.name for f in fields(Entry)), "hf_id", "family", "native_weight_precision", "max_position",
+    "params_total", "params_active", "params_embedding",
+)  # fmt: skip
 _SHAPE_FIELDS = tuple(f.name for f in fields(ModelSpec) if f.name not in _NO_SHAPE)

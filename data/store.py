@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,28 +19,29 @@ from .columns import STORED, STORED_NUMBERS
 from .errors import BadStore, Fault, UnknownName
 from .files import replace_file
 from .identity import config_group, row_ids
+from .specs import GpuSpec, ModelSpec
 
 STORE_VARIABLE = "ROOFCAST_STORE"
 TABLE_FILE = "benchmarks.parquet"
 QUARANTINE_FILE = "quarantine.parquet"
 QUARANTINE_COLUMNS = ["file", "line", "row_id", "source", "source_ref", "reason"]
 _LOCK_SECONDS = 10.0
+_SHIPPED = Path(str(files(__package__).joinpath(TABLE_FILE)))
+_FIND: Mapping[str, Callable[[str], GpuSpec | ModelSpec]] = {"gpu": catalogue.gpu, "model": catalogue.model}
 
 
 @dataclass(frozen=True, kw_only=True)
 class AppendReport:
     """What became of the rows of one `append`: added + duplicates + rejected is their number.
 
-    `reasons` holds (line, reason) of the rejected rows, line 1 being the first row given unless lines were;
-    `reason_of` the same by position from 0, `duplicate_of` the row_id that a duplicate shares.
+    By position from 0: `reason_of` rejected rows, and `duplicate_of`, the row_id that a duplicate shares.
     """
 
     added: int
     duplicates: int
     rejected: int
-    reasons: tuple[tuple[int, str], ...] = ()
-    reason_of: Mapping[int, str] = field(default_factory=dict)
-    duplicate_of: Mapping[int, str] = field(default_factory=dict)
+    reason_of: Mapping[int, str]
+    duplicate_of: Mapping[int, str]
 
 
 class BenchmarkStore:
@@ -57,7 +58,7 @@ class BenchmarkStore:
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         chosen = path or os.environ.get(STORE_VARIABLE)
         self.shipped = not chosen
-        self.path = Path(chosen) if chosen else Path(str(files(__package__).joinpath(TABLE_FILE)))
+        self.path = Path(chosen or _SHIPPED)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], rows: pd.DataFrame | None = None) -> BenchmarkStore:
@@ -67,7 +68,7 @@ class BenchmarkStore:
         """
         store = cls(path)
         if rows is None:
-            first = BenchmarkStore(Path(str(files(__package__).joinpath(TABLE_FILE)))).load()
+            first = cls(_SHIPPED).load()
         else:
             first = measurements.validate(_identified(measurements.complete(rows)), file=str(store.path))
         store.path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,9 +96,8 @@ class BenchmarkStore:
     def quarantine(self) -> pd.DataFrame:
         """Return the rejected rows: file, line, row_id, source, source_ref, reason."""
         if not self.quarantine_path.exists():
-            return pd.DataFrame(
-                {name: pd.Series(dtype=int if name == "line" else str) for name in QUARANTINE_COLUMNS}
-            )
+            empty = dict.fromkeys(QUARANTINE_COLUMNS, pd.Series(dtype=str))
+            return pd.DataFrame({**empty, "line": pd.Series(dtype=int)})
         return _read(self.quarantine_path)[QUARANTINE_COLUMNS]
 
     def append(
@@ -117,26 +117,27 @@ class BenchmarkStore:
         cannot be read or written.
         """
         if self.shipped:
-            raise BadStore(
-                f"the shipped table is read-only: BenchmarkStore.create(path) or set {STORE_VARIABLE}"
-            )
+            allowed = f"BenchmarkStore.create(path) or set {STORE_VARIABLE}"
+            raise BadStore(f"the shipped table is read-only: {allowed}")
         given = _identified(measurements.complete(rows))
-        places = lines or range(1, len(given) + 1)
+        numbered = given.assign(file=file, line=lines or range(1, len(given) + 1))
         with self._locked():
             stored = self.load()
-            reasons = sorted({**invalid(given), **(rejected or {})}.items())
-            good = given.drop(index=[position for position, _ in reasons])
+            reasons = dict(sorted({**invalid(given), **(rejected or {})}.items()))
+            good = given.drop(index=list(reasons))
             new = good[~good["row_id"].isin(stored["row_id"])].drop_duplicates("row_id")
             if reasons:
-                self._reject(given, reasons, file, places)
+                bad = numbered.loc[list(reasons)].assign(reason=list(reasons.values()))[QUARANTINE_COLUMNS]
+                bad = bad.astype(dict.fromkeys(("row_id", "source", "source_ref"), str))
+                both = pd.concat([self.quarantine(), bad], ignore_index=True)
+                write_table(both.drop_duplicates(["file", "line", "row_id", "reason"]), self.quarantine_path)
             if len(new):
                 write_table(pd.concat([stored, measurements.typed(new)], ignore_index=True), self.path)
         return AppendReport(
             added=len(new),
             duplicates=len(good) - len(new),
             rejected=len(reasons),
-            reasons=tuple((places[position], reason) for position, reason in reasons),
-            reason_of=dict(reasons),
+            reason_of=reasons,
             duplicate_of={int(i): str(good.at[i, "row_id"]) for i in good.index.difference(new.index)},
         )
 
@@ -144,15 +145,6 @@ class BenchmarkStore:
         """Return `load`'s rows and their `fingerprint`, of one reading."""
         table = self.load()
         return table, fingerprint(table)
-
-    def _reject(
-        self, given: pd.DataFrame, reasons: list[tuple[int, str]], file: str, lines: Sequence[int]
-    ) -> None:
-        bad = given.loc[[position for position, _ in reasons], ["row_id", "source", "source_ref"]].astype(str)
-        bad["file"], bad["line"] = file, [lines[position] for position, _ in reasons]
-        bad["reason"] = [reason for _, reason in reasons]
-        both = pd.concat([self.quarantine(), bad[QUARANTINE_COLUMNS]], ignore_index=True)
-        write_table(both.drop_duplicates(["file", "line", "row_id", "reason"]), self.quarantine_path)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -189,7 +181,7 @@ def fingerprint(table: pd.DataFrame) -> str:
 def _identified(rows: pd.DataFrame) -> pd.DataFrame:
     """Number the rows from 0, use the catalogue's names, fill in row_id and config_group."""
     rows = rows.reset_index(drop=True)
-    for kind, find in (("gpu", catalogue.gpu), ("model", catalogue.model)):
+    for kind, find in _FIND.items():
         rows[kind] = [_catalogue_name(find, name) or name for name in rows[kind]]
     numbers = rows[list(STORED_NUMBERS)].apply(pd.to_numeric, errors="coerce")
     rows["config_group"] = config_group(rows.assign(**{name: numbers[name] for name in numbers}))
@@ -197,9 +189,9 @@ def _identified(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def _catalogue_name(find: object, name: object) -> str:
+def _catalogue_name(find: Callable[[str], GpuSpec | ModelSpec], name: str) -> str:
     try:
-        return str(find(name).name)  # type: ignore[operator]
+        return find(name).name
     except (UnknownName, ValueError):
         return ""
 
@@ -208,16 +200,13 @@ def invalid(rows: pd.DataFrame) -> dict[int, str]:
     """Return why rows cannot be stored, by position: their columns' faults, names no catalogue knows."""
     named = rows.assign(row_id=[f"{i}" for i in range(len(rows))])
     found = measurements.faults(named)
-    for kind, known, find in (
-        ("gpu", catalogue.gpus(), catalogue.gpu),
-        ("model", catalogue.models(), catalogue.model),
-    ):
-        for position, name in rows.loc[~rows[kind].isin(known), kind].astype(str).items():
+    for kind, find in _FIND.items():
+        for position, name in enumerate(rows[kind].astype(str)):
             try:
                 find(name)
             except UnknownName as error:
                 fault = Fault(code="unknown-name", column=kind, value=name, allowed=str(error))
-                found.setdefault(int(position), []).append(fault)  # type: ignore[call-overload]
+                found.setdefault(position, []).append(fault)
     return {position: measurements.joined(faults) for position, faults in found.items()}
 
 
@@ -237,15 +226,9 @@ def _read(path: Path) -> pd.DataFrame:
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Replace `path` in one step: a reader sees the old file or the new one, whatever happens in between."""
 
-    def write(fresh: Path) -> None:
-        frame.to_parquet(fresh, compression="zstd", compression_level=19, index=False)
-
     try:
-        replace_file(path, write)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_file(
+            path, lambda fresh: frame.to_parquet(fresh, compression="zstd", compression_level=19, index=False)
+        )
     except OSError as error:
         raise BadStore(f"{path}: cannot write: {error.strerror}") from None

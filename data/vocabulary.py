@@ -7,19 +7,14 @@ in trained models: append, never reorder.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """One name.
-
-    spellings: other words for the very same thing, which are stored as `name`; variants: narrower names that
-    are stored as they are and answered as `name` ("eagle3" is an eagle, a NIM runs trtllm).
-    """
+    """One name: its spellings are stored as it; its variants ("eagle3" is an eagle) only answered as it."""
 
     name: str
     spellings: tuple[str, ...] = ()
@@ -47,12 +42,13 @@ T = TypeVar("T", bound=Term)
 
 
 class Vocabulary(Sequence[str], Generic[T]):
-    """The terms of one kind: a sequence of their names, whose places are their codes."""
+    """The terms of one kind: a sequence of their names, in the order of their codes."""
 
     def __init__(self, *terms: T) -> None:
         self.terms: Sequence[T] = terms
-
         self.names = tuple(term.name for term in terms)
+        self._spelled = {word: term.name for term in terms for word in (term.name, *term.spellings)}
+        self._variants = {word: term.name for term in terms for word in term.variants}
 
     def __getitem__(self, code: Any) -> Any:
         return self.names[code]
@@ -64,21 +60,13 @@ class Vocabulary(Sequence[str], Generic[T]):
         """Return the term of a name. Raises ValueError for any other."""
         return self.terms[self.names.index(name)]
 
-    @cached_property
-    def _spelled(self) -> dict[str, str]:
-        return {word: term.name for term in self.terms for word in (term.name, *term.spellings)}
-
-    @cached_property
-    def _answered(self) -> dict[str, str]:
-        return self._spelled | {word: term.name for term in self.terms for word in term.variants}
-
     def find(self, text: str) -> str:
         """Return the name that answers for `text` in any letter case, "" where none does.
 
         >>> ENGINES.find("TensorRT-LLM"), ENGINES.find("nim"), PRECISIONS.find("NVFP4"), ENGINES.find("x")
         ('trtllm', 'trtllm', 'fp4', '')
         """
-        return self._answered.get(text.lower(), "")
+        return self._spelled.get(text.lower()) or self._variants.get(text.lower(), "")
 
     def stored(self, text: str) -> str:
         """Return what a stored row says for `text`: the name it spells, else the text itself."""
@@ -89,23 +77,18 @@ class Vocabulary(Sequence[str], Generic[T]):
 PRECISIONS = Vocabulary(
     Precision(name="bf16", bits=16, weight_bytes=2.0, kv_bytes=2.0, spellings=("fp16",)),
     Precision(name="fp8", bits=8, weight_bytes=1.0, kv_bytes=1.0),
-    Precision(
-        name="fp4", bits=4, weight_bytes=0.5625, kv_bytes=0.5625,
-        spellings=("nvfp4", "mxfp4", "fp4/fp8 native"),
-    ),
+    Precision(name="fp4", bits=4, weight_bytes=0.5625, kv_bytes=0.5625,
+              spellings=("nvfp4", "mxfp4", "fp4/fp8 native")),
     Precision(name="int8", bits=8, weight_bytes=1.0, kv_bytes=1.0),
     Precision(name="int4", bits=4, weight_bytes=0.53, kv_bytes=0.5625, spellings=("awq", "gptq")),
     Precision(name="fp32", bits=32, weight_bytes=4.0, kv_bytes=4.0),
 )  # fmt: skip
 MXFP4_WEIGHT_BYTES = 0.53125  # one 8-bit scale per 32 weights
 ENGINES = Vocabulary(
-    Engine(
-        name="vllm", vendors=("nvidia", "amd"), spellings=("llm-d/vllm", "1cat-vllm", "vllm-tpu"),
-        variants=("llm-d", "dynamo-vllm"),
-    ),
-    Engine(
-        name="trtllm", vendors=("nvidia",), spellings=("tensorrt-llm",), variants=("nim", "dynamo-trtllm"),
-    ),
+    Engine(name="vllm", vendors=("nvidia", "amd"), spellings=("llm-d/vllm", "1cat-vllm", "vllm-tpu"),
+           variants=("llm-d", "dynamo-vllm")),
+    Engine(name="trtllm", vendors=("nvidia",), spellings=("tensorrt-llm",),
+           variants=("nim", "dynamo-trtllm")),
     Engine(name="sglang", vendors=("nvidia", "amd"), variants=("dynamo-sglang",)),
     Engine(name="atom", variants=("vllm-atom", "sglang-atom")),
     Engine(name="tgi", spellings=("tgis",)),
@@ -115,18 +98,12 @@ ENGINES = Vocabulary(
     Engine(name="other", variants=("lmdeploy",)),
 )  # fmt: skip
 MODES = Vocabulary(
-    Term(name="static-batch"),
-    Term(name="closed-loop"),
-    Term(name="open-loop"),
-    Term(name="offline"),
-    Term(name="server"),
+    *(Term(name=name) for name in ("static-batch", "closed-loop", "open-loop", "offline", "server"))
 )
 SPECULATION = Vocabulary(
-    Term(name="none"),
-    Term(name="mtp", spellings=("eagle/mtp",)),
-    Term(name="eagle", variants=("eagle3", "medusa")),
-    Term(name="draft"),
-)
+    Term(name="none"), Term(name="mtp", spellings=("eagle/mtp",)),
+    Term(name="eagle", variants=("eagle3", "medusa")), Term(name="draft"),
+)  # fmt: skip
 TIERS = Vocabulary(Term(name="hbm"), Term(name="host", spellings=("grace", "cpu")))
 LENGTH_KINDS = ("fixed", "uniform", "dataset")
 STATISTICS = ("p50", "mean")
@@ -156,7 +133,7 @@ _PRINTED_ENGINES = (
     (r"tensorrt|\btrt", "trtllm"),
     *((name, name) for name in ("atom", "tgi", "lmdeploy", "deepspeed", "llamacpp", "transformers", "nim")),
 )
-_UNQUANTISED = r"none|auto|null|no_quant|"
+_UNQUANTISED = ("none", "auto", "null", "no_quant", "")
 
 
 def printed_precision(text: str) -> str:
@@ -166,7 +143,7 @@ def printed_precision(text: str) -> str:
     ('fp4', '', 'q4_k_m')
     """
     lower = text.lower()
-    if re.fullmatch(_UNQUANTISED, lower):
+    if lower in _UNQUANTISED:
         return ""
     return next((name for pattern, name in _PRINTED_PRECISIONS if re.fullmatch(pattern, lower)), lower)
 
@@ -177,8 +154,7 @@ def checkpoint_precision(name: str) -> str:
     >>> checkpoint_precision("nvidia/Llama-3.1-8B-Instruct-NVFP4")
     'fp4'
     """
-    lower = name.lower()
-    return next((found for pattern, found in _CHECKPOINT_PRECISIONS if re.search(pattern, lower)), "")
+    return _first_within(name, _CHECKPOINT_PRECISIONS)
 
 
 def printed_engine(text: str) -> str:
@@ -187,5 +163,8 @@ def printed_engine(text: str) -> str:
     >>> printed_engine("TensorRT-LLM 1.2"), printed_engine("sgl-router"), printed_engine("?")
     ('trtllm', 'sglang', '')
     """
-    lower = text.lower()
-    return next((name for pattern, name in _PRINTED_ENGINES if re.search(pattern, lower)), "")
+    return _first_within(text, _PRINTED_ENGINES)
+
+
+def _first_within(text: str, patterns: Iterable[tuple[str, str]]) -> str:
+    return next((name for pattern, name in patterns if re.search(pattern, text.lower())), "")

@@ -25,10 +25,7 @@ Table: TypeAlias = "pd.DataFrame | Mapping[str, Sequence[Any]]"
 
 
 class Rows:
-    """The table under work: columns on demand, and the notes and faults collected per row.
-
-    A column that is absent reads as missing throughout.
-    """
+    """The table under work: columns on demand, missing throughout if absent; notes and faults by row."""
 
     def __init__(self, table: Table) -> None:
         self.table: Any = table
@@ -136,16 +133,14 @@ class Rows:
     ) -> tuple[IntArray, BoolArray]:
         """Return catalogue codes of a name column and where a name was given; unknown names are faults."""
         codes, values = self.text(name)
-        index = _codes(known)
+        index, given = _codes(known), np.array(values, dtype=np.str_) != ""
         lookup = np.zeros(len(values), dtype=np.int64)
-        for i, value in enumerate(values):
-            if not value:
-                continue
+        for i in np.flatnonzero(given):
             try:
-                lookup[i] = index[find(value).name]
+                lookup[i] = index[find(values[i]).name]
             except RoofcastError as error:
                 self.fault(codes == i, "unknown-name", name, error)
-        return lookup[codes], np.array([bool(v) for v in values], dtype=bool)[codes]
+        return lookup[codes], given[codes]
 
     def months(self, name: str) -> FloatArray:
         """Return months since 2025-01 of a date column (YYYY, YYYY-MM or YYYY-MM-DD), NaN where missing."""

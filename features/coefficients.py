@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..data.vocabulary import ENGINES, PRECISIONS
-from .facts import ARCHITECTURES, Arrays, BoolArray, FloatArray, IntArray
+from .facts import ARCHITECTURES, Arrays, BoolArray, FloatArray
 from .request import Requests
 
 # Draft tokens verified per step under speculation: the depth of nearly all measured MTP and EAGLE runs.
@@ -41,29 +41,24 @@ class Coefficient:
 
 ENGINE_KINDS = tuple(term.name for term in ENGINES.terms if term.calibrated)
 KIND_OF_ENGINE = np.array([ENGINE_KINDS.index(e if e in ENGINE_KINDS else "other") for e in ENGINES])
-_COMPUTED = ("bf16", "fp8", "fp4")
 
 
 def default_coefficients() -> dict[str, Coefficient]:
     """Return the priors of all coefficients by name, as data/priors.toml has them."""
     table = tomllib.loads(files("roofcast.data").joinpath("priors.toml").read_text("utf-8"))
+    found = [
+        (f"{name}.{kind}", entry, kind in table["young"])
+        for group, kinds in (("architecture", ARCHITECTURES), ("engine", ENGINE_KINDS))
+        for kind in kinds
+        for name, entry in table[group].items()
+    ] + [(name, entry, False) for name, entry in table["all"].items()]
     out: dict[str, Coefficient] = {}
-
-    def enter(name: str, entry: Mapping[str, Any], young: bool = False) -> None:
+    for name, entry, young in found:
         prior = entry["prior"]
         if young:
             prior = entry.get("young_prior", prior * entry.get("young_factor", 1.0))
         bounds = {key: entry[key] for key in ("unit", "low", "high")}
         out[name] = Coefficient(value=prior, prior=prior, **bounds)
-
-    for kind in ARCHITECTURES:
-        for name, entry in table["architecture"].items():
-            enter(f"{name}.{kind}", entry, kind in table["young"])
-    for kind in ENGINE_KINDS:
-        for name, entry in table["engine"].items():
-            enter(f"{name}.{kind}", entry)
-    for name, entry in table["all"].items():
-        enter(name, entry)
     return out
 
 
@@ -91,10 +86,9 @@ class Coefficients:
 class Rates(Arrays):
     """Achieved shares of the hardware's rates, overheads and habits of scheduling per request, shape (n,).
 
-    layer_s, step_s, sequence_s, first_token_s, first_token_per_token_s (per prompt token) and handoff_s
-    (between separate pools) in seconds; backlog: requests that an overloaded server gathers; accepted and
-    drafted: tokens per step; stall, passes, queue, wave, opening, wait_steps, offline, disagg_burst: factors
-    on the terms of `serving.steady_state`.
+    first_token_per_token_s: per prompt token; handoff_s: between separate pools; backlog: requests that an
+    overloaded server gathers; accepted and drafted: tokens per step; stall, passes, queue, wave, opening,
+    wait_steps, offline, disagg_burst: factors on the terms of `serving.steady_state`.
     """
 
     weight_bandwidth: FloatArray
@@ -126,12 +120,11 @@ class Rates(Arrays):
     perfect_overlap: BoolArray
 
 
-# Field of Rates to the coefficient's name: by architecture, by engine, or one for all.
-_OF_GPU = ("weight_bandwidth", "kv_bandwidth", "attention_compute")
-_OF_ENGINE = ("stall", "passes", "queue", "wave", "opening", "wait_steps", "offline")
-_OF_ALL = (
-    "collective_latency", "collective_bandwidth", "expert_imbalance", "expert_skew", "host_bandwidth",
-    "backlog", "disagg_burst",
+# Fields of Rates that are a coefficient as it is fitted, and those that are 1 at the peaks.
+_AS_FITTED = (
+    "weight_bandwidth", "kv_bandwidth", "attention_compute", "collective_latency", "collective_bandwidth",
+    "expert_imbalance", "expert_skew", "host_bandwidth", "stall", "passes", "queue", "wave", "opening",
+    "wait_steps", "offline", "backlog", "disagg_burst",
 )  # fmt: skip
 _PEAKS = ("weight_bandwidth", "kv_bandwidth", "compute", "attention_compute", "collective_bandwidth",
           "expert_imbalance", "host_bandwidth", "offline")  # fmt: skip
@@ -140,55 +133,38 @@ _PEAKS = ("weight_bandwidth", "kv_bandwidth", "compute", "attention_compute", "c
 def ideal_rates(r: Requests) -> Rates:
     """Return rates at datasheet peaks without overheads; speculation accepts every draft token."""
     one, drafted = np.ones(len(r)), np.where(r.spec_decode > 0, _MOST_DRAFTED, 0.0)
-    values: dict[str, Any] = dict.fromkeys(Rates.__dataclass_fields__, np.zeros(len(r))) | dict.fromkeys(
-        _PEAKS, one
-    )
-    values |= {"expert_skew": _FLOOR_SKEW * one, "accepted": 1.0 + drafted, "drafted": drafted}
-    return Rates(**values | {"perfect_overlap": np.ones(len(r), dtype=bool)})
+    values: dict[str, Any] = dict.fromkeys(Rates.__dataclass_fields__, np.zeros(len(r)))
+    values |= dict.fromkeys(_PEAKS, one) | {"perfect_overlap": np.ones(len(r), dtype=bool)}
+    return Rates(**values | {"expert_skew": _FLOOR_SKEW * one, "accepted": 1.0 + drafted, "drafted": drafted})
 
 
 def rates_of(r: Requests, coefficients: Coefficients) -> Rates:
     """Spread the coefficients over the requests: shape (n,) each, seconds and shares."""
-    architecture, kind = r.gpu.architecture.astype(np.int64), KIND_OF_ENGINE[r.engine]
+    entries, speculates = coefficients.entries, r.spec_decode > 0
+    architecture, engine = r.gpu.architecture.astype(np.int64), KIND_OF_ENGINE[r.engine]
 
-    def of_gpu(name: str) -> FloatArray:
-        return _by_kind(coefficients, name, ARCHITECTURES, architecture)
+    def of(name: str) -> FloatArray:
+        """Return a coefficient of all, of each row's architecture or of its engine."""
+        if name in entries:
+            return np.full(len(r), entries[name].value)
+        by_gpu = f"{name}.{ARCHITECTURES[0]}" in entries
+        kinds, codes = (ARCHITECTURES, architecture) if by_gpu else (ENGINE_KINDS, engine)
+        return coefficients.values([f"{name}.{kind}" for kind in kinds])[codes]
 
-    def of_engine(name: str) -> FloatArray:
-        return _by_kind(coefficients, name, ENGINE_KINDS, kind)
-
-    def of_all(name: str) -> FloatArray:
-        return np.full(len(r), coefficients.entries[name].value)
-
-    speculates = r.spec_decode > 0
-    layer = (of_gpu("layer_us") + of_gpu("moe_layer_us") * (r.model.is_moe > 0)) * 1e-6
+    compute = of("compute_bf16")
+    for name in ("fp8", "fp4"):  # the format that the GPU multiplies in
+        own = (r.weight_precision == PRECISIONS.index(name)) & (getattr(r.gpu, f"units_{name}") > 0)
+        compute = np.where(own, of(f"compute_{name}"), compute)
     return Rates(
-        **{name: of_gpu(name) for name in _OF_GPU},
-        **{name: of_engine(name) for name in _OF_ENGINE},
-        **{name: of_all(name) for name in _OF_ALL},
-        compute=_compute_share(r, coefficients, architecture),
-        layer_s=layer * of_engine("layer_factor"),
-        step_s=of_engine("step_us") * 1e-6,
-        sequence_s=of_engine("sequence_us") * 1e-6,
-        first_token_s=of_engine("first_token_ms") * 1e-3,
-        first_token_per_token_s=of_engine("first_token_per_ktok_ms") * 1e-6,
-        handoff_s=of_engine("handoff_ms") * 1e-3,
-        accepted=np.where(speculates, of_all("accepted_tokens"), 1.0),
+        **{name: of(name) for name in _AS_FITTED},
+        compute=compute,
+        layer_s=(of("layer_us") + of("moe_layer_us") * (r.model.is_moe > 0)) * 1e-6 * of("layer_factor"),
+        step_s=of("step_us") * 1e-6,
+        sequence_s=of("sequence_us") * 1e-6,
+        first_token_s=of("first_token_ms") * 1e-3,
+        first_token_per_token_s=of("first_token_per_ktok_ms") * 1e-6,
+        handoff_s=of("handoff_ms") * 1e-3,
+        accepted=np.where(speculates, of("accepted_tokens"), 1.0),
         drafted=np.where(speculates, DRAFTED_TOKENS, 0.0),
         perfect_overlap=np.zeros(len(r), dtype=bool),
     )
-
-
-def _by_kind(coefficients: Coefficients, name: str, kinds: tuple[str, ...], codes: IntArray) -> FloatArray:
-    """Return the coefficient `name` of each row's kind, shape (n,)."""
-    return coefficients.values([f"{name}.{kind}" for kind in kinds])[codes]
-
-
-def _compute_share(r: Requests, coefficients: Coefficients, architecture: IntArray) -> FloatArray:
-    """Return the achieved share of the compute peak in the format that the GPU multiplies in."""
-    shares = {p: _by_kind(coefficients, f"compute_{p}", ARCHITECTURES, architecture) for p in _COMPUTED}
-    share = shares["bf16"]
-    for name in ("fp8", "fp4"):
-        own = (r.weight_precision == PRECISIONS.index(name)) & (getattr(r.gpu, f"units_{name}") > 0)
-        share = np.where(own, shares[name], share)
-    return share

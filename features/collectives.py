@@ -25,17 +25,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ..data.errors import UnknownName, nearest_names
-from .facts import BOX, Arrays, BoolArray, FloatArray
-
-Codes = NDArray[np.intp]
+from .facts import BOX, Arrays, BoolArray, FloatArray, IntArray
 
 LIBRARIES: Final = ("engine", "nccl")
 OPERATIONS: Final = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point")
@@ -55,7 +53,7 @@ class Fabric(Arrays):
     the domain, efficiency_scale each bandwidth (links and cards alike).
     """
 
-    code: Codes
+    code: IntArray
     link_bandwidth: FloatArray
     domain: FloatArray
     nic_bandwidth: FloatArray
@@ -68,8 +66,8 @@ class Fabric(Arrays):
 class Tables:
     """The reviewed coefficients; `inside` a domain, by operation, of shape (regimes, columns, codes).
 
-    codes: row of each (fabric, library); mesh: one link per pair of GPUs; cards: PCIe cards; of shape
-    (codes,). Between domains: latency of one hop [s], overlap norm [-], (hops, efficiency) of each regime.
+    codes: row of each (fabric, library); mesh: one link per pair of GPUs, cards: PCIe cards, of shape
+    (codes,); hop_s: latency of one hop between domains [s].
     """
 
     codes: Mapping[tuple[str, str], int]
@@ -77,8 +75,6 @@ class Tables:
     cards: BoolArray
     inside: Mapping[str, FloatArray]
     hop_s: float
-    overlap_norm: float
-    across: Mapping[str, Sequence[tuple[float, float]]]
 
 
 @cache
@@ -97,19 +93,14 @@ def regimes(fabric: str, library: str, operation: str) -> list[dict[str, float]]
 @cache
 def tables() -> Tables:
     """Return the coefficients as arrays (built once)."""
-    fabrics, network = read_text()["fabrics"], read_text()["network"]
+    fabrics = read_text()["fabrics"]
     keys = [(name, library) for name in fabrics for library in LIBRARIES]
     return Tables(
         codes={key: row for row, key in enumerate(keys)},
         mesh=np.array([bool(fabrics[name].get("mesh", False)) for name, _ in keys]),
         cards=np.array([name.startswith("pcie") for name, _ in keys]),
         inside={operation: _inside_table(keys, operation) for operation in OPERATIONS},
-        hop_s=network["alpha_us"] * 1e-6,
-        overlap_norm=network["overlap_norm"],
-        across={
-            operation: [(r["hops"], r["efficiency"]) for r in network["operations"][operation]["regimes"]]
-            for operation in OPERATIONS
-        },
+        hop_s=read_text()["network"]["alpha_us"] * 1e-6,
     )
 
 
@@ -137,7 +128,7 @@ def _code(link: str, rack: bool, library: str) -> int:
     return tables().codes[fabric, libraries[library.strip().lower()]]
 
 
-def fabric_index(link: Sequence[str], domain: ArrayLike, library: str) -> Codes:
+def fabric_index(link: Sequence[str], domain: ArrayLike, library: str) -> IntArray:
     """Return the coefficient table's row of each (link, domain), shape (n,).
 
     link: names as in the GPU catalogue ("nvlink4", "infinity-fabric", "pcie5", ...), shape (n,); domain: GPUs
@@ -148,7 +139,7 @@ def fabric_index(link: Sequence[str], domain: ArrayLike, library: str) -> Codes:
     return np.array([_code(str(a), bool(rack), library) for a, rack in zip(link, racks, strict=True)])
 
 
-def domain_of(code: Codes, domain: FloatArray) -> FloatArray:
+def domain_of(code: IntArray, domain: FloatArray) -> FloatArray:
     """Return the GPUs that reach each other without a network card: PCIe cards of one host are a box."""
     return np.maximum(domain, np.where(tables().cards[code], BOX, 1.0))
 
@@ -181,49 +172,13 @@ def fabric_arrays(
     )
 
 
-def all_reduce_s(message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> FloatArray:
-    """Return the seconds to sum a message of `message_bytes` [B] held by each of `group` GPUs."""
-    return _collective_s("all_reduce", message_bytes, group, fabric)
+def collective_s(operation: str, message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> FloatArray:
+    """Return the seconds of one operation among `group` GPUs [-]; 0 for a group of one or no bytes.
 
-
-def all_gather_s(message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> FloatArray:
-    """Return the seconds to give each of `group` GPUs the whole of `message_bytes` [B, the result]."""
-    return _collective_s("all_gather", message_bytes, group, fabric)
-
-
-def reduce_scatter_s(message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> FloatArray:
-    """Return the seconds to sum `message_bytes` [B, the input of each GPU] and keep one shard each."""
-    return _collective_s("reduce_scatter", message_bytes, group, fabric)
-
-
-def all_to_all_s(message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> FloatArray:
-    """Return the seconds for each GPU to spread `message_bytes` [B] over the group, itself too.
-
-    Across domains the share for the same domain goes over the links while the rest goes through the card.
+    message_bytes [B]: what each GPU holds to be summed (all_reduce, and reduce_scatter, which keeps a shard),
+    the result (all_gather), what each GPU spreads over the group, itself too (all_to_all; across domains the
+    share for the same domain goes over the links while the rest goes through the card).
     """
-    return _collective_s("all_to_all", message_bytes, group, fabric)
-
-
-def point_to_point_s(message_bytes: ArrayLike, crosses_domain: ArrayLike, fabric: Fabric) -> FloatArray:
-    """Return the time in seconds to send `message_bytes` [B] from one GPU to another.
-
-    crosses_domain: whether the receiver lies outside the scale-up domain (boolean, shape (n,)).
-    """
-    size, crosses, code = np.broadcast_arrays(
-        np.asarray(message_bytes, dtype=np.float64), np.asarray(crosses_domain, dtype=np.bool_), fabric.code
-    )
-    pair, (hops, efficiency) = np.full(size.shape, 2.0), tables().across["point_to_point"][0]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        inside, start = (
-            _inside("point_to_point", s, pair, fabric, code) for s in (size, np.zeros(size.shape))
-        )
-        moved = size / (fabric.nic_bandwidth * fabric.efficiency_scale) / efficiency
-    outside = start + hops * fabric.nic_alpha_s + moved
-    return np.where(size > 0.0, np.where(crosses, outside, inside), 0.0)
-
-
-def _collective_s(operation: str, message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> FloatArray:
-    """Return the time of one operation, inside or across domains; 0 for a group of one or no bytes."""
     size, ranks, domain, code = np.broadcast_arrays(
         np.asarray(message_bytes, dtype=np.float64),
         np.asarray(group, dtype=np.float64),
@@ -240,8 +195,31 @@ def _collective_s(operation: str, message_bytes: ArrayLike, group: ArrayLike, fa
     return time
 
 
+all_reduce_s = partial(collective_s, "all_reduce")
+all_gather_s = partial(collective_s, "all_gather")
+reduce_scatter_s = partial(collective_s, "reduce_scatter")
+all_to_all_s = partial(collective_s, "all_to_all")
+
+
+def point_to_point_s(message_bytes: ArrayLike, crosses_domain: ArrayLike, fabric: Fabric) -> FloatArray:
+    """Return the time in seconds to send `message_bytes` [B] from one GPU to another.
+
+    crosses_domain: whether the receiver lies outside the scale-up domain (boolean, shape (n,)).
+    """
+    size, crosses, code = np.broadcast_arrays(
+        np.asarray(message_bytes, dtype=np.float64), np.asarray(crosses_domain, dtype=np.bool_), fabric.code
+    )
+    network = read_text()["network"]["operations"]["point_to_point"]
+    pair, across = np.full(size.shape, 2.0), network["regimes"][0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inside, start = (_inside("point_to_point", part, pair, fabric, code) for part in (size, 0.0 * size))
+        moved = size / (fabric.nic_bandwidth * fabric.efficiency_scale * across["efficiency"])
+    outside = start + across["hops"] * fabric.nic_alpha_s + moved
+    return np.where(size > 0.0, np.where(crosses, outside, inside), 0.0)
+
+
 def _between(
-    operation: str, size: FloatArray, ranks: FloatArray, domain: FloatArray, code: Codes, fabric: Fabric
+    operation: str, size: FloatArray, ranks: FloatArray, domain: FloatArray, code: IntArray, fabric: Fabric
 ) -> FloatArray:
     """Return the time of one operation among two GPUs or more."""
     local = np.minimum(ranks, domain)
@@ -256,8 +234,10 @@ def _between(
     return time
 
 
-def _inside(operation: str, size: FloatArray, ranks: FloatArray, fabric: Fabric, code: Codes) -> FloatArray:
-    """Return the fastest regime's time within one domain, in seconds; `ranks` >= 2 where it is used."""
+def _inside(
+    operation: str, size: FloatArray, ranks: FloatArray, fabric: Fabric, code: IntArray
+) -> FloatArray:
+    """Return the fastest regime's seconds within one domain; `ranks` >= 2 where they are used."""
     n = np.maximum(ranks, 2.0)
     peers = np.where(tables().mesh[code], (n - 1.0) / np.maximum(fabric.domain - 1.0, n - 1.0), 1.0)
     bandwidth = fabric.link_bandwidth * fabric.efficiency_scale * peers
@@ -282,7 +262,7 @@ def _across(
     inside: FloatArray,
     fabric: Fabric,
 ) -> FloatArray:
-    """Return the time of a group that spans domains, in seconds.
+    """Return the seconds of a group that spans domains.
 
     t = min over regimes of  hops x steps x nic_alpha + (inside^p + card^p)^(1/p): the work inside and the
     card's transfer are pipelined, so they overlap in part (p = 1: not at all, p = infinity: perfectly).
@@ -295,14 +275,12 @@ def _across(
     volume = size * (2.0 * once if operation == "all_reduce" else once)
     ideal = volume / (fabric.nic_bandwidth * fabric.efficiency_scale)
     best = np.full(size.shape, np.inf)
-    for hops, efficiency in tables().across[operation]:
-        overlapped = _overlapped(inside, ideal / efficiency, tables().overlap_norm)
-        best = np.minimum(best, hops * steps * fabric.nic_alpha_s + overlapped)
+    network = read_text()["network"]
+    norm = network["overlap_norm"]
+    for regime in network["operations"][operation]["regimes"]:
+        card = ideal / regime["efficiency"]
+        larger = np.maximum(inside, card)  # scales the sum, so that no power under- or overflows
+        ratio = np.where(np.isfinite(larger), np.minimum(inside, card) / np.maximum(larger, 1e-30), 0.0)
+        overlapped = larger * (1.0 + ratio**norm) ** (1.0 / norm)
+        best = np.minimum(best, regime["hops"] * steps * fabric.nic_alpha_s + overlapped)
     return best
-
-
-def _overlapped(first: FloatArray, second: FloatArray, norm: float) -> FloatArray:
-    """Return (first^p + second^p)^(1/p), scaled by the larger so that no power under- or overflows."""
-    larger = np.maximum(first, second)
-    ratio = np.where(np.isfinite(larger), np.minimum(first, second) / np.maximum(larger, 1e-30), 0.0)
-    return larger * (1.0 + ratio**norm) ** (1.0 / norm)

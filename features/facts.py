@@ -1,15 +1,13 @@
 """Catalogue facts as columns, gathered row by row: the physics works on arrays, not on objects.
 
-A table of columns holds one row per catalogue entry, in the catalogue's order; indexing it by an array of
-entry codes gives arrays of length n. Derived numbers of a model (parameters by role, KV values per token) are
-worked out here once.
+A column holds one number per catalogue entry, in the catalogue's order; indexing it by an array of places
+gives an array of length n. Derived numbers of a model (parameters by role, KV values) are worked out once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -42,10 +40,7 @@ _RENAMED = {"sliding_layers": "n_sliding_layers", "linear_layers": "n_linear_att
 
 
 class Arrays:
-    """A record whose fields are arrays of one length (n,), or records and mappings of such.
-
-    What is none of these is of all rows.
-    """
+    """A record whose fields are arrays of shape (n,), records and mappings of such, or one value for all."""
 
     def take(self, rows: NDArray[Any]) -> Self:
         """Return the record of a subset of rows."""
@@ -89,21 +84,17 @@ class Facts:
         vars(self)[name] = gathered  # asked for again and again: found without this method next time
         return gathered
 
-    def take(self, rows: NDArray[np.bool_] | IntArray) -> Facts:
+    def take(self, rows: BoolArray | IntArray) -> Facts:
         """Return the same facts for a subset of rows."""
         return Facts(columns=self.columns, codes=self.codes[rows])
-
-
-def _columns(rows: Sequence[dict[str, float]]) -> dict[str, FloatArray]:
-    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]}
 
 
 def _parameters(spec: ModelSpec) -> dict[str, float]:
     """Return the parameters by role, all layers together; expert_params: of one routed expert in one layer.
 
-    passed_params are those of the feed-forward layers that one token passes through.
-    Attention has what embeddings, feed-forward layers and experts leave of the published total; where that is
-    not plausible (layer counts that include other blocks), a quarter of the parameters without embeddings.
+    passed_params: of the feed-forward layers that one token passes through. Attention has what embeddings,
+    feed-forward layers and experts leave of the published total; where that is not plausible (layer counts
+    that include other blocks), a quarter of the parameters without embeddings.
     """
     per_width = (3.0 if spec.gated_ffn else 2.0) * spec.d_model  # matrices of a feed-forward layer
     body = spec.params_total - spec.params_embedding
@@ -116,13 +107,10 @@ def _parameters(spec: ModelSpec) -> dict[str, float]:
     attention = rest if rest > 0.002 * body else 0.25 * body
     dense = max(body - experts - attention - shared, 0.0)
     return {
-        "expert_params": expert,
-        "experts_total": experts,
-        "shared_params": shared,
-        "attention_params": attention,
-        "dense_params": dense,
+        "expert_params": expert, "experts_total": experts, "shared_params": shared,
+        "attention_params": attention, "dense_params": dense,
         "passed_params": dense + shared + spec.n_moe_layers * spec.experts_per_token * expert,
-    }
+    }  # fmt: skip
 
 
 def _kv_values(spec: ModelSpec) -> float:
@@ -169,7 +157,9 @@ def _gpu_row(spec: GpuSpec) -> dict[str, float]:
         "memory_bytes": spec.memory_bytes,
         "bandwidth": spec.memory_bandwidth,
         "link_bandwidth": spec.link_bandwidth,
-        "link_domain": max(spec.link_domain, 1),
+        "num_gpus": np.nan,  # as a platform has it; of a GPU alone nobody knows
+        "domain": max(spec.link_domain, 1),
+        "nic_bandwidth": NIC_BANDWIDTH,
         "pcie_bandwidth": max(spec.pcie_bandwidth, _LEAST_PCIE),
         "architecture": ARCHITECTURES.index(family if family in ARCHITECTURES else "other"),
         "widens": published in _WIDENING,
@@ -186,12 +176,12 @@ def _host(platform: PlatformSpec, gpu: GpuSpec) -> tuple[float, float]:
     Over NVLink-C2C the slower of link and memory, over PCIe the card's; shared by all GPUs that read at once.
     """
     link = platform.c2c_bandwidth_per_gpu or gpu.pcie_bandwidth
-    rate = min(link, platform.host_memory_bandwidth_per_gpu or link)
-    return platform.host_memory_bytes_per_gpu or HOST_BYTES, rate
+    rate = min(link, platform.host_memory_bandwidth / platform.num_gpus or link)
+    return platform.host_memory_bytes / platform.num_gpus or HOST_BYTES, rate
 
 
 def _platform_row(spec: PlatformSpec) -> dict[str, float]:
-    """Return `gpu` as a place in the catalogue, num_gpus and domain [GPUs], rates [B/s] and bytes per GPU."""
+    """Return the GPU's place in the catalogue, GPUs in all and in a domain, rates [B/s] and bytes per GPU."""
     host_bytes, host_bandwidth = _host(spec, catalogue.gpus()[spec.gpu])
     return {
         "gpu": list(catalogue.gpus()).index(spec.gpu),
@@ -204,18 +194,16 @@ def _platform_row(spec: PlatformSpec) -> dict[str, float]:
 
 
 @catalogue.follows_models
-def model_columns() -> dict[str, FloatArray]:
-    """Return the facts of every model as columns."""
-    return _columns([_model_row(spec) for spec in catalogue.models().values()])
+def _columns(kind: str) -> dict[str, FloatArray]:
+    if kind == "model":
+        rows = [_model_row(model) for model in catalogue.models().values()]
+    elif kind == "gpu":
+        rows = [_gpu_row(gpu) for gpu in catalogue.gpus().values()]
+    else:
+        rows = [_platform_row(platform) for platform in catalogue.platforms().values()]
+    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]}
 
 
-@cache
-def gpu_columns() -> dict[str, FloatArray]:
-    """Return the facts of every GPU as columns."""
-    return _columns([_gpu_row(spec) for spec in catalogue.gpus().values()])
-
-
-@cache
-def platform_columns() -> dict[str, FloatArray]:
-    """Return what a request takes of every platform as columns."""
-    return _columns([_platform_row(spec) for spec in catalogue.platforms().values()])
+def facts_of(kind: str, codes: IntArray) -> Facts:
+    """Return the facts of each "model", "gpu" or "platform" by its place in the catalogue."""
+    return Facts(columns=_columns(kind), codes=codes)

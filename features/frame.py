@@ -13,10 +13,8 @@ from .request import Requests
 
 FRAME_VERSION = 2
 _TERMS = ("weights", "kv", "compute", "communication", "launch", "queue")
-_LOG_FACTS = {
-    "model": ("params_total", "params_active", "d_model", "n_layers", "n_heads", "kv_values", "n_experts"),
-    "gpu": ("bandwidth", "memory_bytes", "link_bandwidth", "peak_bf16"),
-}
+_LOG_MODEL = ("params_total", "params_active", "d_model", "n_layers", "n_heads", "kv_values", "n_experts")
+_LOG_GPU = ("bandwidth", "memory_bytes", "link_bandwidth", "peak_bf16")
 
 
 def _logs(columns: dict[str, FloatArray]) -> dict[str, FloatArray]:
@@ -35,8 +33,7 @@ def feature_columns(r: Requests, floor: Estimate, base: Estimate) -> dict[str, F
     out["log_tpot_over_floor"] = out["log_tpot"] - least["tpot"]
     out["log_ttft_over_floor"] = out["log_ttft"] - least["ttft"]
     out["log_floor_prefill"] = least["ttft"]
-    tpot = np.maximum(base.tpot_s, 1e-9)
-    ttft = np.maximum(base.ttft_s, 1e-9)
+    tpot, ttft = np.maximum(base.tpot_s, 1e-9), np.maximum(base.ttft_s, 1e-9)
     out |= {f"share_{name}": base.terms[name] / tpot for name in _TERMS}
     out |= {f"ttft_share_{name}": base.terms[f"ttft_{name}"] / ttft for name in _TERMS if name != "kv"}
     sizes = {
@@ -71,12 +68,8 @@ def feature_columns(r: Requests, floor: Estimate, base: Estimate) -> dict[str, F
         "experts_per_token": r.model.experts_per_token, "domain": r.domain,
     }  # fmt: skip
     out |= {name: np.asarray(values, dtype=np.float64) for name, values in plain.items()}
-    facts = {
-        f"{kind}_{name}": getattr(getattr(r, kind), name)
-        for kind, names in _LOG_FACTS.items()
-        for name in names
-    }
-    return out | _logs(facts)
+    facts = {f"model_{name}": getattr(r.model, name) for name in _LOG_MODEL}
+    return out | _logs(facts | {f"gpu_{name}": getattr(r.gpu, name) for name in _LOG_GPU})
 
 
 def feature_matrix(r: Requests, floor: Estimate, base: Estimate) -> tuple[FloatArray, tuple[str, ...]]:

@@ -19,10 +19,9 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredFabric:
-    """One machine's fabric against the healthy one that the collective model predicts.
+    """One machine's latency of small messages and bandwidth of large ones, measured over predicted [-].
 
-    alpha_scale: measured over predicted latency of small messages [-]; bandwidth_scale: measured over
-    predicted bandwidth of large ones [-]; gpu: the catalogue's name of what was measured; source: where from.
+    gpu: the catalogue's name of what was measured; source: where from.
     """
 
     alpha_scale: float = 1.0
@@ -42,10 +41,7 @@ class MeasuredFabric:
 
     @staticmethod
     def load(path: str | Path) -> MeasuredFabric:
-        """Read a file written by `roofcast fabric check --measured`.
-
-        Raises BadRequest for a file that cannot be read or is none.
-        """
+        """Read a file written by `roofcast fabric check --measured`; raises BadRequest for any other."""
         allowed = "a file written by roofcast fabric check --measured"
         try:
             found = json.loads(Path(path).read_text(encoding="utf-8"))

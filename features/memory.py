@@ -36,10 +36,7 @@ HOST_USABLE_SHARE = 0.9  # of the host's memory; the rest is the system's
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryFit(Arrays):
-    """Bytes per GPU [B] and sequences per replica, shape (n,).
-
-    host_bytes of needed_host_bytes [B] lie in the host's memory; host_limits: it, not HBM, sets max_batch.
-    """
+    """Bytes per GPU [B] and sequences per replica, shape (n,); host_limits: not HBM sets max_batch."""
 
     weight_bytes: FloatArray
     sequence_bytes: FloatArray
@@ -86,16 +83,11 @@ def memory_fit(r: Requests, *, overcommit: bool = False) -> MemoryFit:
     prefill_available, prefill_weights = _free(r, prefill_layout(r))
     fits = (max_batch >= 1.0) & (prefill_weights <= prefill_available) & (experts <= host)
     return MemoryFit(
-        weight_bytes=weights,
-        sequence_bytes=sequence,
-        needed_bytes=np.maximum(weights + sequence, prefill_weights),
-        available_bytes=available,
-        needed_host_bytes=experts + cold_kv_bytes(r, layout, full),
-        available_host_bytes=host,
-        host_limits=in_host < in_hbm,
-        max_batch=np.maximum(max_batch, 1.0),
-        fits=fits,
-    )
+        weight_bytes=weights, sequence_bytes=sequence,
+        needed_bytes=np.maximum(weights + sequence, prefill_weights), available_bytes=available,
+        needed_host_bytes=experts + cold_kv_bytes(r, layout, full), available_host_bytes=host,
+        host_limits=in_host < in_hbm, max_batch=np.maximum(max_batch, 1.0), fits=fits,
+    )  # fmt: skip
 
 
 def uses_host(r: Requests) -> BoolArray:
@@ -142,8 +134,7 @@ def streamed_bytes(
         return experts
     own = np.maximum(sequences / layout.dp, 1.0)
     cold = kv_bytes_read(r, context) - kv_bytes_read(r, np.minimum(context, r.kv_hot_tokens))
-    cold = own * cold * kv_share(r, layout) / r.kv_reread_every
-    return cold + experts
+    return own * cold * kv_share(r, layout) / r.kv_reread_every + experts
 
 
 def streamed_expert_bytes(

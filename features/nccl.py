@@ -6,7 +6,7 @@ from typing import Final
 
 from ..data import catalogue
 from ..data.specs import GpuSpec
-from . import collectives
+from .collectives import collective_s, fabric_arrays
 
 # Operations that are modelled, by the one that runs like them: a chain from one root is half a ring.
 MODELLED: Final = {
@@ -26,13 +26,13 @@ def predicted_us(gpu: GpuSpec, operation: str, size: int, ranks: int, nic_bandwi
     [B/s], that of the first platform with this GPU unless given.
     """
     built = (p.nic_bandwidth for p in catalogue.platforms().values() if p.gpu == gpu.name)
-    fabric = collectives.fabric_arrays(
+    fabric = fabric_arrays(
         link=[gpu.link],
         link_bandwidth=gpu.link_bandwidth,
         domain=gpu.link_domain,
         nic_bandwidth=nic_bandwidth or next(filter(None, built), 50e9),
         library="nccl",
     )
-    time_s = getattr(collectives, f"{MODELLED[operation]}_s")(float(size), float(ranks), fabric)[0]
+    time_s = collective_s(MODELLED[operation], float(size), float(ranks), fabric)[0]
     # From or to one root, the whole message moves where the other operation moves (n - 1) / n of it.
     return float(time_s) * 1e6 * (ranks / (ranks - 1) if operation in ("broadcast", "reduce") else 1.0)

@@ -19,32 +19,26 @@ import numpy as np
 from .baseline import Estimate
 from .facts import FloatArray
 from .request import Requests
-from .serving import PASS_TOKENS, WAVES, sent_at_a_rate
+from .serving import PASS_TOKENS, WAVES, asked_rate, sent_at_a_rate
 
 PERCENTILES = (50, 90, 99)
 # Standard deviation of the logarithm [-] of TTFT and TPOT beside the queues' own spread.
 SPREAD = {"ttft": 0.10, "tpot": 0.03}
+_normal = NormalDist().inv_cdf
 
 
 def _demand(base: Estimate) -> FloatArray:
     """Return what one prompt costs the prefill stage [s]."""
-    demand: FloatArray = base.burst_s / np.maximum(base.batch - 1.0, 1e-9)
-    return np.where(base.batch > 1.0, demand, 0.0)
-
-
-def _normal(share: float) -> float:
-    return NormalDist().inv_cdf(share)
+    return np.where(base.batch > 1.0, base.burst_s / np.maximum(base.batch - 1.0, 1e-9), 0.0)
 
 
 def _wait(r: Requests, base: Estimate, share: float) -> FloatArray:
     """Return the wait for the first token that `share` of the requests do not exceed [s]."""
     mean = base.terms["ttft_queue"]
-    rate = np.where(sent_at_a_rate(r), r.request_rate, 0.0) / r.replicas
-    busy = np.clip(rate * _demand(base), 1e-6, 0.98)
+    busy = np.clip(asked_rate(r) / r.replicas * _demand(base), 1e-6, 0.98)
     poisson = mean / busy * np.maximum(np.log(busy / (1.0 - share)), 0.0)
-    closed = -np.log(1.0 - share) * mean
-    late = 1.0 - (1.0 - share) * WAVES
-    closed = np.maximum(closed, max(late, 0.0) * base.burst_s)
+    late = max(1.0 - (1.0 - share) * WAVES, 0.0)
+    closed = np.maximum(-np.log(1.0 - share) * mean, late * base.burst_s)
     # Above the stability limit the backlog grows evenly while requests are sent.
     swamped = np.where(base.stable, poisson, 2.0 * share * mean)
     return np.where(sent_at_a_rate(r), swamped, closed)

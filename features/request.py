@@ -25,23 +25,14 @@ from ..data import catalogue
 from ..data.columns import COLUMNS, TIER_COLUMNS
 from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
 from .cells import Rows, Table, default
-from .facts import (
-    BOX,
-    NIC_BANDWIDTH,
-    Arrays,
-    Facts,
-    FloatArray,
-    IntArray,
-    gpu_columns,
-    model_columns,
-    platform_columns,
-)
+from .facts import BOX, Arrays, BoolArray, Facts, FloatArray, IntArray, facts_of
 from .notes import Notes
 
 _ASSUMED_TP = (2.0, 4.0, 8.0)
 _POSITION_STRETCH = 4.0  # rotary scaling (YaRN) serves up to about this many times the trained length
 _NEEDS_UNITS = ("fp8", "fp4", "int8")
 _INTEGERS = ("int8", "int4")
+_OF_PLATFORM = ("num_gpus", "domain", "nic_bandwidth", "host_bandwidth", "host_bytes")
 DEFAULT_DATE_MONTHS = 18.0  # 2026-07, counted from 2025-01
 _DEFAULT = {name: float(COLUMNS[name].default or 0.0) for name in ("isl", "osl")}
 _ASSUMED_CONCURRENCY = 32.0
@@ -51,7 +42,9 @@ _ASSUMED_CONCURRENCY = 32.0
 class Requests(Arrays):
     """n requests as arrays of shape (n,); names as codes into the vocabularies.
 
-    `valid` is False where a row cannot be answered; `notes` say why, or which default was assumed.
+    `valid` is False where a row cannot be answered; `notes` say why, or which default was assumed; `source`
+    is a hash of who measured, 0 where it is not said; `mean_ttft`: the mean over requests is asked for, not
+    the median.
     """
 
     model: Facts
@@ -63,13 +56,13 @@ class Requests(Arrays):
     months: FloatArray
     weight_precision: IntArray
     kv_precision: IntArray
-    kv_given: NDArray[np.bool_]
+    kv_given: BoolArray
     tp: FloatArray
     pp: FloatArray
     ep: FloatArray
     dp: FloatArray
     replicas: FloatArray
-    disagg: NDArray[np.bool_]
+    disagg: BoolArray
     prefill_gpus: FloatArray
     prefill_tp: FloatArray
     prefill_ep: FloatArray
@@ -82,15 +75,15 @@ class Requests(Arrays):
     concurrency: FloatArray
     request_rate: FloatArray
     prefix_cached_frac: FloatArray
-    prefix_on_host: NDArray[np.bool_]
+    prefix_on_host: BoolArray
     kv_hot_tokens: FloatArray
     kv_reread_every: FloatArray
     experts_resident_frac: FloatArray
     host_bandwidth: FloatArray
     host_bytes: FloatArray
     source: NDArray[np.uint64]
-    mean_ttft: NDArray[np.bool_]
-    valid: NDArray[np.bool_]
+    mean_ttft: BoolArray
+    valid: BoolArray
     notes: Notes
 
     def __len__(self) -> int:
@@ -101,37 +94,31 @@ class Requests(Arrays):
         """Why each request cannot be answered, else what was assumed of it, in words, shape (n,)."""
         return self.notes.texts()
 
-    def is_mode(self, *names: str) -> NDArray[np.bool_]:
+    def is_mode(self, *names: str) -> BoolArray:
         """Return a mask of the rows in any of the named modes."""
-        found: NDArray[np.bool_] = self.mode == MODES.index(names[0])
+        found: BoolArray = self.mode == MODES.index(names[0])
         for name in names[1:]:
             found = found | (self.mode == MODES.index(name))
         return found
 
 
 def _hardware(rows: Rows) -> tuple[Facts, dict[str, Any]]:
-    """Resolve gpu and platform: GPU facts, and the platform's size, domain and network per row."""
+    """Resolve gpu and platform: GPU facts, and of the platform, else of the GPU, size, network and host."""
     code, has_platform = rows.entry("platform", catalogue.platform, catalogue.platforms)
-    gpu, has_gpu = rows.entry("gpu", catalogue.gpu, catalogue.gpus)
-    platform = Facts(columns=platform_columns(), codes=code)
-    of_platform = platform.gpu.astype(np.int64)
-    rows.fault(has_platform & has_gpu & (gpu != of_platform), "gpu-and-platform", "gpu")
+    alone, has_gpu = rows.entry("gpu", catalogue.gpu, catalogue.gpus)
+    platform = facts_of("platform", code)
+    built_in = platform.gpu.astype(np.int64)
+    rows.fault(has_platform & has_gpu & (alone != built_in), "gpu-and-platform", "gpu")
     rows.fault(~has_platform & ~has_gpu, "gpu-or-platform", "gpu")
-    gpu = np.where(has_platform & ~has_gpu, of_platform, gpu)
+    gpu = facts_of("gpu", np.where(has_platform & ~has_gpu, built_in, alone))
     rows.number("num_nodes", whole=True)
-    facts = Facts(columns=gpu_columns(), codes=gpu)
-    return facts, {
-        "platform_gpus": np.where(has_platform, platform.num_gpus, np.nan),
-        "domain": np.where(has_platform, platform.domain, facts.link_domain),
-        "nic_bandwidth": np.where(has_platform, platform.nic_bandwidth, NIC_BANDWIDTH),
-        "host_bandwidth": np.where(has_platform, platform.host_bandwidth, facts.host_bandwidth),
-        "host_bytes": np.where(has_platform, platform.host_bytes, facts.host_bytes),
+    return gpu, {
+        name: np.where(has_platform, getattr(platform, name), getattr(gpu, name)) for name in _OF_PLATFORM
     }
 
 
-def _precisions(
-    rows: Rows, model: Facts, gpu: Facts, engine: IntArray
-) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
+def _precisions(rows: Rows, model: Facts, gpu: Facts, engine: IntArray) -> dict[str, Any]:
+    """Fill the precisions of weights and cache."""
     weight = rows.word("weight_precision", PRECISIONS)
     native = model.native_precision.astype(np.int64)
     units = (np.stack([gpu.columns[f"units_{p}"] for p in PRECISIONS], axis=1) > 0)[gpu.codes]
@@ -148,7 +135,8 @@ def _precisions(
         rows.note(foreign & rows.valid, "widened", "weight_precision", name)
     kv = rows.word("kv_precision", PRECISIONS)
     quantised = ((weight == 1) | (weight == 2)) & (engine == ENGINES.index("trtllm")) & units[:, 1]
-    return weight, np.where(kv < 0, np.where(quantised, 1, 0), kv), kv >= 0
+    kv_filled = np.where(kv < 0, np.where(quantised, 1, 0), kv)
+    return {"weight_precision": weight, "kv_precision": kv_filled, "kv_given": kv >= 0}
 
 
 def _layout(rows: Rows, model: Facts, platform_gpus: FloatArray) -> dict[str, FloatArray]:
@@ -170,33 +158,30 @@ def _layout(rows: Rows, model: Facts, platform_gpus: FloatArray) -> dict[str, Fl
     copies = (model.is_moe == 0) & (dp > 1.0)
     rows.note(copies, "copies", "dp")
     num = np.where(copies & np.isnan(num), tp * pp * dp, num)
-    inside = copies & (tp * pp * dp > num) & (tp % np.where(copies, dp, 1.0) == 0)
-    tp = np.where(inside, tp / np.where(copies, dp, 1.0), tp)
+    each = np.where(copies, dp, 1.0)
+    inside = copies & (tp * pp * dp > num) & (tp % each == 0)
+    tp = np.where(inside, tp / each, tp)
     dp = np.where(inside | (copies & (tp * pp * dp <= num)), 1.0, dp)
     # Engines write experts spread over attention groups as dp beside tp: tp 1, dp 8 is one copy on 8 GPUs; or
     # as ep alone, wider than tp.
     wide = (model.is_moe > 0) & (ep > tp) & (default(dp, 1.0) == 1.0) & (ep % tp == 0) & (ep * pp <= num)
     dp = np.where(wide, ep / tp, dp)
     beside = (model.is_moe > 0) & (dp > 1.0) & (wide | (dp > tp)) & (ep > 1)
-    beside = beside & (np.isnan(num) | (tp * dp * pp <= num))
+    beside &= np.isnan(num) | (tp * dp * pp <= num)
     rows.note(beside, "spread-experts", "ep")
     tp = np.where(beside, tp * dp, tp)
     num = np.where(np.isnan(num), tp * pp, num)
-    spread = (
-        (default(dp, 1.0) == 1.0)
-        & (model.n_heads % np.maximum(tp, 1.0) != 0)
-        & (model.is_moe > 0)
-        & (tp <= num)
-    )
+    dp = default(dp, 1.0)
+    spread = (dp == 1.0) & (model.n_heads % np.maximum(tp, 1.0) != 0) & (model.is_moe > 0) & (tp <= num)
     rows.note(spread, "attention-dp", "dp")
-    dp = np.where(spread, tp, default(dp, 1.0))
+    dp = np.where(spread, tp, dp)
     rows.note(rows.valid & (dp > tp), "replicas", "dp")
     return {"num_gpus": num, "tp": tp, "pp": pp, "ep": ep, "dp": dp}
 
 
-def _pools(rows: Rows, layout: dict[str, FloatArray], disagg: NDArray[np.bool_]) -> dict[str, FloatArray]:
+def _pools(rows: Rows, layout: dict[str, FloatArray], disagg: BoolArray) -> dict[str, FloatArray]:
     """Lay out the prefill and decode pools; rows without disaggregation use the one layout for both."""
-    num, tp = layout["num_gpus"], layout["tp"]
+    num, tp, pp, ep, dp = (layout[name] for name in ("num_gpus", "tp", "pp", "ep", "dp"))
 
     def pool(name: str, missing: FloatArray | float, together: FloatArray) -> FloatArray:
         """Return a pool's column where pools exist, `missing` where not given, `together` elsewhere."""
@@ -208,22 +193,18 @@ def _pools(rows: Rows, layout: dict[str, FloatArray], disagg: NDArray[np.bool_])
     decode_tp = np.where(disagg, np.minimum(pool("decode_tp", tp, tp), decode), tp)
     prefill_tp = pool("prefill_tp", np.minimum(decode_tp, prefill), tp)
     prefill_tp = np.where(disagg, np.minimum(prefill_tp, prefill), tp)
-    workers = np.maximum(np.floor(prefill / prefill_tp), 1.0)
     rows.note(disagg & (prefill + decode != num), "pools", "num_gpus")
     rows.note(disagg & np.isnan(rows.number("prefill_gpus")), "assumed-half", "prefill_gpus")
     return {
-        "num_gpus": np.where(disagg, prefill + decode, num),
-        "tp": decode_tp,
-        "pp": layout["pp"],
-        "ep": np.minimum(pool("decode_ep", layout["ep"], layout["ep"]), decode_tp),
-        "dp": np.minimum(pool("decode_dp", layout["dp"], layout["dp"]), decode_tp),
-        "replicas": np.maximum(np.floor(decode / (decode_tp * layout["pp"])), 1.0),
-        "prefill_gpus": prefill,
-        "prefill_tp": prefill_tp,
-        "prefill_ep": np.minimum(pool("prefill_ep", 1.0, layout["ep"]), prefill_tp),
-        "prefill_dp": np.minimum(pool("prefill_dp", 1.0, layout["dp"]), prefill_tp),
-        "prefill_workers": np.where(disagg, workers, 1.0),
-    }
+        "num_gpus": np.where(disagg, prefill + decode, num), "tp": decode_tp, "pp": pp,
+        "ep": np.minimum(pool("decode_ep", ep, ep), decode_tp),
+        "dp": np.minimum(pool("decode_dp", dp, dp), decode_tp),
+        "replicas": np.maximum(np.floor(decode / (decode_tp * pp)), 1.0),
+        "prefill_gpus": prefill, "prefill_tp": prefill_tp,
+        "prefill_ep": np.minimum(pool("prefill_ep", 1.0, ep), prefill_tp),
+        "prefill_dp": np.minimum(pool("prefill_dp", 1.0, dp), prefill_tp),
+        "prefill_workers": np.where(disagg, np.maximum(np.floor(prefill / prefill_tp), 1.0), 1.0),
+    }  # fmt: skip
 
 
 def _load(rows: Rows) -> dict[str, Any]:
@@ -239,27 +220,23 @@ def _load(rows: Rows) -> dict[str, Any]:
     for name, values in (("isl", isl), ("osl", osl)):
         rows.note(np.isnan(values) & rows.valid, "assumed", name, _DEFAULT[name])
     return {
-        "mode": mode,
-        "isl": default(isl, _DEFAULT["isl"]),
-        "osl": default(osl, _DEFAULT["osl"]),
-        "concurrency": np.where(needs, _ASSUMED_CONCURRENCY, concurrency),
-        "request_rate": rate,
+        "mode": mode, "isl": default(isl, _DEFAULT["isl"]), "osl": default(osl, _DEFAULT["osl"]),
+        "concurrency": np.where(needs, _ASSUMED_CONCURRENCY, concurrency), "request_rate": rate,
         "prefix_cached_frac": rows.share("prefix_cached_frac", 0.0),
-    }
+    }  # fmt: skip
 
 
 def _tiers(rows: Rows, model: Facts, hardware: dict[str, Any]) -> dict[str, Any]:
     """Fill what lies in host memory, and the host's size and rate per GPU."""
-    if not any(name in rows.table for name in TIER_COLUMNS):
-        every, none = np.ones(rows.n), np.zeros(rows.n, dtype=bool)
-        return {"kv_hot_tokens": np.inf * every, "kv_reread_every": every, "prefix_on_host": none,
-                "experts_resident_frac": every}  # fmt: skip
+    if not any(name in rows.table for name in TIER_COLUMNS):  # most requests: all of it lies in HBM
+        one, none = np.ones(rows.n), np.zeros(rows.n, dtype=bool)
+        return {"kv_hot_tokens": np.inf * one, "kv_reread_every": one, "prefix_on_host": none,
+                "experts_resident_frac": one}  # fmt: skip
     hot = default(rows.number("kv_hot_tokens", strict=False), np.inf)
     spilled = np.isfinite(hot)
     reread = rows.number("kv_reread_every", strict=False, whole=True)
     rows.note(spilled & np.isnan(reread), "assumed-every-step", "kv_reread_every")
-    skips = spilled & ~np.isnan(reread) & (reread != 1.0)
-    rows.note(skips, "skips", "kv_reread_every")
+    rows.note(spilled & ~np.isnan(reread) & (reread != 1.0), "skips", "kv_reread_every")
     alone = ~np.isnan(reread) & ~spilled
     rows.fault(alone, "not-allowed", "kv_reread_every", reread, "only beside kv_hot_tokens")
     resident = rows.share("experts_resident_frac", 1.0)
@@ -277,12 +254,11 @@ def _tiers(rows: Rows, model: Facts, hardware: dict[str, Any]) -> dict[str, Any]
 
 def _check(rows: Rows, model: Facts, parts: dict[str, Any]) -> None:
     """Mark what no engine would start: layouts that do not divide, lengths past the model's limit."""
-    share = parts["tp"] / np.maximum(parts["dp"], 1.0)
-    rows.fault(share != np.round(share), "divisor", "dp", parts["dp"], parts["tp"])
-    share = np.round(share)
-    rows.fault(
-        (share > 1) & (model.n_heads % np.maximum(share, 1.0) != 0), "heads", "tp", share, model.n_heads
-    )
+    exact = parts["tp"] / np.maximum(parts["dp"], 1.0)
+    share = np.round(exact)
+    rows.fault(exact != share, "divisor", "dp", parts["dp"], parts["tp"])
+    uneven = (share > 1) & (model.n_heads % np.maximum(share, 1.0) != 0)
+    rows.fault(uneven, "heads", "tp", share, model.n_heads)
     rows.fault(parts["pp"] > model.n_layers, "layers", "pp", parts["pp"], model.n_layers)
     length, most = parts["isl"] + parts["osl"], model.max_position
     rows.note(length > 1.02 * most, "long", "isl", length, most)
@@ -307,14 +283,14 @@ def normalise(frame: Table) -> Requests:
     rows = Rows(frame)
     model_codes, has_model = rows.entry("model", catalogue.model, catalogue.models)
     rows.fault(~has_model, "required", "model")
-    model = Facts(columns=model_columns(), codes=model_codes)
+    model = facts_of("model", model_codes)
     gpu, hardware = _hardware(rows)
     engine = engine_codes(rows)
     rows.note(engine < 0, "assumed", "engine", ENGINES[0])
     engine = np.maximum(engine, 0)
-    weight, kv, kv_given = _precisions(rows, model, gpu, engine)
+    precisions = _precisions(rows, model, gpu, engine)
     disagg = default(rows.number("disagg", strict=False), 0.0) > 0
-    layout = _layout(rows, model, hardware.pop("platform_gpus"))
+    layout = _layout(rows, model, hardware.pop("num_gpus"))
     parts: dict[str, Any] = {**_pools(rows, layout, disagg), **_load(rows), "disagg": disagg}
     parts |= _tiers(rows, model, hardware)
     _check(rows, model, parts)
@@ -322,22 +298,12 @@ def normalise(frame: Table) -> Requests:
     shared = (nodes > 1.0) & (hardware["domain"] <= BOX)
     per_node = np.maximum(np.ceil(parts["num_gpus"] / nodes), 1.0)
     hardware["domain"] = np.where(shared, np.minimum(hardware["domain"], per_node), hardware["domain"])
+    who, sources = rows.text("source")
+    stat, stats = rows.text("ttft_stat")
+    hashes = np.array([zlib.crc32(source.lower().encode()) for source in sources], dtype=np.uint64)
     return Requests(
         model=model, gpu=gpu, engine=engine, months=default(rows.months("date"), DEFAULT_DATE_MONTHS),
-        mean_ttft=_is_mean(rows), source=_source_of(rows),
-        weight_precision=weight, kv_precision=kv, kv_given=kv_given,
+        mean_ttft=np.array([value == "mean" for value in stats], dtype=bool)[stat], source=hashes[who],
         spec_decode=np.maximum(rows.word("spec_decode", SPECULATION), 0),
-        valid=rows.valid, notes=rows.notes, **hardware, **parts,
+        valid=rows.valid, notes=rows.notes, **precisions, **hardware, **parts,
     )  # fmt: skip
-
-
-def _source_of(rows: Rows) -> NDArray[np.uint64]:
-    """Return a hash of who measures: the column `source`, by whatever letter case; 0 where it is not said."""
-    code, values = rows.text("source")
-    return np.array([zlib.crc32(v.lower().encode()) if v else 0 for v in values], dtype=np.uint64)[code]
-
-
-def _is_mean(rows: Rows) -> NDArray[np.bool_]:
-    """Return where the first-token time asked for is the mean over requests, not the median."""
-    code, values = rows.text("ttft_stat")
-    return np.array([value == "mean" for value in values], dtype=bool)[code]

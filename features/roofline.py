@@ -16,17 +16,8 @@ import numpy as np
 from ..data import catalogue
 from ..data.vocabulary import PRECISIONS
 from .coefficients import Rates
-from .collectives import (
-    Codes,
-    Fabric,
-    all_gather_s,
-    all_reduce_s,
-    all_to_all_s,
-    domain_of,
-    fabric_index,
-    tables,
-)
-from .facts import BOX, Arrays, FloatArray
+from .collectives import Fabric, all_gather_s, all_reduce_s, all_to_all_s, domain_of, fabric_index, tables
+from .facts import BOX, Arrays, FloatArray, IntArray
 from .memory import MemoryFit, memory_fit, streamed_bytes, streamed_expert_bytes
 from .request import Requests
 from .work import Layout, Work, decode_layout, peak_flops, prefill_layout, prefill_work, step_work
@@ -69,8 +60,13 @@ class System(Arrays):
 
     @property
     def prefill(self) -> Layout:
-        """The layout of the GPUs that prefill (the same ones without disaggregation)."""
+        """The layout of the GPUs that prefill."""
         return prefill_layout(self.r)
+
+    @property
+    def context(self) -> FloatArray:
+        """Mean context [tokens] of a sequence that is being decoded, shape (n,)."""
+        return self.r.isl + self.r.osl / 2.0
 
     @property
     def most(self) -> FloatArray:
@@ -98,7 +94,7 @@ def fabric_of(r: Requests, rates: Rates) -> Fabric:
 
 
 @cache
-def _fabric_codes() -> Codes:
+def _fabric_codes() -> IntArray:
     """Return each GPU's row of the collectives' table, shape (2, GPUs): within a box, in a rack."""
     links = [spec.link or "pcie4" for spec in catalogue.gpus().values()]
     return np.stack([fabric_index(links, domain, "engine") for domain in (BOX, 9.0 * BOX)])
@@ -114,8 +110,9 @@ def communication_s(s: System, layout: Layout, tokens: FloatArray) -> FloatArray
     r, rates, fabric, m = s.r, s.rates, s.fabric, s.r.model
     message = tokens * m.d_model * 2.0
     own = message / layout.dp
+    ideal = _ideal_communication(r, layout, message)
     if rates.perfect_overlap.all():
-        return _ideal_communication(r, layout, message)
+        return ideal
     attention = all_reduce_s(own, layout.attention_tp, fabric)
     feed_forward = attention  # without data parallelism: the same message over the same group
     shared = layout.dp > 1
@@ -127,17 +124,11 @@ def communication_s(s: System, layout: Layout, tokens: FloatArray) -> FloatArray
         spread = np.where((layout.ep > 1) & (m.is_moe > 0), np.minimum(gather, scatter), gather)
         feed_forward = np.where(shared, spread, attention)
     stages = np.where(layout.pp > 1, (layout.pp - 1.0) * (own / r.gpu.pcie_bandwidth + 10e-6), 0.0)
-    total = m.n_layers * (attention + feed_forward) + stages
-    if not rates.perfect_overlap.any():
-        return total
-    return np.where(rates.perfect_overlap, _ideal_communication(r, layout, message), total)
+    return np.where(rates.perfect_overlap, ideal, m.n_layers * (attention + feed_forward) + stages)
 
 
 def _ideal_communication(r: Requests, layout: Layout, message: FloatArray) -> FloatArray:
-    """Return the least seconds of the collectives: each GPU's share of the bytes once over its full links.
-
-    A switch that reduces on the way (NVLink SHARP) lets an all-reduce move its message once; no latency.
-    """
+    """Return the least seconds of the collectives: a GPU's share once over its full links, as with SHARP."""
     link = np.maximum(r.gpu.link_bandwidth, r.gpu.pcie_bandwidth)
     shared = np.where(layout.tp > 1, message, 0.0) * np.where(layout.dp > 1, 1.0 / layout.tp, 1.0)
     attention = np.where(layout.attention_tp > 1, message / layout.dp, 0.0)

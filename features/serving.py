@@ -14,7 +14,7 @@ disaggregated  prefill workers are a queue of their own, decode steps are not st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,36 +33,34 @@ WAVES = 10.0
 # Prompt tokens one pass takes (vLLM's max_num_batched_tokens, SGLang's chunked_prefill_size on 80 GB cards).
 PASS_TOKENS = 8192.0
 _MOST_BUSY = 0.98
+_TERMS = ("weights", "kv", "compute", "communication", "launch", "host")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Steady(Arrays):
-    """The serving model's answer per request, shape (n,): seconds, and rates over the whole deployment.
+class Estimate(Arrays):
+    """What floor or baseline answer, shape (n,): seconds, rates of the whole deployment, bytes per GPU.
 
-    stall_s is what other prompts add to each token, queue_s what a prompt waits, burst_s the time that all
-    prompts in flight take when they arrive at once; stable is False where the asked rate cannot be kept up.
+    burst_s is the time that all prompts in flight take when they arrive at once; stable is False where the
+    asked rate cannot be kept up. `terms` holds seconds per output token (weights, kv, compute, communication,
+    launch, host, queue) and, prefixed ttft_, seconds until the first token. Infeasible or invalid rows are
+    NaN.
     """
 
     ttft_s: FloatArray
     tpot_s: FloatArray
     e2e_s: FloatArray
+    output_tok_s: FloatArray
+    total_tok_s: FloatArray
     request_s: FloatArray
     concurrency: FloatArray
     batch: FloatArray
-    stall_s: FloatArray
-    queue_s: FloatArray
     burst_s: FloatArray
-    prefill: StepTime
-    decode: StepTime
+    max_batch: FloatArray
+    bytes_needed: FloatArray
+    bytes_available: FloatArray
+    feasible: BoolArray
     stable: BoolArray
-
-
-def in_flight(s: System) -> FloatArray:
-    """Return the requests in flight per replica [-]; offline, what memory and the engine hold at once."""
-    r, most = s.r, s.most * s.r.replicas
-    given = np.where(np.isnan(r.concurrency), most, r.concurrency)
-    given = np.where(r.is_mode("offline"), np.minimum(given, most), given)
-    return np.maximum(given, 1.0) / r.replicas
+    terms: Mapping[str, FloatArray]
 
 
 def _queue_wait(
@@ -84,8 +82,8 @@ def _open_loop_customers(s: System, alone: StepTime) -> tuple[FloatArray, FloatA
 
     Little's law: customers = rate x (prefill + osl x step / (1 - prefill's share of the time)).
     """
-    r, rates, most, context = s.r, s.rates, s.most, _context(s.r)
-    rate = np.where(np.isnan(r.request_rate), 0.0, r.request_rate) / r.replicas
+    r, rates, most, context = s.r, s.rates, s.most, s.context
+    rate = asked_rate(r) / r.replicas
     each = np.where(r.disagg, 0.0, rates.stall * alone.each)
     full = decode_step(s, most, context)
     limit = 1.0 / (each + r.osl * full.total / rates.accepted / most)
@@ -125,10 +123,13 @@ def _root(
 
 
 def _customers(s: System, alone: StepTime) -> tuple[FloatArray, FloatArray]:
-    """Return requests in flight per replica [-] in every mode, and the rate that can last [1/s each]."""
-    customers = np.maximum(in_flight(s), 1e-3)
-    limit = np.full(len(s.r), np.inf)
-    rows = np.flatnonzero(sent_at_a_rate(s.r))
+    """Return the requests in flight per replica (offline: what fits) and the rate that can last [1/s]."""
+    r, most = s.r, s.most * s.r.replicas
+    given = np.where(np.isnan(r.concurrency), most, r.concurrency)
+    given = np.where(r.is_mode("offline"), np.minimum(given, most), given)
+    customers = np.maximum(np.maximum(given, 1.0) / r.replicas, 1e-3)
+    limit = np.full(len(r), np.inf)
+    rows = np.flatnonzero(sent_at_a_rate(r))
     if len(rows):
         customers[rows], limit[rows] = _open_loop_customers(s.take(rows), alone.take(rows))
     return customers, limit
@@ -139,9 +140,9 @@ def sent_at_a_rate(r: Requests) -> BoolArray:
     return r.is_mode("open-loop", "server") & ~np.isnan(r.request_rate)
 
 
-def _context(r: Requests) -> FloatArray:
-    """Return the mean context [tokens] of a sequence that is being decoded."""
-    return r.isl + r.osl / 2.0
+def asked_rate(r: Requests) -> FloatArray:
+    """Return the requests per second that are sent to the whole deployment, 0 where a number is in flight."""
+    return np.where(sent_at_a_rate(r), r.request_rate, 0.0)
 
 
 def _prompt_demand(r: Requests, alone: StepTime, tpot: FloatArray, batch: FloatArray) -> FloatArray:
@@ -152,10 +153,8 @@ def _prompt_demand(r: Requests, alone: StepTime, tpot: FloatArray, batch: FloatA
     """
     overhead = alone.total / r.pp - alone.each
     between = np.where(r.disagg, tpot * r.prefill_workers / r.replicas / np.maximum(alone.total, 1e-9), 1.0)
-    together = np.minimum(
-        1.0 + batch / (r.osl * np.maximum(between, 1e-9)), np.maximum(PASS_TOKENS / r.isl, 1.0)
-    )
-    return alone.each + np.maximum(overhead, 0.0) / together
+    waiting = 1.0 + batch / (r.osl * np.maximum(between, 1e-9))
+    return alone.each + np.maximum(overhead, 0.0) / np.minimum(waiting, np.maximum(PASS_TOKENS / r.isl, 1.0))
 
 
 def _prompt_wait(
@@ -172,12 +171,12 @@ def _prompt_wait(
     wait = _queue_wait(demand, r.osl * tpot, np.maximum(batch, 1.0), rates.queue)
     burst = np.maximum(batch - 1.0, 0.0) * demand
     together = np.where(r.disagg, rates.disagg_burst, 1.0)
-    wait = wait + together * rates.wave * np.maximum(burst - _SPREAD * r.osl * tpot, 0.0) / 2.0
-    wait = np.minimum(wait, burst)
+    excess = together * rates.wave * np.maximum(burst - _SPREAD * r.osl * tpot, 0.0) / 2.0
+    wait = np.minimum(wait + excess, burst)
     by_rate = sent_at_a_rate(r)
     opening = np.where(r.mean_ttft & ~by_rate, together * rates.opening * burst / (2.0 * WAVES), 0.0)
     if by_rate.any():
-        busy = np.minimum(np.where(by_rate, r.request_rate, 0.0) / r.replicas * demand, _MOST_BUSY)
+        busy = np.minimum(asked_rate(r) / r.replicas * demand, _MOST_BUSY)
         wait = np.where(by_rate, busy * demand / (2.0 * (1.0 - busy)), wait)
     return wait, opening, burst
 
@@ -195,25 +194,25 @@ def _first_token_s(s: System, step_s: FloatArray) -> FloatArray:
     return first + steps * step_s
 
 
-def steady_state(s: System) -> Steady:
+def steady_state(s: System) -> Estimate:
     """Solve all modes at once for n requests."""
     r, rates = s.r, s.rates
     static, offline, by_rate = r.is_mode("static-batch"), r.is_mode("offline"), sent_at_a_rate(r)
     fresh = np.maximum(r.isl * (1.0 - r.prefix_cached_frac), 1.0)
     alone = _with_prefix(s, prefill_time(s, fresh))
     customers, limit = _customers(s, alone)
-    stable = ~by_rate | (np.where(by_rate, r.request_rate, 0.0) < limit * r.replicas)
+    stable = ~by_rate | (asked_rate(r) < limit * r.replicas)
     batch = np.maximum(np.minimum(customers, s.most), np.minimum(customers, 1.0))
-    prefill = _together(s, alone, fresh, batch)
-    step = decode_step(s, np.maximum(batch, 1.0), _context(r))
-    step = _separate_decode(s, alone, step, batch)
+    prefill, rows = alone, np.flatnonzero(static)
+    if len(rows):  # the whole batch is prefilled together
+        prefill = alone.put(rows, prefill_time(s.take(rows), fresh[rows], batch[rows]))
+    step = _separate_decode(s, alone, decode_step(s, np.maximum(batch, 1.0), s.context), batch)
     per_token = step.total / rates.accepted
     demand = _prompt_demand(r, alone, per_token, batch)
     passes = rates.passes * np.maximum(demand - alone.each, 0.0)
     stall = np.maximum(batch - 1.0, 0.0) * (rates.stall * alone.each + passes) / r.osl
     stall = np.where(r.disagg | static, 0.0, stall)
-    tpot = per_token + stall
-    wait, opening, burst = _prompt_wait(s, demand, tpot, batch)
+    wait, opening, burst = _prompt_wait(s, demand, per_token + stall, batch)
     # Each other request is prefilled once in a request's time: while it waits, or while it decodes.
     ahead = np.where(by_rate, 0.0, np.minimum(wait / np.maximum(burst, 1e-12), 1.0))
     stall = stall * (1.0 - ahead)
@@ -226,15 +225,24 @@ def steady_state(s: System) -> Steady:
     # The end-to-end time of a static batch is that of its last request: the time the whole batch takes.
     e2e = np.where(offline, rates.offline, 1.0) * (alone_e2e + np.where(static, 2.0 * queued, queued))
     total = np.where(offline, batch, customers) * r.replicas
-    total = np.where(by_rate & stable, np.where(by_rate, r.request_rate, 0.0) * e2e, total)
+    total = np.where(by_rate & stable, asked_rate(r) * e2e, total)
     served = np.where(stable, total / e2e, np.minimum(limit, 1e9) * r.replicas)
     # The floor's prompts wait for nobody, yet no server answers more of them than it can compute.
     prompts = np.where(r.disagg, r.prefill_workers, r.replicas) / np.maximum(alone.each, 1e-12)
     served = np.where(rates.perfect_overlap, np.minimum(served, prompts), served)
-    return Steady(
-        ttft_s=first + prefill.total + wait + queued, tpot_s=tpot, e2e_s=e2e, request_s=served,
-        concurrency=np.where(stable, total, served * e2e), batch=batch, stall_s=stall, queue_s=wait + queued,
-        burst_s=burst, prefill=prefill, decode=step, stable=stable,
+    ttft = first + prefill.total + wait + queued
+    usable = r.valid & s.fit.fits
+    concurrency = np.where(stable, total, served * e2e)
+    ttft, tpot, e2e, served = (np.where(usable, answer, np.nan) for answer in (ttft, tpot, e2e, served))
+    terms = {name: getattr(step, name) / rates.accepted for name in _TERMS} | {"queue": stall}
+    terms |= {f"ttft_{name}": getattr(prefill, name) for name in _TERMS} | {"ttft_queue": wait + queued}
+    beside = np.maximum(ttft - prefill.total - (wait + queued), 0.0)  # handling, transfer, a step's end
+    terms["ttft_launch"] = beside + prefill.launch
+    return Estimate(
+        ttft_s=ttft, tpot_s=tpot, e2e_s=e2e, request_s=served, output_tok_s=served * r.osl,
+        total_tok_s=served * (r.isl + r.osl), concurrency=concurrency, batch=batch, burst_s=burst,
+        max_batch=s.fit.max_batch, bytes_needed=s.fit.needed_bytes, bytes_available=s.fit.available_bytes,
+        feasible=usable, stable=stable, terms=terms,
     )  # fmt: skip
 
 
@@ -253,7 +261,7 @@ def _separate_decode(s: System, alone: StepTime, step: StepTime, batch: FloatArr
         wait, opening, _ = _prompt_wait(part, demand, tpot, held)
         first = _first_token_s(part, inside.total) + prefill.total + wait + opening
         busy = held * part.r.osl * tpot / (first + part.r.osl * tpot)
-        inside = decode_step(part, np.maximum(busy, 1.0), _context(part.r))
+        inside = decode_step(part, np.maximum(busy, 1.0), part.context)
     return step.put(rows, inside)
 
 
@@ -272,14 +280,6 @@ def _with_prefix(s: System, fresh: StepTime) -> StepTime:
     loaded = replace(hit, host=hit.host + load, total=longest)
     better = np.flatnonzero(loaded.total < whole.total)
     return fresh.put(rows, whole.put(better, loaded.take(better)))
-
-
-def _together(s: System, alone: StepTime, fresh: FloatArray, batch: FloatArray) -> StepTime:
-    """Return the prefill that a request lives through: its own prompt's, or its whole static batch's."""
-    rows = np.flatnonzero(s.r.is_mode("static-batch"))
-    if not len(rows):
-        return alone
-    return alone.put(rows, prefill_time(s.take(rows), fresh[rows], batch[rows]))
 
 
 def _slot_wait(

@@ -58,23 +58,18 @@ def prefill_layout(r: Requests) -> Layout:
 
 
 def weight_bytes_each(r: Requests) -> FloatArray:
-    """Return stored bytes per quantised parameter [B]: the precision asked for, never wider than published.
-
-    A model published in four bits (gpt-oss, DeepSeek-V4) is stored so whatever its products are computed in.
-    """
+    """Return stored bytes per quantised parameter [B]: as asked for, never wider than published."""
     native = _WEIGHT_BYTES[r.model.native_precision.astype(np.int64)]
-    each: FloatArray = np.minimum(_WEIGHT_BYTES[r.weight_precision], native)
+    each = np.minimum(_WEIGHT_BYTES[r.weight_precision], native)
     # MXFP4, one scale byte per 32 values, where the model is published so or the GPU multiplies it (CDNA 4).
     mx = (r.model.native_mxfp4 > 0) | (r.gpu.architecture == ARCHITECTURES.index("cdna4"))
     return np.where(mx & (each == PRECISIONS.term("fp4").weight_bytes), MXFP4_WEIGHT_BYTES, each)
 
 
 def attention_bytes_each(r: Requests) -> FloatArray:
-    """Return stored bytes per attention parameter [B].
-
-    Four-bit checkpoints of expert models quantise the experts; attention stays in 8 bits (16 for gpt-oss).
-    """
+    """Return stored bytes per attention parameter [B]."""
     each = weight_bytes_each(r)
+    # Four-bit checkpoints of expert models quantise the experts; attention stays in 8 bits (16 for gpt-oss).
     four_bit = (each < 0.9) & (r.model.is_moe > 0)
     return np.where(four_bit, np.where(r.model.attention_bf16 > 0, 2.0, 1.0), each)
 
@@ -88,14 +83,12 @@ def distinct_experts(
 ) -> FloatArray:
     """Return the expected number of distinct experts that `tokens` tokens touch in one layer.
 
-    E x (1 - (1 - k/E)^tokens) for uniform routing; 8 of 256 with 32 tokens touch 163 (0.64 of all). With
-    `skew` s in [0, 1) the expert at share u of the ranking is chosen (1 - s) u^-s times as often as the mean
-    (Zipf's law): fewer are touched. `first` counts only the experts after that share of the ranking.
+    E x (1 - (1 - k/E)^tokens) for uniform routing. With `skew` s in [0, 1) the expert at share u of the
+    ranking is chosen (1 - s) u^-s times as often as the mean (Zipf's law): fewer are touched. `first` counts
+    only the experts after that share of the ranking.
 
-    >>> round(float(distinct_experts(np.array([256.0]), np.array([8.0]), np.array([32.0]))[0]), 1)
-    163.3
-    >>> round(float(distinct_experts(np.array([256.0]), np.array([8.0]), np.array([32.0]), 0.5)[0]), 1)
-    143.7
+    >>> distinct_experts(np.array([256.0]), np.array([8.0]), np.array([32.0]), np.array([0.0, 0.5])).round(1)
+    array([163.3, 143.7])
     """
     if not np.any(n_experts):
         return np.zeros(np.broadcast_shapes(np.shape(n_experts), np.shape(tokens)))
@@ -115,10 +108,7 @@ def distinct_experts(
 
 
 def kv_share(r: Requests, layout: Layout) -> FloatArray:
-    """Return the share of a sequence's KV cache that each of its GPUs holds.
-
-    KV heads split over the tensor-parallel group until each GPU has one; beyond that they are copied.
-    """
+    """Return the share of a sequence's KV cache that each of its GPUs holds: one KV head at least."""
     return np.ceil(r.model.n_kv_heads / layout.attention_tp) / r.model.n_kv_heads
 
 
@@ -208,9 +198,7 @@ def step_work(
 
 
 def causal_pairs(tokens: FloatArray, cached: FloatArray, limit: FloatArray) -> FloatArray:
-    """Return the query-key pairs of one layer [-]: `tokens` queries after `cached` keys, `limit` keys each.
-
-    Without limit t (c + t / 2); the first queries see fewer keys than the limit, all later ones `limit`.
+    """Return the query-key pairs of one layer [-]: `tokens` queries after `cached` keys, each of `limit`.
 
     >>> causal_pairs(np.array([1000.0, 1000.0]), np.array([0.0, 0.0]), np.array([1e12, 200.0])).tolist()
     [500000.0, 180000.0]
@@ -249,5 +237,4 @@ def prefill_work(
 
 def peak_flops(r: Requests, precision: IntArray) -> FloatArray:
     """Return the dense peak [FLOP/s] of each request's GPU for weights stored in `precision` (codes)."""
-    peaks = np.stack([r.gpu.columns[f"peak_{p}"] for p in PRECISIONS], axis=1)
-    return peaks[r.gpu.codes, precision]
+    return np.stack([r.gpu.columns[f"peak_{p}"] for p in PRECISIONS], axis=1)[r.gpu.codes, precision]

@@ -128,16 +128,16 @@ def rollback(*, to: str | None = None, folder: str | Path | None = None) -> dict
 
 
 def rows_of(champion: Any) -> pd.Series[str]:
-    """Return the ids of the rows that a registered version was fitted on.
+    """Return the ids of the rows that a registered version was fitted on; raises as `recorded` does."""
+    rows: pd.Series[str] = pd.read_parquet(recorded(champion, ROWS_FILE))["row_id"].astype(str)
+    return rows
 
-    Raises BadStore for a version registered without them.
-    """
+
+def recorded(version: Any, name: str) -> Path:
+    """Return a file that the run of a registered version recorded. Raises BadStore where there is none."""
     mlflow = mlflow_module()
     try:
-        path = mlflow.artifacts.download_artifacts(run_id=champion.run_id, artifact_path=ROWS_FILE)
+        return Path(mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=name))
     except (mlflow.exceptions.MlflowException, OSError) as error:
-        raise errors.BadStore(
-            f"version {champion.version} does not say what it learned from: {error}"
-        ) from error
-    rows: pd.Series[str] = pd.read_parquet(path)["row_id"].astype(str)
-    return rows
+        number = number_of(version)
+        raise errors.BadStore(f"version {number} does not say what it learned from: {error}") from error

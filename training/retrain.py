@@ -189,8 +189,7 @@ def _news(
 
 def _procedure(champion: Any, sample: Sample, table: _Table) -> crossfit.Procedure:
     """Return the champion's procedure: its settings, and the rows that it had."""
-    find = tracking.mlflow_module().artifacts.download_artifacts
-    path = Path(find(run_id=champion.run_id, artifact_path=tracking.SETTINGS_FILE))
+    path = registry.recorded(champion, tracking.SETTINGS_FILE)
     known = ~sample.table["row_id"].isin(table.rows["row_id"][table.new]).to_numpy()
     if not known.any():
         raise BadStore(

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data.columns import BOUNDS
-from ...features.baseline import baseline
+from ...features.baseline import Estimate, baseline
 from ...features.facts import FloatArray, IntArray
 from ...features.percentiles import tpot_ratio, ttft_ratio
 from ...features.request import Requests, normalise
 from ...features.serving import sent_at_a_rate
 from ...training.model.intervals import probability
-from ...training.model.model import Model, answer
+from ...training.model.model import Answers, Model, answer
 from ..predictor import CHUNK_ROWS, in_chunks
 from .mixing import at_equal_load, in_one_queue, log_percentile, spread
 from .recommendation import Reason
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TERMS = ("weights", "kv", "compute", "communication", "launch", "queue")
 LIMITED = ("ttft", "tpot")
-_FIGURES = ("output_tok_s", "ttft_ms", "tpot_ms")
+FIGURES = ("output_tok_s", "ttft_ms", "tpot_ms")
 _MIDDLE, _WIDE = 60.0, 90.0  # per cent
 _DOUBT = np.array([[1.0], [0.5], [2.0]])  # of the physics' answers, by BOUNDS
 _FULL = 1.001  # in flight over the batch: above, somebody waits for a slot
@@ -89,6 +89,16 @@ class Outcomes:
         return Reason("floor" if floor_ms > limit else "slow", value, limit, facts)
 
 
+def of_physics(base: Estimate) -> FloatArray:
+    """Return the baseline's FIGURES, shape (3, n)."""
+    return np.stack([base.output_tok_s, base.ttft_s * 1e3, base.tpot_s * 1e3])
+
+
+def of_answers(answers: Answers) -> FloatArray:
+    """Return answered FIGURES by BOUNDS, shape (3, 3, n)."""
+    return np.stack([[answers.values[f"{name}{bound}"] for bound in BOUNDS] for name in FIGURES])
+
+
 def outcomes(
     model: Model, frame: pd.DataFrame, workload: Workload, load: FloatArray, physics: bool = False
 ) -> Outcomes:
@@ -120,13 +130,12 @@ def _outcomes(
         r = at_equal_load(r, model.coefficients, shares)
     if physics:
         base = baseline(r, model.coefficients)
-        middle = (base.output_tok_s, base.ttft_s * 1e3, base.tpot_s * 1e3)
-        figures = np.stack([values * _DOUBT for values in middle])
+        figures = of_physics(base)[:, None] * _DOUBT
         floor, support = np.zeros((2, len(r))), np.full(len(r), "far", dtype=object)
     else:
         found = answer(model, r)
         base, support = found.baseline, found.support.astype(object)
-        figures = np.stack([[found.values[f"{name}{bound}"] for bound in BOUNDS] for name in _FIGURES])
+        figures = of_answers(found)
         floor = np.stack([found.floor.ttft_s, found.floor.tpot_s]) * 1e3
     queued = in_one_queue(r, base, load, shares) if mixed else base
     if mixed:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -33,6 +32,7 @@ from ...features.request import Requests, normalise
 from ...training.model.model import answer
 from ..predictor import Predictor, in_chunks
 from .economics import Economics
+from .outcomes import FIGURES, of_answers, of_physics
 from .space import Grid
 from .workload import DEFAULT_ISL, DEFAULT_OSL, check, resolve_model
 
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 Fronts = Mapping[tuple[int, int], FloatArray]
 REACH = 1.75  # a row this many times worse than the baseline's front in both figures is not corrected
 PART_ROWS = 65536
-_TIMES = ("output_tok_s", "ttft_ms", "tpot_ms")
 _MANIFEST = "sweep.json"
 
 
@@ -169,17 +168,14 @@ class Sweeper:
         """Return the valid ones of a space's rows with answers, corrected near these fronts (None: all)."""
         import pandas as pd
 
-        names = [f"{name}{bound}" for name in _TIMES for bound in BOUNDS]
-        out = {name: np.full(len(frame), np.nan, dtype=np.float32) for name in names}
+        names = [f"{name}{bound}" for name in FIGURES for bound in BOUNDS]
+        out = np.full((len(FIGURES), len(BOUNDS), len(frame)), np.nan, dtype=np.float32)
         corrected = np.zeros(len(frame), dtype=bool)
         support = np.full(len(frame), "far", dtype=object)
 
         def work(rows: IntArray) -> None:
             r, base, figures, groups = self._physics(frame.iloc[rows])
-            for name, values in zip(
-                _TIMES, (base.output_tok_s, base.ttft_s * 1e3, base.tpot_s * 1e3), strict=True
-            ):
-                out[name][rows] = values
+            out[:, 0, rows] = of_physics(base)
             promising = base.feasible.copy()
             if fronts is not None:
                 for code, here in groups.items():
@@ -188,21 +184,20 @@ class Sweeper:
             if promising.any():
                 here = rows[promising]
                 found = answer(self.predictor.model, r.take(promising))
-                for name in names:
-                    out[name][here] = found.values[name]
+                out[..., here] = of_answers(found)
                 corrected[here], support[here] = True, found.support
 
         in_chunks(frame, work)
         hours = (self.hourly[frame["row"]] * frame["num_gpus"].to_numpy()).astype(np.float32)
         table = frame.drop(columns=["model", "mode", "row", "group"]).assign(
-            **out, corrected=corrected, support=pd.Categorical(support, categories=["in", "near", "far"]),
-            usd_per_hour=hours,
+            **dict(zip(names, out.reshape(len(names), -1), strict=True)), corrected=corrected,
+            support=pd.Categorical(support, categories=["in", "near", "far"]), usd_per_hour=hours,
         )  # fmt: skip
-        return _with_figures(table[np.isfinite(out["output_tok_s"])].reset_index(drop=True))
+        return _with_figures(table[np.isfinite(out[0, 0])].reset_index(drop=True))
 
     def _baseline_fronts(self, parts: list[IntArray], progress: Progress) -> Fronts:
         """Return the baseline's fronts by group and figures, shape (2, k) each."""
-        found: dict[Any, list[FloatArray]] = defaultdict(list)
+        found: dict[tuple[int, int], list[FloatArray]] = {}
         for number, numbers in enumerate(parts):
             frame = self.space.rows(numbers)
 
@@ -210,7 +205,7 @@ class Sweeper:
                 _, _, figures, groups = self._physics(frame.iloc[rows])
                 for code, here in groups.items():
                     for n, pair in enumerate(figures[..., here]):
-                        found[code, n].append(pair[:, front(*pair)])
+                        found.setdefault((code, n), []).append(pair[:, front(*pair)])
 
             in_chunks(frame, work)
             progress("physics", (number + 1) / len(parts))

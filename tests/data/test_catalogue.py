@@ -112,7 +112,7 @@ def test_the_ladder_has_its_four_tiers_and_one_grace_serves_two_gpus() -> None:
     assert [p.usd for p in purchases if p] == [45e3, 280e3, 100e3, 3.0e6]
     superchip = tiers[2]
     assert (superchip.c2c_bandwidth, superchip.c2c_bandwidth_per_gpu) == (450e9, 225e9)
-    assert superchip.host_memory_bytes_per_gpu == 240e9
+    assert superchip.host_memory_bytes / superchip.num_gpus == 240e9
     assert superchip.host_memory_bandwidth < superchip.c2c_bandwidth
 
 
@@ -243,7 +243,7 @@ def test_what_was_made_of_the_models_while_one_was_added_is_made_anew() -> None:
 
 
 @pytest.mark.parametrize(("column", "look_up"), [("gpu", catalogue.gpu), ("model", catalogue.model)])
-def test_every_frequent_name_of_the_benchmarks_resolves(
+def test_every_frequent_name_resolves(
     shared_root: Path, column: str, look_up: Callable[[str], Entry]
 ) -> None:
     names: Counter[str] = Counter()

@@ -16,7 +16,7 @@ from roofcast.data.columns import (
     Column,
     names,
 )
-from roofcast.data.identity import _BOOKKEEPING, _CONTENT, _LAYOUT
+from roofcast.data.identity import _BOOKKEEPING, _CONTENT, _LAYOUT, _NAMES, FAMILY, LENGTHS, LOAD, SET_UP
 
 
 def test_every_column_stands_once() -> None:
@@ -42,6 +42,12 @@ def test_figures_and_answers_are_columns() -> None:
 def test_what_makes_rows_alike_is_stored() -> None:
     assert {*_CONTENT, *_BOOKKEEPING, *_LAYOUT} <= set(STORED)
     assert not set(_CONTENT) & set(_BOOKKEEPING)
+
+
+def test_a_set_up_is_a_family_and_less_than_a_configuration() -> None:
+    assert SET_UP[: len(FAMILY)] == FAMILY
+    assert set(SET_UP) - {"shape"} <= {*_NAMES, *_LAYOUT}
+    assert not {*LOAD, *LENGTHS} & {*SET_UP, *_LAYOUT}
 
 
 def test_names_select_by_what_a_column_is_for() -> None:

@@ -131,7 +131,7 @@ def test_a_missing_or_senseless_size_is_refused(field: str, value: object, tmp_p
     (DEEPSEEK_V3, {"qk_rope_head_dim": None}, "qk_rope_head_dim"),
     (QWEN35_TEXT, {"linear_num_value_heads": None}, "linear_num_value_heads"),
 ])  # fmt: skip
-def test_fields_that_contradict_each_other_are_refused(
+def test_fields_that_contradict_others_are_refused(
     base: Config, change: Config, field: str, tmp_path: Path
 ) -> None:
     with pytest.raises(BadRequest) as caught:

@@ -82,9 +82,7 @@ def test_names_are_stored_as_the_catalogue_has_them(store: BenchmarkStore) -> No
 
 
 @pytest.mark.parametrize(("column", "value"), [("gpu", "h1000-sxm"), ("model", "llama-9-8b"), ("osl", -4.0)])
-def test_a_bad_row_goes_to_the_quarantine_once_and_the_good_ones_stay(
-    store: BenchmarkStore, column: str, value: object
-) -> None:
+def test_a_bad_row_goes_to_the_quarantine_once(store: BenchmarkStore, column: str, value: object) -> None:
     given = rows(3, start=20)
     given.loc[1, column] = value
     report = store.append(given, file="night.csv")

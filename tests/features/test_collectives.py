@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from roofcast.data import catalogue
 from roofcast.data.errors import UnknownName
 from roofcast.features import collectives
 from roofcast.features.collectives import (
@@ -28,32 +29,18 @@ from roofcast.features.collectives import (
 )
 
 GIB = float(1 << 30)
-# name: catalogue link, one-way link rate [B/s], domain, one-way card rate [B/s]
-MACHINES: dict[str, tuple[str, float, int, float]] = {
-    "a100_sxm": ("nvlink3", 300e9, 8, 25e9),
-    "h100_sxm": ("nvlink4", 450e9, 8, 50e9),
-    "h200_sxm": ("nvlink4", 450e9, 8, 50e9),
-    "b200_sxm": ("nvlink5", 900e9, 8, 50e9),
-    "b300_sxm": ("nvlink5", 900e9, 8, 100e9),
-    "gb200": ("nvlink5", 900e9, 72, 50e9),
-    "gb300": ("nvlink5", 900e9, 72, 100e9),
-    "l40s": ("pcie4", 32e9, 1, 50e9),
-    "rtx_pro_6000_server": ("pcie5", 64e9, 1, 50e9),
-    "mi300x": ("infinity-fabric", 448e9, 8, 50e9),
-    "mi355x": ("infinity-fabric", 535.5e9, 8, 50e9),
-}
+MACHINES = ("a100", "h100-sxm", "h200-sxm", "b200-sxm", "b300-sxm", "gb200", "gb300", "l40s", "rtx-pro-6000",
+            "mi300x", "mi355x")  # fmt: skip
 COLLECTIVES = {
-    "all_reduce": all_reduce_s,
-    "all_gather": all_gather_s,
-    "reduce_scatter": reduce_scatter_s,
+    "all_reduce": all_reduce_s, "all_gather": all_gather_s, "reduce_scatter": reduce_scatter_s,
     "all_to_all": all_to_all_s,
-}
+}  # fmt: skip
 
 
 def machine(name: str, library: str = "engine", faster: float = 1.0, cards: float = 1.0) -> Fabric:
-    link, bandwidth, domain, nic = MACHINES[name]
-    return fabric_arrays(link=[link], link_bandwidth=bandwidth * faster, domain=domain,
-                         nic_bandwidth=nic * cards, library=library)  # fmt: skip
+    gpu = catalogue.gpu(name)
+    return fabric_arrays(link=[gpu.link], link_bandwidth=gpu.link_bandwidth * faster, domain=gpu.link_domain,
+                         nic_bandwidth=50e9 * cards, library=library)  # fmt: skip
 
 
 def all_reduce_us(name: str, library: str, size: float, group: int) -> float:
@@ -61,11 +48,11 @@ def all_reduce_us(name: str, library: str, size: float, group: int) -> float:
 
 
 @pytest.mark.parametrize(("name", "library", "group", "size", "low", "high"), [
-    ("b200_sxm", "engine", 8, 16384, 5.3, 8.1),
-    ("h100_sxm", "engine", 8, 16384, 3.5, 5.2),  # latency did not halve from Hopper to Blackwell
-    ("h200_sxm", "engine", 8, 16384, 3.5, 5.2), ("a100_sxm", "engine", 8, 16384, 6.4, 8.4),
-    ("b200_sxm", "nccl", 8, 16384, 25.6, 28.4), ("h100_sxm", "nccl", 8, 16384, 16.2, 17.9),
-    ("a100_sxm", "nccl", 8, 16384, 21.9, 24.2),
+    ("b200-sxm", "engine", 8, 16384, 5.3, 8.1),
+    ("h100-sxm", "engine", 8, 16384, 3.5, 5.2),  # latency did not halve from Hopper to Blackwell
+    ("h200-sxm", "engine", 8, 16384, 3.5, 5.2), ("a100", "engine", 8, 16384, 6.4, 8.4),
+    ("b200-sxm", "nccl", 8, 16384, 25.6, 28.4), ("h100-sxm", "nccl", 8, 16384, 16.2, 17.9),
+    ("a100", "nccl", 8, 16384, 21.9, 24.2),
     ("gb200", "engine", 72, 32768, 6.0, 12.0),  # over a whole rack
     # A pair in a mesh has one link: 256 MiB took 5568 us (ROCm/aiter pull 801), 48 of its 64 GB/s.
     ("mi300x", "engine", 2, 256 * 2**20, 5457, 5679),
@@ -77,14 +64,14 @@ def test_an_all_reduce_takes_what_was_measured(
 
 
 @pytest.mark.parametrize(("name", "group", "gb_s"), [
-    ("h100_sxm", 8, 480),  # nccl-tests on HGX H100 (NVIDIA/dgxc-benchmarking)
-    ("a100_sxm", 8, 235),  # nccl-tests on HGX A100 (microsoft/superbenchmark)
+    ("h100-sxm", 8, 480),  # nccl-tests on HGX H100 (NVIDIA/dgxc-benchmarking)
+    ("a100", 8, 235),  # nccl-tests on HGX A100 (microsoft/superbenchmark)
     ("gb200", 8, 843),  # nccl-tests on two GB200 trays (crusoe)
     ("gb200", 72, 847),  # nccl-tests on a GB200 NVL72 rack (coreweave)
     ("mi300x", 8, 316),  # rccl-tests on 8x MI300X (hisohara/ai-scripts)
     ("mi355x", 8, 407),  # rccl-tests on 8x MI355X (OCI)
-    ("h100_sxm", 16, 470),  # two boxes over InfiniBand (oci-hpc)
-    ("b200_sxm", 16, 683),  # two boxes over RoCE (dstack, GCP A4)
+    ("h100-sxm", 16, 470),  # two boxes over InfiniBand (oci-hpc)
+    ("b200-sxm", 16, 683),  # two boxes over RoCE (dstack, GCP A4)
 ])  # fmt: skip
 def test_large_messages_reach_the_measured_bus_bandwidth(name: str, group: int, gb_s: float) -> None:
     us = all_reduce_us(name, "nccl", 8 * GIB, group)
@@ -99,7 +86,7 @@ def test_all_to_all_across_boxes_agrees_with_deepep(
     ranks: int, dispatch_us: float, combine_us: float
 ) -> None:
     """DeepEP low-latency kernels on H800: 128 tokens x 8 experts x 7168, FP8 with scales out, BF16 back."""
-    h800, copies = machine("h100_sxm", faster=200 / 450), 128 * 8 * 7168.0
+    h800, copies = machine("h100-sxm", faster=200 / 450), 128 * 8 * 7168.0
     assert 1e6 * all_to_all_s(copies * 1.04, ranks, h800)[0] == pytest.approx(dispatch_us, rel=0.12)
     assert 1e6 * all_to_all_s(copies * 2.0, ranks, h800)[0] == pytest.approx(combine_us, rel=0.12)
 
@@ -112,12 +99,12 @@ def test_entries_by_hand() -> None:
     regime = collectives.regimes("nvlink5", "nccl", "all_reduce")[0]
     volume = 1.75 * 16384 / regime["efficiency"] / 900e3
     expected = regime["alpha_us"] + 6 * regime["alpha_per_rank_us"] + volume
-    assert all_reduce_us("b200_sxm", "nccl", 16384, 8) == pytest.approx(expected, rel=1e-12)
+    assert all_reduce_us("b200-sxm", "nccl", 16384, 8) == pytest.approx(expected, rel=1e-12)
     assert GIB / float(point_to_point_s(GIB, False, machine("mi300x"))[0]) == pytest.approx(48e9, rel=0.01)
 
 
 def test_no_group_and_no_bytes_cost_nothing_and_arrays_broadcast() -> None:
-    fabric = machine("h100_sxm")
+    fabric = machine("h100-sxm")
     for time_of in COLLECTIVES.values():
         assert time_of(1e6, 1, fabric)[0] == time_of(0.0, 8, fabric)[0] == 0.0
     assert point_to_point_s(0.0, True, fabric)[0] == 0.0
@@ -146,7 +133,7 @@ def test_what_reaches_other_gpus_without_links_or_cards() -> None:
     lone = fabric_arrays(link=["none"], link_bandwidth=0.0, domain=8, nic_bandwidth=50e9)
     assert np.isfinite(point_to_point_s(1e6, True, lone))[0]
     assert np.isinf(all_reduce_s(1e6, 8, lone))[0]
-    assert all_reduce_us("h100_sxm", "engine", 16384, 16) == all_reduce_us("h100_sxm", "nccl", 16384, 16)
+    assert all_reduce_us("h100-sxm", "engine", 16384, 16) == all_reduce_us("h100-sxm", "nccl", 16384, 16)
 
 
 def test_every_entry_has_a_source_or_a_lender_and_sane_numbers() -> None:
@@ -163,7 +150,7 @@ def test_every_entry_has_a_source_or_a_lender_and_sane_numbers() -> None:
 
 @settings(max_examples=200)
 @given(
-    st.sampled_from(sorted(MACHINES)), st.sampled_from(LIBRARIES), st.sampled_from(sorted(COLLECTIVES)),
+    st.sampled_from(MACHINES), st.sampled_from(LIBRARIES), st.sampled_from(sorted(COLLECTIVES)),
     st.floats(1.0, 1e11), st.integers(2, 160), st.floats(1.0, 1e3), st.floats(1.0, 1e3),
 )  # fmt: skip
 def test_more_bytes_are_never_faster_and_more_bandwidth_or_less_latency_never_slower(
@@ -192,10 +179,10 @@ def test_more_bytes_are_never_faster_and_more_bandwidth_or_less_latency_never_sl
 SHARED = Path(os.environ.get("ROOFCAST_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
 CATALOGUE = SHARED / "catalogue" / "collectives.csv"
 SMALL = SHARED / "fabric" / "small_message_latency.csv"
-PCIE = ("l40s", "rtx_pro_6000_server")
+PCIE = ("l40s", "rtx-pro-6000")
 PLATFORMS = {
-    "HGX A100": "a100_sxm", "HGX H100": "h100_sxm", "HGX H200": "h200_sxm", "HGX B200": "b200_sxm",
-    "HGX B300": "b300_sxm", "GB200 tray": "gb200", "GB300 tray": "gb300",
+    "HGX A100": "a100", "HGX H100": "h100-sxm", "HGX H200": "h200-sxm", "HGX B200": "b200-sxm",
+    "HGX B300": "b300-sxm", "GB200 tray": "gb200", "GB300 tray": "gb300",
 }  # fmt: skip
 
 
@@ -205,8 +192,11 @@ def with_errors() -> pd.DataFrame:
     Powers of two, 16-bit types, systems that the model knows; engines against their minimum (CUDA graphs).
     """
     rows = pd.read_csv(CATALOGUE)
+    rows["system"] = rows.system.str.replace("_", "-").replace(
+        {"a100-sxm": "a100", "rtx-pro-6000-server": PCIE[1]}
+    )
     size = rows.message_bytes
-    rows = rows[(size > 0) & ((size & (size - 1)) == 0) & rows.system.isin(list(MACHINES))]
+    rows = rows[(size > 0) & ((size & (size - 1)) == 0) & rows.system.isin(MACHINES)]
     rows = rows[rows.dtype.isin(["half", "float16", "bfloat16"])]
     rows = rows[rows.library.isin(["nccl", "sglang", "trtllm", "vllm"])]
     rows = rows.assign(

@@ -65,18 +65,18 @@ def test_what_does_not_fit_says_what_it_needs_and_small_cards_lose_a_tenth_to_wo
     assert small == pytest.approx(16.1e9 * (USABLE_SHARE - 0.1), rel=1e-2)
 
 
-@pytest.mark.parametrize(("model", "gpu", "tp", "changes", "weights", "sequence"), [
-    ("qwen2.5-72b", "h100-sxm", 4, {"tp": 8, "num_gpus": 8}, 1 / 2, 1 / 2),
-    ("qwen2.5-72b", "h100-sxm", 8, {"tp": 16, "num_gpus": 16}, 1 / 2, 1),  # beyond the 8 KV heads
-    ("qwen2.5-72b", "b200-sxm", 8, {"kv_precision": "fp8"}, 1, 1 / 2),
-    ("llama-3.1-405b", "h200-sxm", 8, {"pp": 4, "num_gpus": 32}, 1 / 4, 1 / 4),
+@pytest.mark.parametrize(("asked", "changes", "weights", "cache"), [
+    (("qwen2.5-72b", "h100-sxm", 4), {"tp": 8}, 1 / 2, 1 / 2),
+    (("qwen2.5-72b", "h100-sxm", 8), {"tp": 16}, 1 / 2, 1),  # beyond the 8 KV heads
+    (("qwen2.5-72b", "b200-sxm", 8), {"kv_precision": "fp8"}, 1, 1 / 2),
+    (("llama-3.1-405b", "h200-sxm", 8), {"pp": 4, "num_gpus": 32}, 1 / 4, 1 / 4),
 ])  # fmt: skip
-def test_degrees_and_precisions_share_out_weights_and_cache(
-    model: str, gpu: str, tp: int, changes: dict[str, Any], weights: float, sequence: float
+def test_degrees_and_precisions_share_out_memory(
+    asked: Any, changes: Any, weights: float, cache: float
 ) -> None:
-    before, after = fit(model, gpu, tp), fit(model, gpu, changes.pop("tp", tp), **changes)
+    before, after = fit(*asked), fit(*asked[:2], **({"tp": asked[2]} | changes))
     assert after.weight_bytes[0] == weights * before.weight_bytes[0]
-    assert after.sequence_bytes[0] == sequence * before.sequence_bytes[0]
+    assert after.sequence_bytes[0] == cache * before.sequence_bytes[0]
 
 
 def test_attention_data_parallelism_gives_an_mla_model_room_on_every_gpu() -> None:
@@ -134,18 +134,11 @@ def test_sixteen_users_of_128k_tokens_fit_only_with_a_warm_tier() -> None:
     assert found.available_host_bytes[0] == 240e9 * HOST_USABLE_SHARE
 
 
-@pytest.mark.parametrize(
-    ("every", "rate", "milliseconds"),
-    [
-        (1, None, 749.0),
-        (16, None, 46.8),
-        (0, None, 0.0),
-        (1, 450, 325.0),
-    ],  # 900 GB/s for both is often quoted
-)
-def test_cold_tokens_cost_their_read_over_the_host_link(
-    every: int, rate: float | None, milliseconds: float
-) -> None:
+@pytest.mark.parametrize(("every", "rate", "milliseconds"), [
+    (1, None, 749.0), (16, None, 46.8), (0, None, 0.0),
+    (1, 450, 325.0),  # 900 GB/s for both is often quoted
+])  # fmt: skip
+def test_cold_tokens_cost_their_read_over_the_link(every: int, rate: Any, milliseconds: float) -> None:
     """16 x 111.5k x 164 KB = 292 GB over 389 GB/s: 750 ms every step, 47 ms at one in 16, 0 for never."""
     low = floor(ask(kv_hot_tokens=16_000, kv_reread_every=every, host_bandwidth_gb_s=rate))
     assert low.terms["host"][0] * 1e3 == pytest.approx(milliseconds, rel=0.01)
@@ -196,9 +189,7 @@ def test_a_prefix_is_loaded_or_computed_whichever_is_sooner() -> None:
     assert slow == pytest.approx(whole, rel=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("columns", "code", "column"),
-    [
+@pytest.mark.parametrize(("columns", "code", "column"), [
     ({"kv_hot_tokens": -1}, "not-allowed", "kv_hot_tokens"),
     ({"kv_hot_tokens": 1000, "kv_reread_every": 1.5}, "not-allowed", "kv_reread_every"),
     ({"kv_reread_every": 4}, "not-allowed", "kv_reread_every"),

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
-from roofcast.features.baseline import Estimate, floor
+from roofcast.features.baseline import Estimate, baseline, floor
 from roofcast.features.coefficients import Coefficients, rates_of
 from roofcast.features.collectives import all_gather_s, all_reduce_s, all_to_all_s
 from roofcast.features.memory import memory_fit
 from roofcast.features.request import Requests, normalise
 from roofcast.features.roofline import communication_s, system
-from roofcast.features.work import decode_layout, kv_bytes_stored, kv_share
 
 from . import questions
 from .questions import one, with_values
@@ -31,38 +29,20 @@ def solve(model: str = "qwen2.5-72b", coefficients: Coefficients | None = None, 
     return questions.solve(coefficients, model=model, **columns)
 
 
-@pytest.fixture(scope="module")
-def by_degree() -> dict[int, dict[str, float]]:
-    """Long prompts on 1 to 64 GPUs of a rack: KV bytes per token, sequences and rates, each per GPU."""
-    found = {}
-    for tp in (1, 2, 4, 8, 16, 32, 64):
+def test_gpus_gain_room_up_to_the_kv_heads_and_beyond_them_each_doubling_halves_one() -> None:
+    """Long prompts on 1 to 32 GPUs of a rack: beyond the 8 KV heads 16 GPUs hold the batch of 8."""
+    batch, low, base = {}, {}, {}
+    for tp in (1, 2, 4, 8, 16, 32):
         r = ask(tp=tp, num_gpus=tp, **LONG)
-        found[tp] = {
-            "kv": float((kv_bytes_stored(r, one(1)) * kv_share(r, decode_layout(r)))[0]),
-            "batch": float(memory_fit(r).max_batch[0]) / tp,
-            "floor": float(floor(r).output_tok_s[0]) / tp,
-            "rate": float(solve(tp=tp, num_gpus=tp, **LONG).output_tok_s[0]) / tp,
-        }
-    return found
-
-
-def test_beyond_its_eight_kv_heads_qwen_72b_copies_them(by_degree: dict[int, dict[str, float]]) -> None:
-    """80 layers x 2 x 128 B = 20,480 B per head and token: the least that a GPU can hold."""
-    assert [x["kv"] for x in by_degree.values()] == [163_840, 81_920, 40_960, *[20_480] * 4]
-
-
-def test_up_to_the_kv_heads_gpus_make_room_and_beyond_each_doubling_halves_what_one_does(
-    by_degree: dict[int, dict[str, float]],
-) -> None:
-    """Weights are shared by more GPUs, the cache is split; beyond, TP = 16 holds the batch of 8 on twice."""
-    batch = [x["batch"] for x in by_degree.values()]
-    assert all(less < more for less, more in pairwise(batch[:4]))
+        batch[tp] = memory_fit(r).max_batch[0] / tp
+        low[tp], base[tp] = (e.output_tok_s[0] / tp for e in (floor(r), baseline(r, Coefficients())))
+    assert batch[1] < batch[2] < batch[4] < batch[8]
     for tp in (16, 32):
-        half, whole = by_degree[tp // 2], by_degree[tp]
-        assert whole["batch"] == pytest.approx(half["batch"] / 2, rel=0.03)
-        assert whole["floor"] < 0.6 * half["floor"]
-        assert whole["rate"] < 0.6 * half["rate"]
-    assert all(by_degree[8][name] > 0.7 * by_degree[4][name] for name in ("floor", "rate"))
+        assert batch[tp] == pytest.approx(batch[tp // 2] / 2, rel=0.03)
+        assert low[tp] < 0.6 * low[tp // 2]
+        assert base[tp] < 0.6 * base[tp // 2]
+    assert low[8] > 0.7 * low[4]
+    assert base[8] > 0.7 * base[4]
 
 
 def test_a_rack_takes_sixteen_gpus_as_one_domain_and_boxes_do_not() -> None:

@@ -12,9 +12,9 @@ from roofcast.data import catalogue
 from roofcast.data.columns import REQUEST_COLUMNS
 from roofcast.data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION
 from roofcast.features.request import DEFAULT_DATE_MONTHS, Requests, normalise
-from roofcast.features.work import peak_flops, weight_bytes_each
 
-GOOD: dict[str, Any] = {
+Row = dict[str, Any]
+GOOD: Row = {
     "model": "qwen2.5-72b", "gpu": "h100-sxm", "tp": 8, "engine": "vllm", "weight_precision": "bf16",
     "isl": 2048, "osl": 512, "concurrency": 32,
 }  # fmt: skip
@@ -22,7 +22,7 @@ MOE = {"model": "deepseek-r1", "tp": 1}
 BARE = {"model": "qwen2.5-72b", "gpu": "h100-sxm"}
 
 
-def ask(given: dict[str, Any] = GOOD, **changes: Any) -> Requests:
+def ask(given: Row = GOOD, **changes: Any) -> Requests:
     return normalise({name: [value] for name, value in (given | changes).items()})
 
 
@@ -79,30 +79,25 @@ def test_a_missing_value_is_the_default_in_every_column(name: str, missing: obje
     ({}, "offline", None), ({"mode": "closed-loop"}, "closed-loop", 32),
     ({"mode": "static-batch"}, "static-batch", 32),
 ])  # fmt: skip
-def test_the_mode_follows_from_what_is_given_and_takes_32_requests_where_it_needs_some(
-    given: dict[str, Any], mode: str, concurrency: float | None
-) -> None:
+def test_the_mode_follows_from_what_is_given(given: Row, mode: str, concurrency: float | None) -> None:
     r = ask(BARE, **given)
     assert MODES[r.mode[0]] == mode
     assert concurrency is None or r.concurrency[0] == concurrency
     assert (("assumed", "concurrency") in said(r)) == (concurrency == 32)
 
 
-@pytest.mark.parametrize(("model", "num_gpus", "tp"), [
-    ("qwen2.5-72b", 8, 8), ("qwen2.5-72b", 6, 4), ("qwen2.5-72b", 72, 8),
-    ("qwen2.5-7b", 8, 4),  # 28 heads
-    ("qwen2.5-1.5b", 8, 4),  # 12 heads
+@pytest.mark.parametrize(("columns", "gpus", "tp", "domain"), [
+    *(({**BARE, "num_gpus": n}, n, tp, 8) for n, tp in ((8, 8), (6, 4), (72, 8))),
+    *(({**BARE, "num_gpus": 8, "model": m}, 8, 4, 8) for m in ("qwen2.5-7b", "qwen2.5-1.5b")),  # 28, 12 heads
+    *(({"model": "qwen2.5-72b", "platform": p}, n, tp, n)
+      for p, n, tp in (("NVL72", 72, 8), ("gb200-superchip", 2, 2))),
 ])  # fmt: skip
-def test_the_assumed_tp_divides_the_heads_and_fits_the_gpus(model: str, num_gpus: int, tp: int) -> None:
-    r = ask(BARE, model=model, num_gpus=num_gpus)
-    assert layout(r) == (num_gpus, tp, 1, 1, 1, num_gpus // tp)
+def test_the_assumed_tp_divides_heads_and_gpus(columns: Row, gpus: int, tp: int, domain: int) -> None:
+    """A platform names its GPUs and their domain."""
+    r = ask(columns)
+    assert layout(r) == (gpus, tp, 1, 1, 1, gpus // tp)
+    assert r.domain[0] == domain
     assert ("assumed-from-gpus", "tp") in said(r)
-
-
-@pytest.mark.parametrize(("platform", "gpus", "tp"), [("NVL72", 72, 8), ("gb200-superchip", 2, 2)])
-def test_a_platform_names_the_gpu_its_number_and_its_domain(platform: str, gpus: int, tp: int) -> None:
-    r = ask({"model": "qwen2.5-72b", "platform": platform})
-    assert (r.num_gpus[0], r.domain[0], r.tp[0], r.replicas[0]) == (gpus, gpus, tp, gpus // tp)
 
 
 # What a model is published in, where engines run it on the GPU.
@@ -112,9 +107,7 @@ def test_a_platform_names_the_gpu_its_number_and_its_domain(platform: str, gpus:
     ("gpt-oss-120b", "mi300x", "fp4"), ("kimi-k2.7", "v100", "int4"), ("gpt-oss-120b", "v100", "bf16"),
     ("gpt-oss-120b", "gaudi2", "bf16"),
 ])  # fmt: skip
-def test_the_precision_assumed_is_the_models_own_where_engines_run_it(
-    model: str, gpu: str, precision: str
-) -> None:
+def test_the_precision_assumed_is_the_models_own(model: str, gpu: str, precision: str) -> None:
     r = ask({"model": model, "gpu": gpu})
     assert PRECISIONS[r.weight_precision[0]] == precision
     assert ("assumed", "weight_precision") in said(r)
@@ -128,33 +121,12 @@ def test_the_precision_assumed_is_one_that_may_be_said(model: str) -> None:
     assert normalise(told).valid.all()
 
 
-@pytest.mark.parametrize(("gpu", "precision", "code"), [
-    ("a100", "fp8", "widened"), ("h100", "fp4", "widened"), ("mi300x", "fp4", "widened"),
-    ("t4", "fp8", "widened"), ("v100", "fp8", "no-units"), ("v100", "fp4", "no-units"),
-    ("mi250", "fp8", "no-units"), ("gaudi2", "fp4", "no-units"), ("tpu-v5e", "fp8", "no-units"),
-])  # fmt: skip
-def test_a_format_without_units_is_weight_only_or_refused_where_no_engine_runs_it(
-    gpu: str, precision: str, code: str
-) -> None:
-    r = ask(gpu=gpu, weight_precision=precision)
-    assert r.valid[0] == (code == "widened")
-    assert [(n.code, n.value) for n in r.notes.of(0)] == [(code, precision)]
-
-
-def test_weights_without_units_are_stored_narrow_and_multiplied_in_16_bits() -> None:
-    r = ask({"model": "gpt-oss-120b", "gpu": "h100"})
-    assert weight_bytes_each(r)[0] == 0.53125
-    assert peak_flops(r, r.weight_precision)[0] == r.gpu.peak_bf16[0]
-
-
 @pytest.mark.parametrize(("gpu", "engine", "weights", "kv"), [
     ("b200", "trtllm", "fp8", "fp8"), ("b200", "trtllm", "fp4", "fp8"),
     ("b200", "trtllm", "bf16", "bf16"), ("b200", "vllm", "fp8", "bf16"),
     ("a100", "trtllm", "fp8", "bf16"),  # no units for it
 ])  # fmt: skip
-def test_the_kv_precision_assumed_depends_on_engine_weights_and_gpu(
-    gpu: str, engine: str, weights: str, kv: str
-) -> None:
+def test_the_kv_precision_assumed(gpu: str, engine: str, weights: str, kv: str) -> None:
     r = ask(gpu=gpu, engine=engine, weight_precision=weights)
     assert PRECISIONS[r.kv_precision[0]] == kv
 
@@ -183,18 +155,25 @@ def test_disaggregation_splits_the_gpus_in_half_unless_told() -> None:
     ({**MOE, "dp": 8, "ep": 8, "num_gpus": 16}, (16, 8, 1, 8, 8, 2), "spread-experts"),
     ({**MOE, "ep": 8, "num_gpus": 8}, (8, 8, 1, 8, 8, 1), "spread-experts"),
 ])  # fmt: skip
-def test_attention_groups_are_copies_unless_they_share_experts(
-    columns: dict[str, Any], expected: tuple[float, ...], code: str
-) -> None:
+def test_attention_groups_are_copies_or_share_experts(columns: Row, expected: Any, code: str) -> None:
     r = ask(**columns)
     assert layout(r) == expected
     assert code in [n.code for n in r.notes.of(0)]
 
 
-# ---- faults
+# ---- notes and faults
 
 
 @pytest.mark.parametrize(("changes", "code", "column"), [
+    # Answered with a note: a format without units is widened where an engine does, a length within four times
+    # the model's is served by rotary scaling, an engine unknown is one of the less common.
+    *(({"gpu": gpu, "weight_precision": p}, "widened", "weight_precision")
+      for gpu, p in (("a100", "fp8"), ("h100", "fp4"), ("mi300x", "fp4"), ("t4", "fp8"))),
+    ({"isl": 200_000}, "long", "isl"), ({"engine": "homemade"}, "uncommon", "engine"),
+    # Refused.
+    *(({"gpu": gpu, "weight_precision": p}, "no-units", "weight_precision")
+      for gpu, p in (("v100", "fp8"), ("v100", "fp4"), ("mi250", "fp8"), ("gaudi2", "fp4"),
+                     ("tpu-v5e", "fp8"))),
     ({"model": "qwen2.5-72bb"}, "unknown-name", "model"),
     ({"gpu": "h1000"}, "unknown-name", "gpu"),
     ({"gpu": None, "platform": "hgx-b20"}, "unknown-name", "platform"),
@@ -213,14 +192,12 @@ def test_attention_groups_are_copies_unless_they_share_experts(
     ({"isl": 600_000}, "too-long", "isl"), ({"disagg": "yes"}, "not-allowed", "disagg"),
     *(({name: 1.5}, "not-allowed", name) for name in ("tp", "pp", "ep", "dp", "num_gpus", "num_nodes")),
 ])  # fmt: skip
-def test_each_bad_value_is_a_fault_of_its_own_that_says_what_is_allowed(
-    changes: dict[str, Any], code: str, column: str
-) -> None:
+def test_each_odd_value_is_noted_or_refused(changes: Row, code: str, column: str) -> None:
     r = ask(**changes)
-    faults = r.notes.of(0)
-    assert not r.valid[0]
-    assert (faults[0].code, faults[0].column) == (code, column)
-    assert all(each.fault and each.allowed for each in faults)
+    found = r.notes.of(0)
+    assert (found[0].code, found[0].column) == (code, column)
+    assert {each.fault for each in found} == {not r.valid[0]} == {code not in ("widened", "long", "uncommon")}
+    assert all(each.allowed for each in found)
     assert r.reason[0].isprintable()
 
 
@@ -230,16 +207,6 @@ def test_each_bad_value_is_a_fault_of_its_own_that_says_what_is_allowed(
 )
 def test_no_number_is_zero_negative_infinite_or_text(name: str, value: object) -> None:
     assert said(ask(**{name: value}))[0] == ("not-allowed", name)
-
-
-@pytest.mark.parametrize(
-    ("changes", "code", "column"),
-    [({"isl": 200_000}, "long", "isl"), ({"engine": "homemade"}, "uncommon", "engine")],
-)
-def test_what_is_unusual_is_answered_with_a_note(changes: dict[str, Any], code: str, column: str) -> None:
-    r = ask(**changes)
-    assert r.valid[0]
-    assert said(r) == [(code, column)]
 
 
 # ---- independence
@@ -276,10 +243,3 @@ def test_a_frame_without_rows_or_columns_is_no_requests_or_all_faults() -> None:
     r = normalise(pd.DataFrame(index=range(3)))
     assert not r.valid.any()
     assert said(r, 2) == [("required", "model"), ("gpu-or-platform", "gpu")]
-
-
-def test_taking_rows_takes_every_column() -> None:
-    r = normalise({name: [value, value] for name, value in GOOD.items()} | {"tp": [8, 4]})
-    part = r.take(np.array([False, True]))
-    assert len(part) == 1
-    assert (part.tp[0], part.model.n_layers[0], part.gpu.bandwidth[0]) == (4, 80, 3.35e12)

@@ -47,51 +47,37 @@ def prefill(r: Requests, tokens: float = 1000, prompts: float = 1) -> Any:
     return prefill_work(r, layout(), one(tokens), one(0), one(prompts))
 
 
-# ---- the cache
-
 GQA_72B = 80 * 2 * 8 * 128  # values per token of Qwen2.5-72B
 LATENT = 61 * (512 + 64)  # of DeepSeek-R1: MLA keeps the latent and the rotary part, once
 STATE = 45 * 1_085_440 * 4  # of Qwen3.5's linear layers, in FP32
 
 
-@pytest.mark.parametrize(("model", "kv", "expected"), [
-    ("qwen2.5-72b", "bf16", GQA_72B * 2), ("qwen2.5-72b", "fp8", GQA_72B),
-    ("qwen2.5-72b", "int8", GQA_72B),
-    ("qwen2.5-72b", "fp4", GQA_72B * 0.5625),  # an 8-bit scale per 16
-    ("qwen2.5-72b", "int4", GQA_72B * 0.5625),
-    ("llama-3.1-8b", "bf16", 32 * 2 * 8 * 128 * 2),  # 128 KiB
-    ("llama-3.1-405b", "bf16", 126 * 2 * 8 * 128 * 2),
-    ("deepseek-r1", "bf16", LATENT * 2),  # 57 times less than 128 heads x (128 + 128)
-    ("deepseek-v3.2", "bf16", (LATENT + 61 * 128) * 2),  # and the indexer's key
-    ("gpt-oss-120b", "bf16", 18 * 2 * 8 * 64 * 2),  # past the window only the 18 full layers grow
-    ("gemma-3-27b", "bf16", 10 * 2 * 16 * 128 * 2),  # 10 full layers of 62
-    ("qwen3.5-397b-a17b", "bf16", 15 * 2 * 2 * 256 * 2),  # 15 full layers of 60
+FAR = 100_000  # a context beyond every window
+
+
+# Bytes stored and read by one sequence, at a precision and a context.
+@pytest.mark.parametrize(("model", "kv", "context", "stored", "read"), [
+    *(("qwen2.5-72b", kv, 1, GQA_72B * each, None)  # 4 bits with an 8-bit scale per 16
+      for kv, each in (("bf16", 2), ("fp8", 1), ("int8", 1), ("fp4", 0.5625), ("int4", 0.5625))),
+    ("llama-3.1-8b", "bf16", FAR, FAR * 32 * 2 * 8 * 128 * 2, None),  # 128 KiB a token
+    ("llama-3.1-405b", "bf16", FAR, FAR * 126 * 2 * 8 * 128 * 2, None),
+    ("deepseek-r1", "bf16", FAR, FAR * LATENT * 2, None),  # 57 times less than 128 heads x (128 + 128)
+    # A window is kept and read to its end: of 36 layers 18 are full, of Gemma 3's 62 ten.
+    ("gpt-oss-120b", "bf16", 100, 36 * 100 * 2048, None),
+    ("gpt-oss-120b", "bf16", 1000, (18 * 1000 + 18 * 128) * 2048, None),
+    ("gemma-3-27b", "bf16", 131_072, (10 * 131_072 + 52 * 1024) * 8192, None),  # 11.2 GB, in full 66.6
+    # A linear layer's state is kept whatever the context, read and written at each step.
+    *(("qwen3.5-397b-a17b", "bf16", n, 30_720 * n + STATE, 30_720 * n + 2 * STATE) for n in (1000, FAR)),
+    # Sparse attention keeps the indexer's key too, and reads the chosen keys and all of the indexer's.
+    ("deepseek-v3.2", "bf16", 1000, 61 * 1000 * 704 * 2, None),
+    ("deepseek-v3.2", "bf16", FAR, 61 * FAR * 704 * 2, 61 * (2048 * 576 + FAR * 128) * 2),
 ])  # fmt: skip
-def test_a_token_far_into_a_context_takes_its_heads_times_its_precision(
-    model: str, kv: str, expected: float
+def test_the_cache_of_a_sequence(
+    model: str, kv: str, context: int, stored: float, read: float | None
 ) -> None:
     r = ask(model, kv_precision=kv)
-    assert kv_bytes_stored(r, one(20_001))[0] - kv_bytes_stored(r, one(20_000))[0] == expected
-
-
-@pytest.mark.parametrize(("model", "context", "stored", "read"), [
-    ("qwen2.5-72b", 1, GQA_72B * 2, GQA_72B * 2),
-    ("gpt-oss-120b", 100, 36 * 100 * 2048, 36 * 100 * 2048),  # within every window
-    ("gpt-oss-120b", 1000, (18 * 1000 + 18 * 128) * 2048, (18 * 1000 + 18 * 128) * 2048),
-    # Gemma 3: 11.17 GB where 62 full layers would keep 66.6, a sixth.
-    ("gemma-3-27b", 131_072, (10 * 131_072 + 52 * 1024) * 8192, (10 * 131_072 + 52 * 1024) * 8192),
-    # A linear layer's state is kept whatever the context, read and written at each step.
-    ("qwen3.5-397b-a17b", 1000, 15 * 1000 * 2048 + STATE, 15 * 1000 * 2048 + 2 * STATE),
-    ("qwen3.5-397b-a17b", 262_144, 15 * 262_144 * 2048 + STATE, 15 * 262_144 * 2048 + 2 * STATE),
-    # Sparse attention reads the chosen keys, and all of the indexer's.
-    ("deepseek-v3.2", 1000, 61 * 1000 * 704 * 2, 61 * 1000 * 704 * 2),
-    ("deepseek-v3.2", 50_000, 61 * 50_000 * 704 * 2, 61 * (2048 * 576 + 50_000 * 128) * 2),
-])  # fmt: skip
-def test_layers_keep_and_read_what_their_kind_says(
-    model: str, context: float, stored: float, read: float
-) -> None:
-    r = ask(model)
-    assert (kv_bytes_stored(r, one(context))[0], kv_bytes_read(r, one(context))[0]) == (stored, read)
+    assert kv_bytes_stored(r, one(context))[0] == stored
+    assert kv_bytes_read(r, one(context))[0] == (read or stored)
 
 
 @pytest.mark.parametrize(("model", "tp", "dp", "share"), [
@@ -99,13 +85,9 @@ def test_layers_keep_and_read_what_their_kind_says(
     ("deepseek-r1", 8, 1, 1),  # a latent is never split
     ("deepseek-r1", 8, 8, 1),
 ])  # fmt: skip
-def test_kv_heads_are_split_to_one_per_gpu_and_then_copied(
-    model: str, tp: int, dp: int, share: float
-) -> None:
+def test_kv_heads_are_split_to_one_and_then_copied(model: str, tp: int, dp: int, share: float) -> None:
     assert kv_share(ask(model, tp=tp, num_gpus=64), layout(tp, dp))[0] == share
 
-
-# ---- weights
 
 TOTAL, EMBEDDED, HEAD = 72.705e9, 2.491e9, 152_064 * 8192  # parameters of Qwen2.5-72B
 
@@ -128,7 +110,7 @@ def test_weights_take_the_bytes_of_their_format(
     ("qwen2.5-72b", "fp4", 1, (TOTAL - EMBEDDED) * 0.5625 + EMBEDDED * 2),
     ("deepseek-r1", "fp8", 1, 672.9e9),
 ])  # fmt: skip
-def test_stored_weights_leave_the_embeddings_in_16_bits(
+def test_stored_weights_keep_embeddings_in_16_bits(
     model: str, precision: str, tp: int, expected: float
 ) -> None:
     found = stored_weight_bytes(ask(model, weight_precision=precision), layout(tp))[0]
@@ -157,7 +139,7 @@ def test_dense_and_shared_layers_are_read_whole_by_every_token() -> None:
     ("mixtral-8x7b", "bf16", 1, 2 * (12.88e9 - 32_000 * 4096)),  # the active ones
     ("deepseek-r1", "fp8", 4096, 671.0e9),  # a large batch reads all experts
 ])  # fmt: skip
-def test_a_step_reads_the_weights_that_its_tokens_touch(
+def test_a_step_reads_the_weights_it_touches(
     model: str, precision: str, tokens: float, expected: float
 ) -> None:
     found = step_weight_bytes(ask(model, weight_precision=precision), layout(), one(tokens))[0]
@@ -189,9 +171,6 @@ def test_distinct_experts_agree_with_drawing_and_with_summing_them() -> None:
         assert distinct_experts(one(256), one(8), one(tokens), 0.5)[0] == pytest.approx(exact, rel=0.02)
 
 
-# ---- FLOPs
-
-
 @pytest.mark.parametrize(("tokens", "cached", "limit", "pairs"), [
     (1000, 0, 1e12, 500_000),  # t^2 / 2
     (1000, 1000, 1e12, 1_500_000),  # t (c + t / 2)
@@ -202,31 +181,26 @@ def test_causal_pairs(tokens: float, cached: float, limit: float, pairs: float) 
     assert causal_pairs(one(tokens), one(cached), one(limit))[0] == pairs
 
 
-@pytest.mark.parametrize(("model", "tokens", "flops"), [
-    ("llama-3.1-8b", 1000, 2 * 32 * 500_000 * 32 * 256),
-    ("deepseek-r1", 1000, 61 * 500_000 * 128 * 2 * (128 + 64 + 128)),  # MLA unfolded: 2.5 TFLOP
-    # gpt-oss: 18 layers x 8,192^2 / 2 and 18 that see their window of 128 only: 10.2 TFLOP.
-    ("gpt-oss-120b", 8192, 18 * (33_554_432 + 1_040_384) * 64 * 2 * 128),
-    ("qwen3.5-397b-a17b", 1000, 15 * 500_000 * 32 * 2 * 512),  # linear layers have no pairs
+LLAMA_HEAD = 128_256 * 4096
+
+
+@pytest.mark.parametrize(("model", "work", "attention", "linear"), [
+    ("llama-3.1-8b", prefill, 2 * 32 * 500_000 * 32 * 256, 2000 * (8.03e9 - 2 * LLAMA_HEAD) + 2 * LLAMA_HEAD),
+    ("llama-3.1-8b", step, 32 * 1000 * 32 * 4 * 128, 2 * (8.03e9 - LLAMA_HEAD)),  # 2 FLOP per parameter
+    # MLA is unfolded in prefill, 2.5 TFLOP, and absorbed in decoding, which works on the latent: 17 GFLOP.
+    ("deepseek-r1", prefill, 61 * 500_000 * 128 * 2 * (128 + 64 + 128), None),
+    ("deepseek-r1", step, 61 * 1000 * 128 * 2 * (2 * 512 + 64), None),
+    # 18 layers see all and 18 their window of 128; linear layers have no pairs.
+    ("gpt-oss-120b", prefill, 18 * (500_000 + 128 * 64 + 872 * 128) * 64 * 2 * 128, None),
+    ("qwen3.5-397b-a17b", prefill, 15 * 500_000 * 32 * 2 * 512, None),
 ])  # fmt: skip
-def test_a_prompts_attention_is_that_of_its_pairs(model: str, tokens: float, flops: float) -> None:
-    assert prefill(ask(model), tokens).attention_flops[0] == flops
-
-
-def test_absorbed_mla_decoding_works_on_the_latent() -> None:
-    """DeepSeek-R1 after 1,000 tokens: 61 x 1,000 x 128 x 2 x (2 x 512 + 64) = 17.0 GFLOP per token."""
-    assert step(ask("deepseek-r1")).attention_flops[0] == 61 * 1000 * 128 * 2 * (2 * 512 + 64)
-
-
-def test_a_dense_step_takes_two_flop_per_parameter_and_token() -> None:
-    r, head = ask("llama-3.1-8b"), 128_256 * 4096
-    work = step(r, tokens=16)
-    assert work.linear_flops[0] == pytest.approx(16 * 2 * (8.03e9 - head), rel=1e-3)
-    assert work.attention_flops[0] == 16 * 32 * 1000 * 32 * 4 * 128
-    assert work.kv_bytes[0] == 16 * 1000 * 131_072
-    prompt = prefill(r)
-    assert prompt.linear_flops[0] == pytest.approx(2 * 1000 * (8.03e9 - 2 * head) + 2 * head, rel=1e-3)
-    assert prompt.weight_bytes[0] == step_weight_bytes(r, layout(), one(1000))[0]
+def test_flops_of_a_thousand_tokens(model: str, work: Any, attention: float, linear: float | None) -> None:
+    """Of a prompt of 1,000 tokens, or of one token after as many."""
+    found = work(ask(model))
+    assert found.attention_flops[0] == attention
+    assert linear is None or found.linear_flops[0] == pytest.approx(linear, rel=1e-3)
+    if work is prefill:
+        assert found.weight_bytes[0] == step_weight_bytes(ask(model), layout(), one(1000))[0]
 
 
 FIELDS = ("weight_bytes", "kv_bytes", "linear_flops", "attention_flops")

@@ -13,7 +13,6 @@ import pytest
 from roofcast.data import catalogue
 from roofcast.features.baseline import floor
 from roofcast.features.collectives import all_reduce_s, fabric_arrays
-from roofcast.features.memory import memory_fit
 from roofcast.features.request import Requests
 from roofcast.features.work import decode_layout, kv_bytes_stored, prefill_work, stored_weight_bytes
 
@@ -131,17 +130,3 @@ EXAMPLES = (
 def test_the_figure_comes_out(example: Example) -> None:
     assert example.low <= example.value() * (1 + 1e-9)
     assert example.value() <= example.high * (1 + 1e-9)
-
-
-def test_half_a_terabyte_of_weights_is_an_answer_with_numbers() -> None:
-    """A dense model of 405e9 parameters in 16 bits: 812 GB over 8 x 85.5 GB."""
-    r = qwen(model="llama-3.1-405b", gpu="h100-sxm", tp=8, num_gpus=8, weight_precision="bf16")
-    fit = memory_fit(r)
-    assert not fit.fits[0]
-    assert fit.needed_bytes[0] / 1e9 == pytest.approx(101.5, abs=0.1)
-    assert fit.available_bytes[0] / 1e9 == pytest.approx(78.2, abs=0.1)
-
-
-def test_doubling_tensor_parallelism_beyond_the_kv_heads_doubles_the_cache_of_the_deployment() -> None:
-    eight, sixteen = (memory_fit(qwen(tp=tp, num_gpus=tp, isl=1000)).sequence_bytes[0] * tp for tp in (8, 16))
-    assert sixteen == 2 * eight

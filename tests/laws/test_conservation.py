@@ -46,9 +46,7 @@ def test_littles_law_ties_throughput_to_time_in_every_mode(coefficients: Coeffic
 
 @given(rows=st.lists(questions(modes=("closed-loop", "open-loop", "server")), min_size=1, max_size=8))
 @settings(max_examples=60)
-def test_a_request_is_its_first_token_and_the_rest_and_each_the_sum_of_its_terms(
-    coefficients: Coefficients, rows: Rows
-) -> None:
+def test_times_are_the_sums_of_their_parts(coefficients: Coefficients, rows: Rows) -> None:
     r = table(rows)
     base = baseline(r, coefficients)
     for e in (floor(r), base):

@@ -18,11 +18,11 @@ from roofcast.features.request import Requests, normalise
 
 from .conftest import ALL_MODES, CLOSED, questions
 
+Question = dict[str, Any]
 SLACK = 1.0 + 1e-9
-PERIPHERAL = ("bandwidth", "link_bandwidth", "pcie_bandwidth")
 
 
-def ask(question: dict[str, Any], **changes: list[Any]) -> Requests:
+def ask(question: Question, **changes: list[Any]) -> Requests:
     """Return the requests of one question, once per changed value."""
     n = max((len(values) for values in changes.values()), default=1)
     r = normalise({**{name: [value] * n for name, value in question.items()}, **changes})
@@ -56,7 +56,7 @@ def rising(values: FloatArray, slack: float = 1e-9) -> bool:
 @given(question=questions(), factor=st.floats(1.0, 4.0))
 @settings(max_examples=50)
 def test_more_hardware_is_never_slower(
-    names: tuple[str, ...], coefficients: Coefficients, question: dict[str, Any], factor: float
+    names: tuple[str, ...], coefficients: Coefficients, question: Question, factor: float
 ) -> None:
     r = ask(question)
     quick = faster(r, names, factor)
@@ -74,7 +74,7 @@ def test_more_hardware_is_never_slower(
 
 @given(question=questions(modes=ALL_MODES))
 @settings(max_examples=150)
-def test_the_baseline_never_beats_the_floor(coefficients: Coefficients, question: dict[str, Any]) -> None:
+def test_the_baseline_never_beats_the_floor(coefficients: Coefficients, question: Question) -> None:
     r = ask(question)
     low, base = floor(r), baseline(r, coefficients)
     assert no_slower(low.tpot_s, base.tpot_s)
@@ -83,10 +83,8 @@ def test_the_baseline_never_beats_the_floor(coefficients: Coefficients, question
 
 @given(question=questions(modes=CLOSED))
 @settings(max_examples=50)
-def test_throughput_never_falls_with_concurrency_up_to_the_memory_limit(
-    coefficients: Coefficients, question: dict[str, Any]
-) -> None:
-    """Of the baseline within 2 %: its queue is an approximation."""
+def test_throughput_never_falls_with_concurrency(coefficients: Coefficients, question: Question) -> None:
+    """Up to the memory limit; of the baseline within 2 %: its queue is an approximation."""
     r = ask(question, concurrency=[2.0**k for k in range(11)])
     fits = r.concurrency <= memory_fit(r).max_batch * r.replicas
     r = r.take(fits & (r.concurrency >= r.replicas * r.dp))
@@ -98,9 +96,7 @@ def test_throughput_never_falls_with_concurrency_up_to_the_memory_limit(
 
 @given(question=questions(modes=("closed-loop", "static-batch")))
 @settings(max_examples=50)
-def test_first_tokens_never_come_sooner_for_longer_prompts(
-    coefficients: Coefficients, question: dict[str, Any]
-) -> None:
+def test_longer_prompts_never_start_sooner(coefficients: Coefficients, question: Question) -> None:
     """Of the baseline within 15 %: a prompt shorter than the weights' reading time costs no more when longer,
     while the longer context slows decoding, so that slots free up further apart and fewer prompts collide.
     """
@@ -112,7 +108,7 @@ def test_first_tokens_never_come_sooner_for_longer_prompts(
 
 @given(question=questions())
 @settings(max_examples=50)
-def test_more_kv_per_token_never_raises_the_largest_batch(question: dict[str, Any]) -> None:
+def test_more_kv_per_token_never_raises_the_largest_batch(question: Question) -> None:
     r = ask(question)
     wide = {**r.model.columns, "kv_values": r.model.columns["kv_values"] * 1.5}
     wider = replace(r, model=Facts(columns=wide, codes=r.model.codes))

@@ -99,3 +99,9 @@ def test_plots_are_small_and_repeatable(scores: pd.DataFrame, tmp_path: Path) ->
         again = draw(scores, tmp_path / "b" / "b.png", "configuration")
         assert once.read_bytes() == again.read_bytes()
         assert 5_000 < once.stat().st_size < 150_000
+
+
+def test_the_documents_page_is_that_of_its_figures_and_short(repo_root: Path) -> None:
+    text = report.render(json.loads((repo_root / "docs" / "accuracy.json").read_text("utf-8")))
+    assert (repo_root / "docs" / "accuracy.md").read_text("utf-8") == text
+    assert len(text.splitlines()) <= 150

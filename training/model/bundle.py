@@ -101,14 +101,20 @@ def load_bundle(folder: str | Path) -> tuple[Model, dict[str, Any]]:
     Raises BadBundle, saying which, for a folder or file that is missing, a checksum that differs, another
     program's or version's bundle, other feature names, and contents that are malformed.
     """
-    place = Path(folder)
-    manifest = _manifest(place)
+    manifest, texts = _manifest(Path(folder)), {}
+    for name, digest in manifest["sha256"].items():
+        path = Path(folder) / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise BadBundle(f"{path} cannot be read: {error.strerror}") from error
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise BadBundle(f"{path} is damaged: its sha256 is not the manifest's")
+        texts[name] = content
     try:
-        texts = {name: _checked(place / name, digest) for name, digest in manifest["sha256"].items()}
-        model = _model(texts, tuple(manifest["feature_names"]))
+        return _model(texts, tuple(manifest["feature_names"])), manifest
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise BadBundle(f"{place}: its contents are malformed: {error!r}") from error
-    return model, manifest
+        raise BadBundle(f"{folder}: its contents are malformed: {error!r}") from error
 
 
 @cache
@@ -119,15 +125,15 @@ def feature_names() -> tuple[str, ...]:
     return feature_matrix(r, floor(r), baseline(r, Coefficients()))[1]
 
 
-def _model(texts: Mapping[str, str], names: tuple[str, ...]) -> Model:
-    calibration, coefficients, residuals, support = (json.loads(texts[name]) for name in _JSON_FILES)
+def _model(files: Mapping[str, bytes], names: tuple[str, ...]) -> Model:
+    calibration, coefficients, residuals, support = (json.loads(files[name]) for name in _JSON_FILES)
     finite = {
         name: {key: math.nan if value is None else value for key, value in entry.items()}
         for name, entry in coefficients.items()
     }
     trees: dict[str, Any] = {}
     for file, wide in ((f"{name}{kind}", kind) for name in CORRECTED for kind in ("", _SPREAD)):
-        trees[file] = Trees(texts[f"{file}.txt"], f"{file}.txt")
+        trees[file] = Trees(files[f"{file}.txt"].decode(), f"{file}.txt")
         found, wanted = len(trees[file].feature_names), len(names) + (3 if wide else 0)
         if found != wanted:
             raise BadBundle(f"{file}.txt has {found} features, not {wanted}")
@@ -164,17 +170,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(digests, dict) or set(digests) != _FILES:
         raise BadBundle(f"{folder}: {MANIFEST} does not list exactly {', '.join(sorted(_FILES))}")
     return manifest
-
-
-def _checked(path: Path, digest: object) -> str:
-    """Return a file's text if its checksum is the manifest's."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadBundle(f"{path} cannot be read: {error.strerror}") from error
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise BadBundle(f"{path} is damaged: its sha256 is not the manifest's")
-    return content.decode()
 
 
 def _json(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Prediction intervals at serving time: log-residual quantiles by support; `training.trust` fits them."""
+"""Prediction intervals: quantiles of log residuals by support level, as `training.trust` fits them."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class IntervalTable:
         level that the table does not know gets the widest bounds it has.
         """
         names, lower, upper = self._sorted
-        place = np.minimum(np.searchsorted(names, support), len(names) - 1)
-        known = names[place] == support
-        below, above = np.where(known, lower[place], lower.min()), np.where(known, upper[place], upper.max())
+        at = np.minimum(np.searchsorted(names, support), len(names) - 1)
+        known = names[at] == support
+        below, above = np.where(known, lower[at], lower.min()), np.where(known, upper[at], upper.max())
         return pred_log + below * scale, pred_log + above * scale
 
     @cached_property

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...data.columns import BOUNDS
 from ...features.baseline import Estimate, baseline, floor_and_baseline
@@ -26,11 +25,14 @@ from ...features.memory import uses_host
 from ...features.request import Requests
 from .intervals import IntervalTable
 from .residuals import MeasuredResiduals, coordinates_of, log_mass
-from .support import STRATA, Support, levels, set_up_keys, stratum_codes
+from .support import STRATA, Strata, Support, levels, set_up_keys, stratum_codes
 
 if TYPE_CHECKING:
     from lightgbm import Booster
 
+    Boosters = Mapping[str, Booster]
+
+ByName = Mapping[str, FloatArray]  # arrays (n,) by name in CORRECTED
 CORRECTED = ("tpot", "ttft", "e2e")
 SPREAD_BOUNDS = (0.02, 2.0)  # of the expected size of a log error
 _KINDS = np.array([name if name in ("hopper", "blackwell") else "other" for name in ARCHITECTURES])
@@ -46,12 +48,12 @@ class Model:
     """
 
     coefficients: Coefficients
-    boosters: Mapping[str, Booster]
+    boosters: Boosters
     residuals: MeasuredResiduals
     feature_names: tuple[str, ...]
     support: Support
     blend: Mapping[str, Mapping[str, float]]
-    spreads: Mapping[str, Booster]
+    spreads: Boosters
     intervals: Mapping[str, IntervalTable]
 
 
@@ -66,17 +68,13 @@ class Answers:
     values: Mapping[str, FloatArray]
     floor: Estimate
     baseline: Estimate
-    stratum: NDArray[np.str_]
-    support: NDArray[np.str_]
-    correction: Mapping[str, FloatArray]
+    stratum: Strata
+    support: Strata
+    correction: ByName
 
 
 def corrections(
-    boosters: Mapping[str, Booster],
-    residuals: MeasuredResiduals,
-    r: Requests,
-    base: Estimate,
-    matrix: FloatArray,
+    boosters: Boosters, residuals: MeasuredResiduals, r: Requests, base: Estimate, matrix: FloatArray
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
     """Return the raw learned log corrections by name, and how much was measured near, each of shape (n,)."""
     added, near = near_residuals(residuals, r, base)
@@ -92,19 +90,13 @@ def near_residuals(
     return residuals.near(keys, coordinates_of(r, base.concurrency))
 
 
-def spread_matrix(
-    matrix: FloatArray, raw: FloatArray, near: FloatArray, stratum: NDArray[np.str_]
-) -> FloatArray:
+def spread_matrix(matrix: FloatArray, raw: FloatArray, near: FloatArray, stratum: Strata) -> FloatArray:
     """Return what the spread models read: features, correction, what was measured near, stratum's code."""
     return np.column_stack([matrix, raw, log_mass(near), stratum_codes(stratum)])
 
 
 def spreads(
-    boosters: Mapping[str, Booster],
-    matrix: FloatArray,
-    raw: Mapping[str, FloatArray],
-    near: Mapping[str, FloatArray],
-    stratum: NDArray[np.str_],
+    boosters: Boosters, matrix: FloatArray, raw: ByName, near: ByName, stratum: Strata
 ) -> dict[str, FloatArray]:
     """Return the expected size of each log error [-] by name, shape (n,): what intervals are scaled by."""
     return {
@@ -144,9 +136,9 @@ def answer(model: Model, r: Requests, fabric: MeasuredFabric | None = None) -> A
     )  # fmt: skip
 
 
-def _with_rates(r: Requests, base: Estimate, values: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+def _with_rates(r: Requests, base: Estimate, times: ByName) -> dict[str, FloatArray]:
     """Return the times with the throughput that they give by Little's law, and the bounds of each."""
-    values = dict(values)
+    values = dict(times)
     rate = {k: base.concurrency * 1e3 / values[f"e2e_ms{k}"] for k in BOUNDS}
     asked = r.is_mode("open-loop", "server") & ~np.isnan(r.request_rate)
     if asked.any():
@@ -161,17 +153,13 @@ def _with_rates(r: Requests, base: Estimate, values: Mapping[str, FloatArray]) -
     return values
 
 
-def shrink(
-    weights: Mapping[str, Mapping[str, float]], raw: Mapping[str, FloatArray], stratum: NDArray[np.str_]
-) -> dict[str, FloatArray]:
+def shrink(weights: Mapping[str, Mapping[str, float]], raw: ByName, stratum: Strata) -> dict[str, FloatArray]:
     """Return the corrections that are applied: raw ones times the weight of their stratum."""
     codes = stratum_codes(stratum)
     return {name: raw[name] * np.array([weights[name][s] for s in STRATA])[codes] for name in CORRECTED}
 
 
-def log_times(
-    r: Requests, low: Estimate, base_s: Mapping[str, FloatArray], correction: Mapping[str, FloatArray]
-) -> dict[str, FloatArray]:
+def log_times(r: Requests, low: Estimate, base_s: ByName, correction: ByName) -> dict[str, FloatArray]:
     """Return the log seconds of TPOT, TTFT and e2e: corrected, never under the floor, consistent.
 
     base_s: the baseline's seconds by name in CORRECTED, shape (n,). In a closed loop e2e is the geometric
@@ -188,7 +176,7 @@ def log_times(
     return out
 
 
-def interval_keys(r: Requests, stratum: NDArray[np.str_]) -> NDArray[np.str_]:
+def interval_keys(r: Requests, stratum: Strata) -> Strata:
     """Return the calibration cell of each request: stratum, disaggregated or not, kind of GPU."""
     cell = np.char.add(np.where(r.disagg, "|disagg|", "|"), _KINDS[r.gpu.architecture.astype(np.int64)])
     return np.char.add(stratum, cell)

@@ -18,6 +18,8 @@ from ...data.identity import FAMILY, LENGTHS, SET_UP, coarse_shape, two_digits
 from ...features.memory import uses_host
 from ...features.request import Requests
 
+Strata = NDArray[np.str_]  # the stratum of each request, shape (n,): names of STRATA
+Hashes = NDArray[np.uint64]
 _LEVEL = {"setup": "in", "family": "near", "parts": "near", "model": "far", "gpu": "far"}
 NEW_SOURCE = "+source"
 STRATA = (*_LEVEL, *(name + NEW_SOURCE for name in _LEVEL))
@@ -28,14 +30,14 @@ _ODD, _SHIFT, _ONE = np.uint64(0x9E3779B97F4A7C15), np.uint64(29), np.uint64(1)
 
 
 @catalogue.follows_models
-def _name_hashes() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+def _name_hashes() -> tuple[Hashes, Hashes]:
     """Return stable hashes of the catalogue's GPU names and model shapes, in catalogue order."""
     gpus = [zlib.crc32(name.encode()) for name in catalogue.gpus()]
     shapes = [zlib.crc32(coarse_shape(spec).encode()) for spec in catalogue.models().values()]
     return np.array(gpus, dtype=np.uint64), np.array(shapes, dtype=np.uint64)
 
 
-def _mix(first: NDArray[np.uint64], *parts: NDArray[Any]) -> NDArray[np.uint64]:
+def _mix(first: Hashes, *parts: NDArray[Any]) -> Hashes:
     """Return one hash per row of a hash and whole-number columns (63 bits, so that JSON readers agree)."""
     rest = np.array(parts, dtype=np.float64).astype(np.int64).astype(np.uint64)
     key = np.zeros(len(first), dtype=np.uint64)
@@ -56,13 +58,13 @@ class Support:
     definitions and limits of its own. What lies in host memory was never measured: `gpu`.
     """
 
-    gpus: NDArray[np.uint64]
-    shapes: NDArray[np.uint64]
-    families: NDArray[np.uint64]
-    setups: NDArray[np.uint64]
-    sources: NDArray[np.uint64]
+    gpus: Hashes
+    shapes: Hashes
+    families: Hashes
+    setups: Hashes
+    sources: Hashes
 
-    def stratum(self, r: Requests) -> NDArray[np.str_]:
+    def stratum(self, r: Requests) -> Strata:
         """Return the stratum of each request, shape (n,): one of STRATA."""
         gpu, shape, family, setup = support_keys(r)
         seen_gpu, seen_shape = _among(gpu, self.gpus), _among(shape, self.shapes)
@@ -83,24 +85,24 @@ class Support:
         return Support(**{name: np.array(keys, dtype=np.uint64) for name, keys in data.items()})
 
 
-def _among(keys: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
+def _among(keys: Hashes, known: Hashes) -> NDArray[np.bool_]:
     """Return which keys are among the sorted known ones, shape (n,)."""
     return np.asarray(np.searchsorted(known, keys, "right") > np.searchsorted(known, keys, "left"))
 
 
-def support_keys(r: Requests) -> tuple[NDArray[np.uint64], ...]:
+def support_keys(r: Requests) -> tuple[Hashes, ...]:
     """Return the hashes of GPU, shape, family and setup of each request, each of shape (n,)."""
     gpus, shapes = _name_hashes()
     setup = _mix(set_up_keys(r), *(two_digits(getattr(r, name)) for name in LENGTHS))
     return gpus[r.gpu.codes], shapes[r.model.codes], _hashes(r, FAMILY), setup
 
 
-def set_up_keys(r: Requests) -> NDArray[np.uint64]:
+def set_up_keys(r: Requests) -> Hashes:
     """Return the hash of each request's setup without its lengths, shape (n,)."""
     return _hashes(r, SET_UP)
 
 
-def _hashes(r: Requests, columns: Sequence[str]) -> NDArray[np.uint64]:
+def _hashes(r: Requests, columns: Sequence[str]) -> Hashes:
     """Return one hash per request of columns that begin with the family's: GPU and shape."""
     gpus, shapes = _name_hashes()
     rest = (getattr(r, name) for name in columns[2:])
@@ -114,11 +116,11 @@ def support_of(r: Requests) -> Support:
     return Support(gpus=gpu, shapes=shape, families=family, setups=setup, sources=source)
 
 
-def stratum_codes(stratum: NDArray[np.str_]) -> NDArray[np.intp]:
+def stratum_codes(stratum: Strata) -> NDArray[np.intp]:
     """Return the place of each stratum in STRATA, shape (n,)."""
     return np.asarray(_CODES[np.searchsorted(_SORTED, stratum)])
 
 
-def levels(stratum: NDArray[np.str_]) -> NDArray[np.str_]:
+def levels(stratum: Strata) -> Strata:
     """Return the short form of each stratum: in, near or far."""
     return np.asarray(_LEVELS[stratum_codes(stratum)])
