@@ -44,7 +44,9 @@ def main() -> None:
         if not hasattr(error, "format_message"):
             raise
         message = " ".join(error.format_message().split())
-    # Without any argument the help has been printed and there is nothing to add.
+        if type(error).__name__ == "NoArgsIsHelpError":  # no argument: its words are the help
+            typer.echo(error.format_message())
+            message = ""
     if message:
         typer.echo(f"roofcast: {message}", err=True)
     sys.exit(code if isinstance(code, int) else 0)

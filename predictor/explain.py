@@ -46,18 +46,12 @@ _GROUPS = (
 _AVERAGE = "on average"
 _SIBLINGS = "this set-up's measured rows"
 _RATES: dict[str, tuple[str, ...]] = {
-    "memory bandwidth": ("bandwidth",),
-    "compute peak": ("peak_",),
+    "memory bandwidth": ("bandwidth",), "compute peak": ("peak_",),
     "link bandwidth": ("link_bandwidth", "pcie_bandwidth"),
-}
+}  # fmt: skip
 _SECONDS = dict(zip(FIGURES, ("tpot_s", "ttft_s", "output_tok_s"), strict=True))  # as the baseline has them
 _OVERHEAD = "launch and scheduler overhead"
-_LOADS = {
-    "concurrency": "concurrency",
-    "request rate": "request_rate",
-    "tokens in": "isl",
-    "tokens out": "osl",
-}
+_LOADS = (("concurrency",) * 2, ("request rate", "request_rate"), ("tokens in", "isl"), ("tokens out", "osl"))
 # Terms that a chip with faster memory and processors leaves as they are.
 _FIXED = ("communication", "launch_scheduler")
 
@@ -182,7 +176,7 @@ def sensitivities(
         for name, entry in coefficients.entries.items()
     }
     changed[_OVERHEAD] = r, Coefficients(entries=slower)
-    for fact, column in _LOADS.items():
+    for fact, column in _LOADS:
         more: dict[str, Any] = {column: getattr(r, column) * _STEP}
         if np.isfinite(more[column][0]):
             changed[fact] = replace(r, **more), coefficients

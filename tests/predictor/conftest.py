@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from roofcast.predictor import cli
+from roofcast.predictor import Prediction, Predictor, cli
+from roofcast.predictor.explain import Explanation
 
 from ..small_model import QUESTION, bundle, predictor, requests_frame, trained
 
@@ -16,6 +17,16 @@ __all__ = ["OPTIONS", "QUESTION", "Run", "bundle", "predictor", "requests_frame"
 
 OPTIONS = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in QUESTION.items())
 Run = Callable[[str], tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def prediction(predictor: Predictor) -> Prediction:
+    return predictor.predict(**QUESTION)
+
+
+@pytest.fixture(scope="module")
+def explanation(predictor: Predictor) -> Explanation:
+    return predictor.explain(**QUESTION)
 
 
 @pytest.fixture

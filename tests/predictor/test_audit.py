@@ -25,6 +25,8 @@ from .conftest import Run, requests_frame
 PROJECTED = {"model": "qwen2.5-72b", "gpu": "b200-sxm", "weight_precision": "fp4", "kv_precision": "fp8"}
 PROJECTED |= {"engine": "trtllm"}
 LONG = {"mode": "static-batch", "concurrency": 8, "isl": 32768}
+SMALL = {"model": "llama-3.1-8b", "gpu": "h100-sxm", "tp": 2, "num_gpus": 4, "concurrency": 16}
+WAITING = {"model": "qwen2.5-72b", "gpu": "h200-sxm", "tp": 8, "concurrency": 1024, "osl": 200}
 
 
 @pytest.fixture(scope="module")
@@ -45,23 +47,23 @@ def one(predictor: Predictor, **claim: Any) -> module.Finding:
 @pytest.mark.parametrize(
     ("tp", "claim", "verdicts"),
     [
-        (1, {"concurrency": 1, "tok_s_per_user": 280}, {"impossible"}),
-        (4, {"concurrency": 1, "tok_s_per_user": 450}, {"suspicious"}),
-        (8, {"concurrency": 1, "tok_s_per_user": 620}, {"suspicious"}),
-        (4, {"concurrency": 32, "output_tok_s": 9500}, {"suspicious", "plausible"}),
-        (8, {"concurrency": 32, "output_tok_s": 14000}, {"suspicious"}),
-        (4, {"concurrency": 128, "output_tok_s": 22000}, {"suspicious", "plausible"}),
-        (8, {"concurrency": 128, "output_tok_s": 32000}, {"suspicious"}),
-        (4, {"concurrency": 1, "isl": 2048, "ttft_ms": 15}, {"suspicious"}),
-        (8, {"concurrency": 1, "isl": 2048, "ttft_ms": 12}, {"suspicious"}),
-        (4, {**LONG, "ttft_ms": 280}, {"impossible"}),
-        (8, {**LONG, "ttft_ms": 180}, {"impossible"}),
+        (1, {"concurrency": 1, "tok_s_per_user": 280}, "impossible"),
+        (4, {"concurrency": 1, "tok_s_per_user": 450}, "suspicious"),
+        (8, {"concurrency": 1, "tok_s_per_user": 620}, "suspicious"),
+        (4, {"concurrency": 32, "output_tok_s": 9500}, "suspicious plausible"),
+        (8, {"concurrency": 32, "output_tok_s": 14000}, "suspicious"),
+        (4, {"concurrency": 128, "output_tok_s": 22000}, "suspicious plausible"),
+        (8, {"concurrency": 128, "output_tok_s": 32000}, "suspicious"),
+        (4, {"concurrency": 1, "isl": 2048, "ttft_ms": 15}, "suspicious"),
+        (8, {"concurrency": 1, "isl": 2048, "ttft_ms": 12}, "suspicious"),
+        (4, {**LONG, "ttft_ms": 280}, "impossible"),
+        (8, {**LONG, "ttft_ms": 180}, "impossible"),
     ],
 )
-def test_each_projection_for_qwen_on_b200_has_its_verdict(
-    tp: int, claim: dict[str, Any], verdicts: set[str], shipped: Predictor
+def test_each_projection_has_its_verdict(
+    tp: int, claim: dict[str, Any], verdicts: str, shipped: Predictor
 ) -> None:
-    assert one(shipped, **PROJECTED, tp=tp, num_gpus=tp, **claim).verdict in verdicts
+    assert one(shipped, **PROJECTED, tp=tp, num_gpus=tp, **claim).verdict in verdicts.split()
 
 
 def test_280_tokens_a_second_on_one_b200_pass_what_its_memory_can_read(shipped: Predictor) -> None:
@@ -69,8 +71,7 @@ def test_280_tokens_a_second_on_one_b200_pass_what_its_memory_can_read(shipped: 
     # 71.5 G parameters, the LM head among them, at 4.5 bits, 0.25 GB of KV: 40.4 GB at 8 TB/s.
     assert finding.bound == pytest.approx(8000 / (71.5 * 0.5625 + 0.25), rel=0.01)
     assert finding.ratio == pytest.approx(finding.bound / 280)
-    assert "GB of weights" in finding.reason
-    assert "TB/s" in finding.reason
+    assert all(words in finding.reason for words in ("GB of weights", "TB/s"))
 
 
 def test_eight_prompts_of_32k_need_more_flops_than_180_ms_hold(shipped: Predictor) -> None:
@@ -106,14 +107,13 @@ def test_a_row_known_to_be_bad_is_impossible(row: dict[str, Any], shipped: Predi
 def test_rate_times_time_must_be_the_requests_in_flight(shipped: Predictor) -> None:
     claim = {"model": "llama-3.1-8b", "gpu": "h100-sxm", "concurrency": 8, "osl": 100, "ttft_ms": 110.0}
     # 8 requests of 110 + 99 x 10 = 1,100 ms each: 727 tok/s; 2 times as much no 8 streams carry.
-    assert (
-        one_of(audit(shipped, **claim, tpot_ms=10.0, output_tok_s=727.0), "output_tok_s").verdict
-        == "plausible"
-    )
-    much = one_of(audit(shipped, **claim, tpot_ms=10.0, output_tok_s=1454.0), "output_tok_s")
-    assert (much.verdict, "Little's law" in much.reason) == ("impossible", True)
-    little = one_of(audit(shipped, **claim, tpot_ms=10.0, output_tok_s=363.0), "tpot_ms")
-    assert (little.verdict, "requests in flight" in little.reason) == ("suspicious", True)
+    for rate, figure, verdict, words in (
+        (727.0, "output_tok_s", "plausible", ""),
+        (1454.0, "output_tok_s", "impossible", "Little's law"),
+        (363.0, "tpot_ms", "suspicious", "requests in flight"),
+    ):
+        found = one_of(audit(shipped, **claim, tpot_ms=10.0, output_tok_s=rate), figure)
+        assert (found.verdict, words in found.reason) == (verdict, True)
 
 
 def one_of(findings: list[module.Finding], figure: str) -> module.Finding:
@@ -142,51 +142,37 @@ def test_a_prediction_is_never_impossible(predictor: Predictor) -> None:
 
 
 def test_half_the_floor_is_impossible_whatever_the_figure(predictor: Predictor) -> None:
-    request = {"model": "llama-3.1-8b", "gpu": "h100-sxm", "tp": 2, "num_gpus": 4, "concurrency": 16}
     for figure in ANSWER_OF:
-        bound = one(predictor, **request, **{figure: 1.0}).bound
-        beyond = 0.5 if figure.endswith("_ms") else 2.0
-        assert one(predictor, **request, **{figure: bound * beyond}).verdict == "impossible", figure
-        assert one(predictor, **request, **{figure: bound / beyond}).verdict != "impossible", figure
+        bound, beyond = one(predictor, **SMALL, **{figure: 1.0}).bound, 0.5 if figure.endswith("_ms") else 2.0
+        assert one(predictor, **SMALL, **{figure: bound * beyond}).verdict == "impossible", figure
+        assert one(predictor, **SMALL, **{figure: bound / beyond}).verdict != "impossible", figure
 
 
 def test_forms_of_one_figure_get_one_judgement(predictor: Predictor) -> None:
-    request = {
-        "model": "llama-3.1-8b",
-        "gpu": "h100-sxm",
-        "tp": 2,
-        "num_gpus": 4,
-        "concurrency": 16,
-        "osl": 512,
-    }
-    ratios = {
-        one(predictor, **request, **claim).ratio
-        for claim in ({"output_tok_s": 800.0}, {"output_tok_s_per_gpu": 200.0}, {"request_s": 800 / 512})
-    }
+    claims = ({"output_tok_s": 800.0}, {"output_tok_s_per_gpu": 200.0}, {"request_s": 800 / 512})
+    ratios = [one(predictor, **SMALL, osl=512, **claim).ratio for claim in claims]
     assert max(ratios) == pytest.approx(min(ratios))
-    per_user = one(predictor, **request, tok_s_per_user=50.0)
-    assert per_user.ratio == pytest.approx(one(predictor, **request, tpot_ms=20.0).ratio)
+    per_user = one(predictor, **SMALL, tok_s_per_user=50.0)
+    assert per_user.ratio == pytest.approx(one(predictor, **SMALL, tpot_ms=20.0).ratio)
     assert per_user.predicted_lo < per_user.predicted < per_user.predicted_hi
 
 
 def test_fewer_sequences_decode_where_the_claim_says_that_requests_wait(predictor: Predictor) -> None:
-    request = {"model": "qwen2.5-72b", "gpu": "h200-sxm", "tp": 8, "concurrency": 1024, "osl": 200}
-    alone = one(predictor, **request, tpot_ms=12.0)
-    waiting = one_of(audit(predictor, **request, tpot_ms=12.0, ttft_ms=60_000.0), "tpot_ms")
+    alone = one(predictor, **WAITING, tpot_ms=12.0)
+    waiting = one_of(audit(predictor, **WAITING, tpot_ms=12.0, ttft_ms=60_000.0), "tpot_ms")
     assert waiting.bound < alone.bound
 
 
 def test_a_row_is_judged_as_if_it_stood_alone(predictor: Predictor) -> None:
-    waiting = {"model": "qwen2.5-72b", "gpu": "h200-sxm", "tp": 8, "concurrency": 1024, "osl": 200}
-    rows = [{**waiting, "tok_s_per_user": 80.0, "ttft_ms": 60_000.0}, {**waiting, "tpot_ms": 12.0}]
+    rows = [{**WAITING, "tok_s_per_user": 80.0, "ttft_ms": 60_000.0}, {**WAITING, "tpot_ms": 12.0}]
     alone = [finding for row in rows for finding in audit(predictor, **row)]
     together = audit_frame(predictor, pd.DataFrame(rows))
     assert sorted(map(str, together)) == sorted(map(str, alone))
 
 
 def test_a_time_without_a_load_is_that_of_one_request(predictor: Predictor) -> None:
-    bare = one(predictor, model="llama-3.1-8b", gpu="h100-sxm", tpot_ms=8.0)
-    alone = one(predictor, model="llama-3.1-8b", gpu="h100-sxm", tpot_ms=8.0, concurrency=1)
+    claim = {"model": "llama-3.1-8b", "gpu": "h100-sxm", "tpot_ms": 8.0}
+    bare, alone = one(predictor, **claim), one(predictor, **claim, concurrency=1)
     assert (bare.bound, bare.predicted) == (alone.bound, alone.predicted)
 
 
@@ -213,10 +199,9 @@ def test_rows_that_cannot_be_read_are_unknown_and_the_others_judged(predictor: P
         {"model": ["llama-3.1-8b", "no-such", "llama-3.1-8b"], "gpu": "h100-sxm", "tpot_ms": [9.0, 9.0, "x"]}
     )
     found = audit_frame(predictor, frame)
-    assert [f.verdict for f in found][1:] == ["unknown", "unknown"]
+    assert [f.verdict == "unknown" for f in found] == [False, True, True]
     assert "no-such" in found[1].reason
     assert "'x' is not allowed" in found[2].reason
-    assert found[0].verdict != "unknown"
 
 
 def test_a_file_is_judged_in_pieces_with_its_line_numbers(
@@ -246,8 +231,9 @@ def test_the_store_quarantines_what_the_audit_calls_impossible(table: pd.DataFra
     fast = pd.DataFrame([KNOWN_BAD[2]]).assign(source="mine", num_gpus=2.0)
     report = store.append(fast, rejected=dict(enumerate(impossible(complete(fast)))))
     assert (report.added, report.rejected) == (0, 1)
-    assert "tpot_ms 0." in report.reasons[0][1]
-    assert "of the least time" in store.quarantine()["reason"].iloc[0]
+    reason = store.quarantine()["reason"].iloc[0]
+    assert reason.startswith("tpot_ms 0.")
+    assert "of the least time" in reason
 
 
 def test_the_commands_know_every_column_and_figure() -> None:

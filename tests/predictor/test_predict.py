@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from roofcast.data.errors import BadBundle, BadRequest, RoofcastError, UnknownName
@@ -27,14 +28,7 @@ print(json.dumps([name.split(".")[0] for name in sys.modules]))
 """
 SHOWN = "from roofcast.predictor.show import show; show(prediction)"
 # What one request needs none of; rich draws.
-HEAVY = {
-    "pandas", "pyarrow", "scipy", "sklearn", "lightgbm", "mlflow", "optuna", "matplotlib", "pandera",
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def prediction(predictor: Predictor) -> Prediction:
-    return predictor.predict(**QUESTION)
+HEAVY = {"pandas", "pyarrow", "scipy", "sklearn", "lightgbm", "mlflow", "optuna", "matplotlib", "pandera"}
 
 
 @pytest.mark.parametrize("source", ["small", "shipped"])
@@ -75,10 +69,9 @@ def test_more_of_the_requests_take_longer(predictor: Predictor, prediction: Pred
 
 def test_the_request_comes_back_with_its_defaults_filled(predictor: Predictor) -> None:
     request = predictor.predict(model="Qwen/Qwen2.5-72B-Instruct", platform="hgx-b200").request
-    assert request["model"] == "qwen2.5-72b"
-    assert (request["gpu"], request["num_gpus"]) == ("b200-sxm", 8)
-    assert (request["engine"], request["isl"], request["mode"]) == ("vllm", 1024, "offline")
-    assert request["concurrency"] > 1
+    wanted = {"model": "qwen2.5-72b", "gpu": "b200-sxm", "num_gpus": 8, "engine": "vllm", "isl": 1024}
+    assert wanted.items() <= request.items()
+    assert (request["mode"], request["concurrency"] > 1) == ("offline", True)
 
 
 def test_missing_values_mean_the_default(predictor: Predictor, prediction: Prediction) -> None:
@@ -87,8 +80,6 @@ def test_missing_values_mean_the_default(predictor: Predictor, prediction: Predi
 
 
 def test_numbers_may_come_as_text_or_numpy(predictor: Predictor, prediction: Prediction) -> None:
-    import numpy as np
-
     other = QUESTION | {"tp": "8", "isl": np.int64(2048), "concurrency": np.float32(32)}
     assert predictor.predict(**other).to_dict() == prediction.to_dict()
 
@@ -96,12 +87,10 @@ def test_numbers_may_come_as_text_or_numpy(predictor: Predictor, prediction: Pre
 @pytest.mark.parametrize(
     ("change", "nearest"),
     [
-        ({"model": "qwen2.5-72"}, "qwen2.5-72b"),
-        ({"gpu": "b200-smx"}, "b200-sxm"),
-        ({"gpu": None, "platform": "hgx-b20"}, "hgx-b200"),
-        ({"concurency": 8}, "concurrency"),
+        ({"model": "qwen2.5-72"}, "qwen2.5-72b"), ({"gpu": "b200-smx"}, "b200-sxm"),
+        ({"gpu": None, "platform": "hgx-b20"}, "hgx-b200"), ({"concurency": 8}, "concurrency"),
     ],
-)
+)  # fmt: skip
 def test_an_unknown_name_raises_with_the_nearest(
     change: dict[str, Any], nearest: str, predictor: Predictor
 ) -> None:
@@ -113,41 +102,24 @@ def test_an_unknown_name_raises_with_the_nearest(
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"isl": 0}, "isl"),
-        ({"isl": -5}, "isl"),
-        ({"osl": 0}, "osl"),
-        ({"isl": math.inf}, "isl"),
-        ({"osl": "many"}, "osl"),
-        ({"concurrency": -1}, "concurrency"),
-        ({"concurrency": -math.inf}, "concurrency"),
-        ({"request_rate": 0}, "request_rate"),
-        ({"tp": 0}, "tp"),
-        ({"tp": 2.5}, "tp"),
-        ({"tp": 3}, "tp"),
-        ({"tp": 16}, "num_gpus"),
-        ({"pp": 100, "num_gpus": 800}, "pp"),
-        ({"prefix_cached_frac": 1.5}, "prefix_cached_frac"),
-        ({"prefix_cached_frac": -0.1}, "prefix_cached_frac"),
-        ({"weight_precision": "fp5"}, "weight_precision"),
-        ({"kv_precision": "huge"}, "kv_precision"),
-        ({"mode": "closed"}, "mode"),
-        ({"mode": "open-loop", "concurrency": None}, "mode"),
-        ({"spec_decode": "magic"}, "spec_decode"),
-        ({"date": "yesterday"}, "date"),
-        ({"platform": "hgx-h100"}, "gpu"),
-        ({"model": None}, "model"),
-        ({"gpu": None}, "gpu"),
-        ({"model": 7}, "model"),
-        ({"model": ["llama-3.1-8b"]}, "model"),
-        ({"isl": 10_000_000}, "isl"),
+        *((change, next(iter(change))) for change in (
+            {"isl": 0}, {"isl": -5}, {"isl": math.inf}, {"isl": 10_000_000}, {"osl": 0}, {"osl": "many"},
+            {"concurrency": -1}, {"concurrency": -math.inf}, {"request_rate": 0}, {"tp": 0}, {"tp": 2.5},
+            {"tp": 3}, {"pp": 100, "num_gpus": 800}, {"prefix_cached_frac": 1.5}, {"model": None},
+            {"prefix_cached_frac": -0.1}, {"weight_precision": "fp5"}, {"kv_precision": "huge"},
+            {"mode": "closed"}, {"mode": "open-loop", "concurrency": None}, {"spec_decode": "magic"},
+            {"date": "yesterday"}, {"gpu": None}, {"model": 7}, {"model": ["llama-3.1-8b"]},
+        )),
+        ({"tp": 16}, "num_gpus"), ({"platform": "hgx-h100"}, "gpu"),
     ],
-)
+)  # fmt: skip
 def test_a_bad_value_raises_naming_its_field_in_one_line(
     change: dict[str, Any], field: str, predictor: Predictor
 ) -> None:
     with pytest.raises((BadRequest, UnknownName)) as caught:
         predictor.predict(**QUESTION | change)
     error = caught.value
+    assert isinstance(error, RoofcastError)
     assert (error.field if isinstance(error, BadRequest) else error.kind) == field
     assert "\n" not in str(error)
 
@@ -155,8 +127,7 @@ def test_a_bad_value_raises_naming_its_field_in_one_line(
 def test_a_precision_without_units_is_refused_or_runs_as_weight_only(predictor: Predictor) -> None:
     question = QUESTION | {"gpu": "a100-80g", "weight_precision": "fp4", "engine": "vllm"}
     answer = predictor.predict(**question)
-    assert answer.feasible
-    assert answer.request["weight_precision"] == "fp4"
+    assert (answer.feasible, answer.request["weight_precision"]) == (True, "fp4")
     assert "this GPU has no fp4 units" in answer.reason
     with pytest.raises(BadRequest, match="units"):
         predictor.predict(**question | {"gpu": "v100", "weight_precision": "fp8"})
@@ -168,17 +139,13 @@ def test_a_gpu_whose_data_sheet_names_no_pcie_serves_a_pipeline(predictor: Predi
     assert answer.tpot_ms_lo < answer.tpot_ms < answer.tpot_ms_hi
 
 
-def test_a_model_that_does_not_fit_is_an_answer_with_the_bytes(predictor: Predictor) -> None:
-    answer = predictor.predict(
-        model="qwen2.5-72b", gpu="h100-sxm", tp=1, weight_precision="bf16", engine="vllm", concurrency=4
-    )
+def test_a_model_that_does_not_fit_is_an_answer(predictor: Predictor) -> None:
+    answer = predictor.predict(model="qwen2.5-72b", gpu="h100-sxm", tp=1, weight_precision="bf16")
     assert not answer.feasible
     assert math.isnan(answer.tpot_ms)
-    assert "does not fit: needs 14" in answer.reason
-    assert "GB available; fits from tp=" in answer.reason
     assert answer.bottleneck == "memory capacity"
     assert answer.to_dict()["tpot_ms"] is None
-    assert "infeasible" in str(answer)
+    assert str(answer).startswith("infeasible: does not fit")
 
 
 def test_the_shipped_bundle_says_what_it_was_trained_on() -> None:
@@ -216,8 +183,3 @@ def test_one_request_loads_no_data_frame_and_no_learning_library(
 def test_a_prediction_reads_as_one_line(prediction: Prediction) -> None:
     assert "\n" not in str(prediction)
     assert "TPOT" in str(prediction)
-
-
-def test_every_expected_error_is_a_roofcast_error() -> None:
-    assert issubclass(UnknownName, RoofcastError)
-    assert issubclass(BadRequest, RoofcastError)

@@ -19,11 +19,6 @@ from roofcast.predictor.show import coefficient_rows, draw, show
 from .conftest import QUESTION, Run
 
 
-@pytest.fixture(scope="module")
-def explanation(predictor: Predictor) -> Explanation:
-    return predictor.explain(**QUESTION)
-
-
 def test_a_table_in_a_pipe_is_not_cut(
     predictor: Predictor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,8 +79,6 @@ def test_the_drawing_is_one_file_that_loads_nothing(
 
 
 @pytest.mark.parametrize("name", ["why.pdf", "no-such-folder/why.png"])
-def test_a_drawing_that_cannot_be_written_is_an_error(
-    name: str, explanation: Explanation, tmp_path: Path
-) -> None:
+def test_an_unwritable_drawing_is_an_error(name: str, explanation: Explanation, tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="plot"):
         draw(explanation, tmp_path / name)
