@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from . import catalogue, measurements
 from .columns import STORED, STORED_NUMBERS
-from .errors import BadStore, UnknownName
+from .errors import BadStore, Fault, UnknownName
 from .files import replace_file
 from .identity import config_group, row_ids
 from .specs import GpuSpec, ModelSpec
@@ -199,14 +199,15 @@ def _catalogue_name(find: Callable[[str], GpuSpec | ModelSpec], name: str) -> st
 def invalid(rows: pd.DataFrame) -> dict[int, str]:
     """Return why rows cannot be stored, by position: their columns' faults, names no catalogue knows."""
     named = rows.assign(row_id=[f"{i}" for i in range(len(rows))])
-    found = {position: measurements.joined(each) for position, each in measurements.faults(named).items()}
+    found = measurements.faults(named)
     for kind, find in _FIND.items():
-        for position, name in enumerate(rows[kind]):
+        for position, name in enumerate(rows[kind].astype(str)):
             try:
-                find(str(name))
+                find(name)
             except UnknownName as error:
-                found[position] = "; ".join(filter(None, [found.get(position, ""), str(error)]))
-    return found
+                fault = Fault(code="unknown-name", column=kind, value=name, allowed=str(error))
+                found.setdefault(position, []).append(fault)
+    return {position: measurements.joined(faults) for position, faults in found.items()}
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..data.catalogue import follows_models
 from ..data.errors import RoofcastError
 from ..data.vocabulary import Vocabulary
-from .facts import FloatArray, IntArray
-from .notes import Notes
+from .facts import BoolArray, FloatArray, IntArray
+from .notes import Note, Notes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +31,7 @@ class Rows:
     """
 
     def __init__(self, table: Table) -> None:
-        self.table = table
+        self.table: Any = table
         self._lists = isinstance(table, Mapping)
         self.n = len(next(iter(table.values()), ())) if isinstance(table, Mapping) else len(table)
         self.valid = np.ones(self.n, dtype=bool)
@@ -53,17 +52,17 @@ class Rows:
             return np.array([distinct[v] for v in values], dtype=np.int64), list(distinct)
         import pandas as pd
 
-        codes, found = pd.factorize(self.table[name])  # type: ignore[arg-type]
+        codes, found = pd.factorize(self.table[name])
         return codes.astype(np.int64) + 1, ["", *(str(value).strip() for value in found)]
 
-    def read_numbers(self, name: str) -> tuple[FloatArray, NDArray[np.bool_]]:
+    def read_numbers(self, name: str) -> tuple[FloatArray, BoolArray]:
         """Return a new array of numbers (n,), NaN where missing or not a number, and where one was given.
 
         >>> values, given = Rows({"tp": ["8", None, "x"]}).read_numbers("tp")
         >>> values.tolist(), given.tolist()
         ([8.0, nan, nan], [True, False, True])
         """
-        column: Any = self.table[name]
+        column = self.table[name]
         if self._lists:
             given = [not (_missing(v) or v == "") for v in column]
             numbers = [_number(v) if there else np.nan for v, there in zip(column, given, strict=True)]
@@ -77,26 +76,16 @@ class Rows:
             unknown &= (column.isna() | (raw == "")).to_numpy(dtype=bool)
         return array, ~unknown
 
-    def note(
-        self,
-        where: NDArray[np.bool_],
-        code: str,
-        column: str = "",
-        value: Any = None,
-        limit: Any = "",
-        fault: bool = False,
-    ) -> None:
+    def note(self, where: BoolArray, code: str, column: str = "", value: Any = None, limit: Any = "") -> None:
         """Add a note to the marked rows; value and limit are one for all, or arrays of shape (n,)."""
         if where.any():
             rows = np.flatnonzero(where)
             value, limit = (v[rows] if isinstance(v, np.ndarray) else v for v in (value, limit))
-            self.notes.add(rows, code, column, value, limit, fault=fault)
+            self.notes.add(rows, Note(code=code, column=column, value=value, limit=limit))
 
-    def fault(
-        self, where: NDArray[np.bool_], code: str, column: str = "", value: Any = None, limit: Any = ""
-    ) -> None:
+    def fault(self, where: BoolArray, code: str, *about: Any) -> None:
         """Mark rows invalid, with the reason; arguments as in `note`."""
-        self.note(where, code, column, value, limit, fault=True)
+        self.note(where, code, *about)
         self.valid[where] = False
 
     def number(self, name: str, low: float = 0.0, whole: bool = False, strict: bool = True) -> FloatArray:
@@ -104,24 +93,22 @@ class Rows:
         if name not in self.table:
             return np.full(self.n, np.nan)
         if name not in self._numbers:
-            self._numbers[name] = self._checked(name, low, whole, strict)
+            values, given = self.read_numbers(name)
+            unknown = np.isnan(values)
+            bad = (unknown & given) | np.isinf(values) | (values < low) | ((values == low) & strict)
+            if whole:
+                bad |= ~unknown & (values != np.round(values))
+            if bad.any():
+                allowed = (
+                    f"a {'whole ' if whole else ''}number {'above' if strict else 'of at least'} {low:g}"
+                )
+                column = self.table[name] if self._lists else self.table[name].array
+                shown = np.full(self.n, "", dtype=object)
+                shown[bad] = [_as_written(column[row]) for row in np.flatnonzero(bad)]
+                self.fault(bad, "not-allowed", name, shown, allowed)
+                values[bad] = np.nan
+            self._numbers[name] = values
         return self._numbers[name].copy()
-
-    def _checked(self, name: str, low: float, whole: bool, strict: bool) -> FloatArray:
-        values, given = self.read_numbers(name)
-        unknown = np.isnan(values)
-        bad = (unknown & given) | np.isinf(values) | (values < low) | ((values == low) & strict)
-        if whole:
-            bad |= ~unknown & (values != np.round(values))
-        if bad.any():
-            allowed = f"a {'whole ' if whole else ''}number {'above' if strict else 'of at least'} {low:g}"
-            rows = np.flatnonzero(bad)
-            column: Any = self.table[name]
-            shown = [_as_written(column[row] if self._lists else column.iloc[row]) for row in rows]
-            self.notes.add(rows, "not-allowed", name, shown, allowed, fault=True)
-            self.valid[bad] = False
-            values[bad] = np.nan
-        return values
 
     def share(self, name: str, missing: float) -> FloatArray:
         """Return a column of shares from 0 to 1, with a default where missing."""
@@ -146,7 +133,7 @@ class Rows:
 
     def entry(
         self, name: str, find: Callable[[str], Any], known: Callable[[], Mapping[str, Any]]
-    ) -> tuple[IntArray, NDArray[np.bool_]]:
+    ) -> tuple[IntArray, BoolArray]:
         """Return catalogue codes of a name column and where a name was given; unknown names are faults."""
         codes, values = self.text(name)
         index = _codes(known)

@@ -14,10 +14,9 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..data.vocabulary import ENGINES, PRECISIONS
-from .facts import ARCHITECTURES, Arrays, FloatArray, IntArray
+from .facts import ARCHITECTURES, Arrays, BoolArray, FloatArray, IntArray
 from .request import Requests
 
 # Draft tokens verified per step under speculation: the depth of nearly all measured MTP and EAGLE runs.
@@ -124,7 +123,7 @@ class Rates(Arrays):
     offline: FloatArray
     backlog: FloatArray
     disagg_burst: FloatArray
-    perfect_overlap: NDArray[np.bool_]
+    perfect_overlap: BoolArray
 
 
 # Field of Rates to the coefficient's name: by architecture, by engine, or one for all.
@@ -182,8 +181,7 @@ def rates_of(r: Requests, coefficients: Coefficients) -> Rates:
 
 def _by_kind(coefficients: Coefficients, name: str, kinds: tuple[str, ...], codes: IntArray) -> FloatArray:
     """Return the coefficient `name` of each row's kind, shape (n,)."""
-    values: FloatArray = coefficients.values([f"{name}.{kind}" for kind in kinds])[codes]
-    return values
+    return coefficients.values([f"{name}.{kind}" for kind in kinds])[codes]
 
 
 def _compute_share(r: Requests, coefficients: Coefficients, architecture: IntArray) -> FloatArray:

@@ -10,10 +10,12 @@ fastest of them:
     efficiency(n) = efficiency x (min(n, 8) / 8) ^ group_exponent                                         [-]
     bandwidth(n)  = one-way rate of one GPU's links; in a mesh only (n - 1) of (domain - 1) links        [B/s]
 
-A minimum of lines is continuous, and monotone in bytes, bandwidth and alpha: these laws are tested. A group
-larger than the domain goes through the network card: see `_across`. The coefficients, their rows, errors and
-sources are in `data/collectives.toml`. An efficiency above 1 is no error: switches that reduce in the network
-(NVLink SHARP) move fewer bytes than the ring whose volume is counted here.
+    volume(n, b)  = (n - 1) / n x b, twice that for an all-reduce; (n - 1) x b for a one-shot kernel       [B]
+
+A minimum of lines is continuous, and monotone in bytes, bandwidth and alpha. A group larger than the domain
+goes through the network card: see `_across`. The coefficients, their rows, errors and sources are in
+`data/collectives.toml`. An efficiency above 1 is no error: switches that reduce in the network (NVLink SHARP)
+move fewer bytes than the ring whose volume is counted here.
 
 Sources: Thakur et al. 2005 (cost of collectives); NCCL-tests PERFORMANCE.md (volumes, bus bandwidth).
 """
@@ -28,21 +30,18 @@ from importlib import resources
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike, NDArray
 
 from ..data.errors import UnknownName, nearest_names
-from .facts import Arrays
+from .facts import BOX, Arrays, BoolArray, FloatArray
 
-Floats = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.intp]
-ArrayLike = npt.ArrayLike
+Codes = NDArray[np.intp]
 
 LIBRARIES: Final = ("engine", "nccl")
 OPERATIONS: Final = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point")
 _COLUMNS: Final = ("alpha_us", "alpha_per_rank_us", "flat_ranks", "efficiency", "group_exponent", "one_shot")
+_DEFAULTS: Final = {"flat_ranks": 1e9, "group_exponent": 0.0, "one_shot": 0.0}
 _REFERENCE_GROUP: Final = 8.0
-_RACK_DOMAIN: Final = 8.0
-_BOX_OF_CARDS: Final = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,37 +56,29 @@ class Fabric(Arrays):
     """
 
     code: Codes
-    link_bandwidth: Floats
-    domain: Floats
-    nic_bandwidth: Floats
-    nic_alpha_s: Floats
-    alpha_scale: float | Floats = 1.0
-    efficiency_scale: float | Floats = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """The network between domains: hop latency [s], overlap norm [-], (hops, efficiency) by operation."""
-
-    alpha_s: float
-    overlap_norm: float
-    regimes: Mapping[str, Sequence[tuple[float, float]]]
+    link_bandwidth: FloatArray
+    domain: FloatArray
+    nic_bandwidth: FloatArray
+    nic_alpha_s: FloatArray
+    alpha_scale: float | FloatArray = 1.0
+    efficiency_scale: float | FloatArray = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tables:
-    """The reviewed coefficients: `coefficients[operation][column]` has shape (codes, regimes).
+    """The reviewed coefficients; `inside` a domain, by operation, of shape (regimes, columns, codes).
 
-    mesh: fabrics with one link per pair of GPUs; cards: PCIe cards; both have shape (codes,).
+    codes: row of each (fabric, library); mesh: one link per pair of GPUs; cards: PCIe cards; of shape
+    (codes,). Between domains: latency of one hop [s], overlap norm [-], (hops, efficiency) of each regime.
     """
 
     codes: Mapping[tuple[str, str], int]
-    links: Mapping[str, str]
-    libraries: Mapping[str, str]
-    mesh: npt.NDArray[np.bool_]
-    cards: npt.NDArray[np.bool_]
-    coefficients: Mapping[str, Mapping[str, Floats]]
-    network: Network
+    mesh: BoolArray
+    cards: BoolArray
+    inside: Mapping[str, FloatArray]
+    hop_s: float
+    overlap_norm: float
+    across: Mapping[str, Sequence[tuple[float, float]]]
 
 
 @cache
@@ -106,51 +97,42 @@ def regimes(fabric: str, library: str, operation: str) -> list[dict[str, float]]
 @cache
 def tables() -> Tables:
     """Return the coefficients as arrays (built once)."""
-    text = read_text()
-    keys = [(name, library) for name in text["fabrics"] for library in LIBRARIES]
-    codes = {key: row for row, key in enumerate(keys)}
-    network = text["network"]
+    fabrics, network = read_text()["fabrics"], read_text()["network"]
+    keys = [(name, library) for name in fabrics for library in LIBRARIES]
     return Tables(
-        codes=codes,
-        links=text["links"],
-        libraries=text["libraries"],
-        mesh=np.array([bool(text["fabrics"][name].get("mesh", False)) for name, _ in codes]),
+        codes={key: row for row, key in enumerate(keys)},
+        mesh=np.array([bool(fabrics[name].get("mesh", False)) for name, _ in keys]),
         cards=np.array([name.startswith("pcie") for name, _ in keys]),
-        coefficients={operation: _columns(keys, operation) for operation in OPERATIONS},
-        network=Network(
-            alpha_s=network["alpha_us"] * 1e-6,
-            overlap_norm=network["overlap_norm"],
-            regimes={
-                operation: [(r["hops"], r["efficiency"]) for r in network["operations"][operation]["regimes"]]
-                for operation in OPERATIONS
-            },
-        ),
+        inside={operation: _inside_table(keys, operation) for operation in OPERATIONS},
+        hop_s=network["alpha_us"] * 1e-6,
+        overlap_norm=network["overlap_norm"],
+        across={
+            operation: [(r["hops"], r["efficiency"]) for r in network["operations"][operation]["regimes"]]
+            for operation in OPERATIONS
+        },
     )
 
 
-def _columns(keys: Sequence[tuple[str, str]], operation: str) -> dict[str, Floats]:
-    """Lay the regimes of one operation out as (codes, regimes); short rows repeat their first."""
+def _inside_table(keys: Sequence[tuple[str, str]], operation: str) -> FloatArray:
+    """Lay the regimes of one operation out as (regimes, columns, codes); short rows repeat their first."""
     found = [regimes(name, library, operation) for name, library in keys]
     width = max(len(row) for row in found)
     padded = [row + row[:1] * (width - len(row)) for row in found]
-    default = {"flat_ranks": 1e9, "group_exponent": 0.0, "one_shot": 0.0}
-    return {
-        column: np.array([[float(r.get(column, default.get(column, 0.0))) for r in row] for row in padded])
-        for column in _COLUMNS
-    }
+    rows = [[[float((_DEFAULTS | regime)[c]) for c in _COLUMNS] for regime in row] for row in padded]
+    return np.moveaxis(np.array(rows), 0, -1).copy()
 
 
 @cache
 def _code(link: str, rack: bool, library: str) -> int:
     """Return the table's row: of the longest prefix of the link; a rack-wide NVLink domain is its own."""
-    links, libraries = tables().links, tables().libraries
+    links, libraries = read_text()["links"], read_text()["libraries"]
     wanted = link.strip().lower() or "none"
     prefixes = [prefix for prefix in links if wanted.startswith(prefix)]
     if not prefixes:
         raise UnknownName("link", link, nearest_names(wanted, links))
-    name = links[max(prefixes, key=len)]
     if library.strip().lower() not in libraries:
         raise UnknownName("collective library", library, nearest_names(library, libraries))
+    name = links[max(prefixes, key=len)]
     fabric = "nvl72" if name == "nvlink5" and rack else name
     return tables().codes[fabric, libraries[library.strip().lower()]]
 
@@ -162,81 +144,67 @@ def fabric_index(link: Sequence[str], domain: ArrayLike, library: str) -> Codes:
     of the scale-up domain, shape (n,) or a number; library: "engine" (the serving engine's own kernels, in
     CUDA graphs), "nccl", or an engine's name. Raises UnknownName for a link or library that the table lacks.
     """
-    racks = np.broadcast_to(np.asarray(domain, dtype=np.float64) > _RACK_DOMAIN, (len(link),))
+    racks = np.broadcast_to(np.asarray(domain, dtype=np.float64) > BOX, (len(link),))
     return np.array([_code(str(a), bool(rack), library) for a, rack in zip(link, racks, strict=True)])
+
+
+def domain_of(code: Codes, domain: FloatArray) -> FloatArray:
+    """Return the GPUs that reach each other without a network card: PCIe cards of one host are a box."""
+    return np.maximum(domain, np.where(tables().cards[code], BOX, 1.0))
 
 
 def fabric_arrays(
     *,
     link: Sequence[str],
-    link_bandwidth: Floats | float,
-    domain: Floats | float,
-    nic_bandwidth: Floats | float,
+    link_bandwidth: FloatArray | float,
+    domain: FloatArray | float,
+    nic_bandwidth: FloatArray | float,
     library: str = "engine",
-    nic_alpha_s: float | None = None,
-    alpha_scale: float = 1.0,
 ) -> Fabric:
     """Return the `Fabric` of n deployments.
 
-    link: catalogue names, shape (n,); link_bandwidth, nic_bandwidth: one way per GPU [B/s]; domain: GPUs
-    per scale-up domain [-]; library: see `fabric_index`; nic_alpha_s: one network hop [s], the table's RDMA
-    value unless given; alpha_scale: multiplies the latencies inside the domain [-]. The engines' latencies
-    are those of the best version; the middle of the versions lies at the table's `typical_alpha_scale`.
-    Cards on PCIe count as a box of eight even where the catalogue gives them a domain of 1, since they reach
-    each other over the host's PCIe and not over the network card. Raises UnknownName as `fabric_index` does.
+    link, library: as for `fabric_index`, which may raise UnknownName; link_bandwidth, nic_bandwidth: one way
+    per GPU [B/s]; domain: GPUs per scale-up domain [-]. The engines' latencies are those of the best version;
+    the middle of the versions lies at the table's `typical_alpha_scale`.
 
     >>> fabric = fabric_arrays(link=["nvlink4"], link_bandwidth=450e9, domain=8, nic_bandwidth=50e9)
     >>> bool(3e-6 < all_reduce_s(16384, 8, fabric)[0] < 6e-6)
     True
     """
-    code = fabric_index(link, domain, library)
-    hop = tables().network.alpha_s if nic_alpha_s is None else nic_alpha_s
-    one = np.ones(len(link))
+    code, one = fabric_index(link, domain, library), np.ones(len(link))
     return Fabric(
         code=code,
         link_bandwidth=one * link_bandwidth,
-        domain=np.maximum(one * domain, np.where(tables().cards[code], _BOX_OF_CARDS, 1.0)),
+        domain=domain_of(code, one * domain),
         nic_bandwidth=one * nic_bandwidth,
-        nic_alpha_s=one * hop,
-        alpha_scale=one * alpha_scale,
+        nic_alpha_s=one * tables().hop_s,
     )
 
 
-def all_reduce_s(message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> Floats:
-    """Return the time in seconds to sum a message of `message_bytes` [B] held by each of `group` GPUs.
-
-    Volume per GPU: 2 (n - 1) / n x bytes, or (n - 1) x bytes for a one-shot kernel. Across domains:
-    reduce-scatter inside, all-reduce of the shards between, all-gather inside.
-    """
+def all_reduce_s(message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> FloatArray:
+    """Return the seconds to sum a message of `message_bytes` [B] held by each of `group` GPUs."""
     return _collective_s("all_reduce", message_bytes, group, fabric)
 
 
-def all_gather_s(message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> Floats:
-    """Return the time in seconds to give each of `group` GPUs the whole of `message_bytes` [B, the result].
-
-    Volume per GPU: (n - 1) / n x bytes.
-    """
+def all_gather_s(message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> FloatArray:
+    """Return the seconds to give each of `group` GPUs the whole of `message_bytes` [B, the result]."""
     return _collective_s("all_gather", message_bytes, group, fabric)
 
 
-def reduce_scatter_s(message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> Floats:
-    """Return the time in seconds to sum `message_bytes` [B, the input of each GPU] and keep one shard each.
-
-    Volume per GPU: (n - 1) / n x bytes.
-    """
+def reduce_scatter_s(message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> FloatArray:
+    """Return the seconds to sum `message_bytes` [B, the input of each GPU] and keep one shard each."""
     return _collective_s("reduce_scatter", message_bytes, group, fabric)
 
 
-def all_to_all_s(message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> Floats:
-    """Return the time in seconds for each GPU to spread `message_bytes` [B, sent per rank] over the group.
+def all_to_all_s(message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> FloatArray:
+    """Return the seconds for each GPU to spread `message_bytes` [B] over the group, itself too.
 
-    The bytes count the share that stays at home; (n - 1) / n of them travel. Across domains the share for
-    the same domain goes over the links while the rest goes through the network card.
+    Across domains the share for the same domain goes over the links while the rest goes through the card.
     """
     return _collective_s("all_to_all", message_bytes, group, fabric)
 
 
-def point_to_point_s(message_bytes: ArrayLike, crosses_domain: ArrayLike, fabric: Fabric) -> Floats:
+def point_to_point_s(message_bytes: ArrayLike, crosses_domain: ArrayLike, fabric: Fabric) -> FloatArray:
     """Return the time in seconds to send `message_bytes` [B] from one GPU to another.
 
     crosses_domain: whether the receiver lies outside the scale-up domain (boolean, shape (n,)).
@@ -244,17 +212,17 @@ def point_to_point_s(message_bytes: ArrayLike, crosses_domain: ArrayLike, fabric
     size, crosses, code = np.broadcast_arrays(
         np.asarray(message_bytes, dtype=np.float64), np.asarray(crosses_domain, dtype=np.bool_), fabric.code
     )
-    pair = np.full(size.shape, 2.0)
+    pair, (hops, efficiency) = np.full(size.shape, 2.0), tables().across["point_to_point"][0]
     with np.errstate(divide="ignore", invalid="ignore"):
-        inside = _inside("point_to_point", size, pair, fabric, code)
-        start = _inside("point_to_point", np.zeros(size.shape), pair, fabric, code)
-        ideal = size / (fabric.nic_bandwidth * fabric.efficiency_scale)
-        hops, efficiency = tables().network.regimes["point_to_point"][0]
-        outside = start + hops * fabric.nic_alpha_s + ideal / efficiency
+        inside, start = (
+            _inside("point_to_point", s, pair, fabric, code) for s in (size, np.zeros(size.shape))
+        )
+        moved = size / (fabric.nic_bandwidth * fabric.efficiency_scale) / efficiency
+    outside = start + hops * fabric.nic_alpha_s + moved
     return np.where(size > 0.0, np.where(crosses, outside, inside), 0.0)
 
 
-def _collective_s(operation: str, message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> Floats:
+def _collective_s(operation: str, message_bytes: ArrayLike, group: ArrayLike, fabric: Fabric) -> FloatArray:
     """Return the time of one operation, inside or across domains; 0 for a group of one or no bytes."""
     size, ranks, domain, code = np.broadcast_arrays(
         np.asarray(message_bytes, dtype=np.float64),
@@ -273,8 +241,8 @@ def _collective_s(operation: str, message_bytes: ArrayLike, group: ArrayLike, fa
 
 
 def _between(
-    operation: str, size: Floats, ranks: Floats, domain: Floats, code: Codes, fabric: Fabric
-) -> Floats:
+    operation: str, size: FloatArray, ranks: FloatArray, domain: FloatArray, code: Codes, fabric: Fabric
+) -> FloatArray:
     """Return the time of one operation among two GPUs or more."""
     local = np.minimum(ranks, domain)
     # The engines' own kernels stop at the domain's edge: beyond it the whole group runs on NCCL.
@@ -288,20 +256,17 @@ def _between(
     return time
 
 
-def _inside(operation: str, size: Floats, ranks: Floats, fabric: Fabric, code: Codes) -> Floats:
+def _inside(operation: str, size: FloatArray, ranks: FloatArray, fabric: Fabric, code: Codes) -> FloatArray:
     """Return the fastest regime's time within one domain, in seconds; `ranks` >= 2 where it is used."""
-    coefficients, mesh = tables().coefficients[operation], tables().mesh
     n = np.maximum(ranks, 2.0)
-    peers = np.where(mesh[code], (n - 1.0) / np.maximum(fabric.domain - 1.0, n - 1.0), 1.0)
+    peers = np.where(tables().mesh[code], (n - 1.0) / np.maximum(fabric.domain - 1.0, n - 1.0), 1.0)
     bandwidth = fabric.link_bandwidth * fabric.efficiency_scale * peers
     once = np.ones_like(n) if operation == "point_to_point" else (n - 1.0) / n
     shared = 2.0 * once if operation == "all_reduce" else once
     spread = np.log(np.minimum(n, _REFERENCE_GROUP) / _REFERENCE_GROUP)
     best = np.full(size.shape, np.inf)
-    for regime in range(coefficients["alpha_us"].shape[1]):
-        alpha, per_rank, flat, efficiency, exponent, one_shot = (
-            coefficients[column][:, regime][code] for column in _COLUMNS
-        )
+    for regime in tables().inside[operation]:
+        alpha, per_rank, flat, efficiency, exponent, one_shot = regime[:, code]
         volume = size * np.where(one_shot > 0.0, n - 1.0, shared)
         latency = (alpha + per_rank * (np.minimum(n, flat) - 2.0)) * 1e-6 * fabric.alpha_scale
         moved = volume / (efficiency * np.exp(exponent * spread) * bandwidth)
@@ -310,30 +275,34 @@ def _inside(operation: str, size: Floats, ranks: Floats, fabric: Fabric, code: C
 
 
 def _across(
-    operation: str, size: Floats, ranks: Floats, local: Floats, inside: Floats, fabric: Fabric
-) -> Floats:
+    operation: str,
+    size: FloatArray,
+    ranks: FloatArray,
+    local: FloatArray,
+    inside: FloatArray,
+    fabric: Fabric,
+) -> FloatArray:
     """Return the time of a group that spans domains, in seconds.
 
     t = min over regimes of  hops x steps x nic_alpha + (inside^p + card^p)^(1/p): the work inside and the
     card's transfer are pipelined, so they overlap in part (p = 1: not at all, p = infinity: perfectly).
-    steps = log2 of the number of domains (a tree), 1 for an all-to-all.
+    steps = log2 of the number of domains (a tree), 1 for an all-to-all. An all-reduce is a reduce-scatter
+    inside, an all-reduce of the shards between, an all-gather inside.
     """
-    network = tables().network
     domains = ranks / local
     steps = np.where(operation == "all_to_all", 1.0, np.ceil(np.log2(np.maximum(domains, 2.0)) - 1e-9))
     once = (ranks - local) / ranks if operation == "all_to_all" else (domains - 1.0) / domains / local
     volume = size * (2.0 * once if operation == "all_reduce" else once)
     ideal = volume / (fabric.nic_bandwidth * fabric.efficiency_scale)
     best = np.full(size.shape, np.inf)
-    for hops, efficiency in network.regimes[operation]:
-        start = hops * steps * fabric.nic_alpha_s
-        best = np.minimum(best, start + _overlapped(inside, ideal / efficiency, network.overlap_norm))
+    for hops, efficiency in tables().across[operation]:
+        overlapped = _overlapped(inside, ideal / efficiency, tables().overlap_norm)
+        best = np.minimum(best, hops * steps * fabric.nic_alpha_s + overlapped)
     return best
 
 
-def _overlapped(first: Floats, second: Floats, norm: float) -> Floats:
+def _overlapped(first: FloatArray, second: FloatArray, norm: float) -> FloatArray:
     """Return (first^p + second^p)^(1/p), scaled by the larger so that no power under- or overflows."""
     larger = np.maximum(first, second)
     ratio = np.where(np.isfinite(larger), np.minimum(first, second) / np.maximum(larger, 1e-30), 0.0)
-    scaled: Floats = larger * (1.0 + ratio**norm) ** (1.0 / norm)
-    return scaled
+    return larger * (1.0 + ratio**norm) ** (1.0 / norm)

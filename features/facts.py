@@ -1,7 +1,8 @@
 """Catalogue facts as columns, gathered row by row: the physics works on arrays, not on objects.
 
-A `Column` table holds one row per catalogue entry; indexing it by an array of entry codes gives arrays of
-length n. Derived per-model numbers (parameters by role, KV values per token) are worked out here once.
+A table of columns holds one row per catalogue entry, in the catalogue's order; indexing it by an array of
+entry codes gives arrays of length n. Derived numbers of a model (parameters by role, KV values per token) are
+worked out here once.
 """
 
 from __future__ import annotations
@@ -20,16 +21,24 @@ from ..data.vocabulary import PRECISIONS
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 # Architectures share calibrated efficiencies; those without rows of their own borrow from the first of kin.
 ARCHITECTURES = ("ampere", "hopper", "blackwell", "cdna3", "cdna4", "other")
 ARCHITECTURE_OF = {"blackwell-ultra": "blackwell", "rubin": "blackwell", "ada": "ampere"}
 # Chips for which engines ship kernels that widen 8- and 4-bit floats on the fly (Marlin and its kin, Quark).
 _WIDENING = ("turing", "ampere", "ada", "hopper", "blackwell", "blackwell-ultra", "rubin", "cdna3", "cdna4")
+BOX = 8.0  # GPUs of a machine at most; a larger scale-up domain is a rack's, whose trays share it
 # Host memory of a GPU whose platform does not say: a box of 2 TB for eight GPUs.
 HOST_BYTES = 256e9
 _LEAST_PCIE = 8e9  # of a GPU whose data sheet names none: PCIe 3.0 with 8 lanes
 NIC_BANDWIDTH = 50e9  # B/s per GPU one way (400 Gb/s), where the platform does not say
+# What the physics takes of a model as it is published, under the same name and under another.
+_AS_PUBLISHED = ("n_layers", "d_model", "n_heads", "is_moe", "linear_state_values", "n_experts",
+                 "experts_per_token", "params_total", "params_active")  # fmt: skip
+_RENAMED = {"sliding_layers": "n_sliding_layers", "linear_layers": "n_linear_attention_layers",
+            "moe_layers": "n_moe_layers", "index_values": "index_key_dim",
+            "embedding_params": "params_embedding"}  # fmt: skip
 
 
 class Arrays:
@@ -89,36 +98,34 @@ def _columns(rows: Sequence[dict[str, float]]) -> dict[str, FloatArray]:
     return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]}
 
 
-def expert_parameters(spec: ModelSpec) -> float:
-    """Return the parameters of one routed expert in one layer (three matrices when gated)."""
-    return (3.0 if spec.gated_ffn else 2.0) * spec.d_model * spec.d_ff_expert
+def _parameters(spec: ModelSpec) -> dict[str, float]:
+    """Return the parameters by role, all layers together; expert_params: of one routed expert in one layer.
 
-
-def shared_parameters(spec: ModelSpec) -> float:
-    """Return the parameters of the shared experts, all layers together."""
-    width = spec.d_ff_shared_expert or spec.d_ff_expert * spec.n_shared_experts
-    return (3.0 if spec.gated_ffn else 2.0) * spec.d_model * width * spec.n_moe_layers
-
-
-def dense_parameters(spec: ModelSpec) -> float:
-    """Return the parameters of the dense feed-forward layers, all layers together."""
-    layers = spec.n_dense_layers if spec.is_moe else spec.n_ffn_layers or spec.n_layers
-    return (3.0 if spec.gated_ffn else 2.0) * spec.d_model * spec.d_ff * layers
-
-
-def attention_parameters(spec: ModelSpec) -> float:
-    """Return the parameters of all attention and linear-attention layers.
-
-    What embeddings, feed-forward layers and experts leave of the published total; where that leaves nothing
-    plausible (layer counts that include other blocks), a quarter of the parameters that are not embeddings.
+    passed_params are those of the feed-forward layers that one token passes through.
+    Attention has what embeddings, feed-forward layers and experts leave of the published total; where that is
+    not plausible (layer counts that include other blocks), a quarter of the parameters without embeddings.
     """
+    per_width = (3.0 if spec.gated_ffn else 2.0) * spec.d_model  # matrices of a feed-forward layer
     body = spec.params_total - spec.params_embedding
-    experts = spec.n_moe_layers * spec.n_experts * expert_parameters(spec)
-    rest = body - dense_parameters(spec) - experts - shared_parameters(spec)
-    return rest if rest > 0.002 * body else 0.25 * body
+    expert = per_width * spec.d_ff_expert
+    experts = spec.n_moe_layers * spec.n_experts * expert
+    shared_width = spec.d_ff_shared_expert or spec.d_ff_expert * spec.n_shared_experts
+    shared = per_width * shared_width * spec.n_moe_layers
+    dense_layers = spec.n_dense_layers if spec.is_moe else spec.n_ffn_layers or spec.n_layers
+    rest = body - per_width * spec.d_ff * dense_layers - experts - shared
+    attention = rest if rest > 0.002 * body else 0.25 * body
+    dense = max(body - experts - attention - shared, 0.0)
+    return {
+        "expert_params": expert,
+        "experts_total": experts,
+        "shared_params": shared,
+        "attention_params": attention,
+        "dense_params": dense,
+        "passed_params": dense + shared + spec.n_moe_layers * spec.experts_per_token * expert,
+    }
 
 
-def kv_values_per_token(spec: ModelSpec) -> float:
+def _kv_values(spec: ModelSpec) -> float:
     """Return the key and value numbers kept per token in one full-attention layer.
 
     GQA: 2 x n_kv_heads x head_dim. MLA: the latent and the rotary part, kept once whatever the heads
@@ -132,70 +139,45 @@ def kv_values_per_token(spec: ModelSpec) -> float:
 def _model_row(spec: ModelSpec) -> dict[str, float]:
     mla = spec.mla_kv_rank > 0
     hybrid = spec.n_sliding_layers + spec.n_linear_attention_layers
-    experts = spec.n_moe_layers * spec.n_experts * expert_parameters(spec)
-    attention, shared = attention_parameters(spec), shared_parameters(spec)
+    native = PRECISIONS.find(spec.native_weight_precision) or PRECISIONS[0]
     return {
-        "n_layers": spec.n_layers,
-        "d_model": spec.d_model,
-        "n_heads": spec.n_heads,
+        **{name: getattr(spec, name) for name in _AS_PUBLISHED},
+        **{name: getattr(spec, published) for name, published in _RENAMED.items()},
+        **_parameters(spec),
         "n_kv_heads": 1 if mla else max(spec.n_kv_heads, 1),
         "is_mla": mla,
-        "is_moe": spec.is_moe,
         "full_layers": spec.n_full_attention_layers or spec.n_layers - hybrid,
-        "sliding_layers": spec.n_sliding_layers,
         "window": spec.sliding_window or 1e12,
-        "linear_layers": spec.n_linear_attention_layers,
-        "linear_state_values": spec.linear_state_values,
         "sparse_topk": spec.sparse_topk or 1e12,
-        "index_values": spec.index_key_dim,
-        "kv_values": kv_values_per_token(spec),
+        "kv_values": _kv_values(spec),
         "score_width": spec.qk_nope_dim + spec.mla_rope_dim + spec.v_head_dim if mla else 2 * spec.head_dim,
         "decode_width": 2 * spec.mla_kv_rank + spec.mla_rope_dim if mla else 2 * spec.head_dim,
-        "moe_layers": spec.n_moe_layers,
-        "n_experts": spec.n_experts,
-        "experts_per_token": spec.experts_per_token,
-        "expert_params": expert_parameters(spec),
-        "experts_total": experts,
-        "shared_params": shared,
-        "dense_params": max(spec.params_total - spec.params_embedding - experts - attention - shared, 0.0),
-        "attention_params": attention,
         "head_params": float(spec.vocab) * spec.d_model,
-        "embedding_params": spec.params_embedding,
-        "params_total": spec.params_total,
-        "params_active": spec.params_active,
         "max_position": spec.max_position or 1e12,
-        "native_precision": _native_code(spec),
+        "native_precision": PRECISIONS.index(native),
         "native_mxfp4": spec.native_weight_precision == "mxfp4",
         "attention_bf16": spec.family == "gpt-oss",
     }
 
 
-def _native_code(spec: ModelSpec) -> int:
-    return PRECISIONS.index(PRECISIONS.find(spec.native_weight_precision) or PRECISIONS[0])
-
-
 def _gpu_row(spec: GpuSpec) -> dict[str, float]:
-    family = spec.architecture.split()[0]
-    widens = family in _WIDENING
-    family = ARCHITECTURE_OF.get(family, family)
-    row = {
+    published = spec.architecture.split()[0]
+    family = ARCHITECTURE_OF.get(published, published)
+    home = next((p for p in catalogue.platforms().values() if p.gpu == spec.name), None)
+    host_bytes, host_bandwidth = _host(home, spec) if home else (HOST_BYTES, spec.pcie_bandwidth)
+    return {
         "memory_bytes": spec.memory_bytes,
         "bandwidth": spec.memory_bandwidth,
         "link_bandwidth": spec.link_bandwidth,
         "link_domain": max(spec.link_domain, 1),
         "pcie_bandwidth": max(spec.pcie_bandwidth, _LEAST_PCIE),
         "architecture": ARCHITECTURES.index(family if family in ARCHITECTURES else "other"),
-        "widens": widens,
-        "host_bytes": HOST_BYTES,
-        "host_bandwidth": spec.pcie_bandwidth,
+        "widens": published in _WIDENING,
+        "host_bytes": host_bytes,
+        "host_bandwidth": host_bandwidth,
+        **{f"peak_{precision}": spec.peak_flops(precision) for precision in PRECISIONS},
+        **{f"units_{precision}": spec.has_units(precision) for precision in PRECISIONS},
     }
-    home = next((p for p in catalogue.platforms().values() if p.gpu == spec.name), None)
-    if home:
-        row["host_bytes"], row["host_bandwidth"] = _host(home, spec)
-    for precision in PRECISIONS:
-        row[f"peak_{precision}"] = spec.peak_flops(precision)
-        row[f"units_{precision}"] = spec.has_units(precision)
-    return row
 
 
 def _host(platform: PlatformSpec, gpu: GpuSpec) -> tuple[float, float]:
@@ -208,37 +190,32 @@ def _host(platform: PlatformSpec, gpu: GpuSpec) -> tuple[float, float]:
     return platform.host_memory_bytes / platform.num_gpus or HOST_BYTES, rate
 
 
+def _platform_row(spec: PlatformSpec) -> dict[str, float]:
+    """Return `gpu` as a place in the catalogue, num_gpus and domain [GPUs], rates [B/s] and bytes per GPU."""
+    host_bytes, host_bandwidth = _host(spec, catalogue.gpus()[spec.gpu])
+    return {
+        "gpu": list(catalogue.gpus()).index(spec.gpu),
+        "num_gpus": spec.num_gpus,
+        "domain": spec.scale_up_domain,
+        "nic_bandwidth": spec.nic_bandwidth or NIC_BANDWIDTH,
+        "host_bytes": host_bytes,
+        "host_bandwidth": host_bandwidth,
+    }
+
+
 @catalogue.follows_models
 def model_columns() -> dict[str, FloatArray]:
-    """Return the model fact columns, one row per catalogue entry in the catalogue's order."""
+    """Return the facts of every model as columns."""
     return _columns([_model_row(spec) for spec in catalogue.models().values()])
 
 
 @cache
 def gpu_columns() -> dict[str, FloatArray]:
-    """Return the GPU fact columns, one row per catalogue entry in the catalogue's order."""
+    """Return the facts of every GPU as columns."""
     return _columns([_gpu_row(spec) for spec in catalogue.gpus().values()])
 
 
 @cache
 def platform_columns() -> dict[str, FloatArray]:
-    """Return what a request takes from its platform, one row per catalogue entry in the catalogue's order.
-
-    gpu: place of its GPU in the GPU catalogue [-]; num_gpus, domain [GPUs]; nic_bandwidth [B/s per GPU];
-    host_bytes [B per GPU], host_bandwidth [B/s one way per GPU].
-    """
-    places = {name: float(place) for place, name in enumerate(catalogue.gpus())}
-    hosts = [_host(spec, catalogue.gpus()[spec.gpu]) for spec in catalogue.platforms().values()]
-    return _columns(
-        [
-            {
-                "host_bytes": host[0],
-                "host_bandwidth": host[1],
-                "gpu": places[spec.gpu],
-                "num_gpus": float(spec.num_gpus),
-                "domain": float(spec.scale_up_domain),
-                "nic_bandwidth": spec.nic_bandwidth or NIC_BANDWIDTH,
-            }
-            for spec, host in zip(catalogue.platforms().values(), hosts, strict=True)
-        ]
-    )
+    """Return what a request takes of every platform as columns."""
+    return _columns([_platform_row(spec) for spec in catalogue.platforms().values()])

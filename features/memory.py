@@ -11,10 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..data.vocabulary import ENGINES
-from .facts import Arrays, FloatArray
+from .facts import Arrays, BoolArray, FloatArray
 from .request import Requests
 from .work import (
     Layout,
@@ -48,9 +47,9 @@ class MemoryFit(Arrays):
     available_bytes: FloatArray
     needed_host_bytes: FloatArray
     available_host_bytes: FloatArray
-    host_limits: NDArray[np.bool_]
+    host_limits: BoolArray
     max_batch: FloatArray
-    fits: NDArray[np.bool_]
+    fits: BoolArray
 
 
 def _free(r: Requests, layout: Layout) -> tuple[FloatArray, FloatArray]:
@@ -99,11 +98,10 @@ def memory_fit(r: Requests, *, overcommit: bool = False) -> MemoryFit:
     )
 
 
-def uses_host(r: Requests) -> NDArray[np.bool_]:
+def uses_host(r: Requests) -> BoolArray:
     """Return where anything lies in host memory."""
     prefix = r.prefix_on_host & (r.prefix_cached_frac > 0.0)
-    used: NDArray[np.bool_] = np.isfinite(r.kv_hot_tokens) | (r.experts_resident_frac < 1.0) | prefix
-    return used
+    return np.isfinite(r.kv_hot_tokens) | (r.experts_resident_frac < 1.0) | prefix
 
 
 def cold_kv_bytes(r: Requests, layout: Layout, context: FloatArray) -> FloatArray:
@@ -111,27 +109,19 @@ def cold_kv_bytes(r: Requests, layout: Layout, context: FloatArray) -> FloatArra
     if not np.any(np.isfinite(r.kv_hot_tokens)):
         return np.zeros(len(r))
     hot = kv_bytes_stored(r, np.minimum(context, r.kv_hot_tokens))
-    cold: FloatArray = (kv_bytes_stored(r, context) - hot) * kv_share(r, layout) / layout.pp
-    return cold
+    return (kv_bytes_stored(r, context) - hot) * kv_share(r, layout) / layout.pp
 
 
 def cold_expert_bytes(r: Requests, layout: Layout) -> FloatArray:
     """Return the bytes [B] of routed experts that each GPU keeps in host memory."""
     experts = r.model.experts_total / layout.tp * weight_bytes_each(r) / layout.pp
-    cold: FloatArray = (1.0 - r.experts_resident_frac) * experts
-    return cold
+    return (1.0 - r.experts_resident_frac) * experts
 
 
 def missed_experts(r: Requests, tokens: FloatArray, skew: FloatArray | float = 0.0) -> FloatArray:
-    """Return the expected experts per layer that a step of `tokens` tokens needs and HBM lacks.
-
-    The most popular ones are resident: those missed are the touched ones among the rest.
-    """
+    """Return the experts per layer [-] that `tokens` tokens touch beyond the most popular, resident ones."""
     m = r.model
-    missed: FloatArray = distinct_experts(
-        m.n_experts, m.experts_per_token, tokens, skew, r.experts_resident_frac
-    )
-    return missed
+    return distinct_experts(m.n_experts, m.experts_per_token, tokens, skew, r.experts_resident_frac)
 
 
 def streamed_bytes(
@@ -170,5 +160,4 @@ def prefix_load_s(r: Requests, bandwidth_share: FloatArray | float = 1.0) -> Flo
     """Return the seconds to bring a prompt's cached prefix from host memory, each GPU its own part."""
     layout = prefill_layout(r)
     cached = kv_bytes_stored(r, r.isl * r.prefix_cached_frac) * kv_share(r, layout) / layout.pp
-    load: FloatArray = cached / np.maximum(r.host_bandwidth * bandwidth_share, 1.0)
-    return load
+    return cached / np.maximum(r.host_bandwidth * bandwidth_share, 1.0)

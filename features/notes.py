@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.intp]
 _WRITTEN_OUT = 1e9  # whole numbers below are written in full
-Many = NDArray[Any] | list[Any] | None
 # What would have been allowed, by a fault's code. {value} and {limit} stand as people write them.
 _ALLOWED = {
     "not-allowed": "{limit}",
@@ -21,8 +20,7 @@ _ALLOWED = {
     "divisor": "a divisor of tp = {limit}",
     "too-long": "isl + osl up to the model's limit of {limit}",
 }
-_TEXTS = {
-    # faults that are no value out of range
+_FAULTS = {  # that are no value out of range, and in words of its own one that is
     "unknown-name": "{value}",  # a catalogue's error, which names the nearest
     "too-long": "isl + osl = {value} is not allowed: the model's limit is {limit}",
     "required": "{column} is required",
@@ -32,7 +30,8 @@ _TEXTS = {
     "gpu-and-platform": "gpu and platform disagree: give one of them",
     "no-experts": "{column} is not allowed: this model has no experts",
     "heads": "{column} = {value} does not divide the {limit} attention heads",
-    # notes: how the row was understood
+}
+_NOTES = {  # how the row was understood
     "assumed": "{column} assumed {value}",
     "assumed-from-gpus": "{column} assumed from num_gpus",
     "assumed-half": "{column} assumed: half of the GPUs",
@@ -51,13 +50,20 @@ _TEXTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """One thing to say of a row; `fault`: it cannot be answered; `limit`: what would have been allowed."""
+    """One thing to say of a row; `limit`: what would have been allowed.
+
+    Of many rows, value and limit are one for all, or arrays with one for each.
+    """
 
     code: str
     column: str
     value: Any = None
     limit: Any = ""
-    fault: bool = False
+
+    @property
+    def fault(self) -> bool:
+        """Whether the row cannot be answered."""
+        return self.code not in _NOTES
 
     @property
     def allowed(self) -> str:
@@ -65,8 +71,8 @@ class Note:
         return self._words(_ALLOWED[self.code]) if self.code in _ALLOWED else str(self)
 
     def __str__(self) -> str:
-        template = _TEXTS.get(self.code) or "{column} = {shown} is not allowed: " + _ALLOWED[self.code]
-        return self._words(template)
+        template = _FAULTS.get(self.code) or _NOTES.get(self.code)
+        return self._words(template or "{column} = {shown} is not allowed: " + _ALLOWED[self.code])
 
     def _words(self, template: str) -> str:
         value, limit = _plain(self.value), _plain(self.limit)
@@ -74,48 +80,23 @@ class Note:
         shown = quoted if self.code == "unknown-word" else value
         return template.format(column=self.column, value=value, quoted=quoted, shown=shown, limit=limit)
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """One note of many rows; `values` and `limits` hold one for each of them, or one for all."""
-
-    rows: Rows
-    note: Note
-    values: Many = None
-    limits: Many = None
-
     def of(self, at: int) -> Note:
-        """Return the note of the row at this place of `rows`."""
-        value = self.note.value if self.values is None else self.values[at]
-        limit = self.note.limit if self.limits is None else self.limits[at]
-        return replace(self.note, value=value, limit=limit)
-
-    def texts(self) -> list[str]:
-        """Return the words for each of the rows."""
-        if self.values is None and self.limits is None:
-            return [str(self.note)] * len(self.rows)
-        return [str(self.of(at)) for at in range(len(self.rows))]
+        """Return the note of the row at this place of its rows."""
+        value, limit = (v[at] if isinstance(v, np.ndarray) else v for v in (self.value, self.limit))
+        return replace(self, value=value, limit=limit)
 
 
 class Notes:
     """The notes and faults of n rows, in the order in which they were made."""
 
     def __init__(self, n: int) -> None:
-        self._entries: list[_Entry] = []
+        self._entries: list[tuple[Rows, Note]] = []
         self._index: Rows = np.arange(n)
         self._made_for = n
 
-    def add(
-        self, rows: Rows, code: str, column: str = "", value: Any = None, limit: Any = "", *, fault: bool
-    ) -> None:
-        """Add one note to the rows at these positions; arrays and lists of values and limits are one per row.
-
-        Only for notes that were not taken from others.
-        """
-        if len(rows):
-            values, limits = (v if isinstance(v, np.ndarray | list) else None for v in (value, limit))
-            note = Note(code=code, column=column, value=value, limit=limit, fault=fault)
-            self._entries.append(_Entry(rows=rows, note=note, values=values, limits=limits))
+    def add(self, rows: Rows, note: Note) -> None:
+        """Add one note to the rows at these positions; only for notes that were not taken from others."""
+        self._entries.append((rows, note))
 
     def take(self, rows: NDArray[Any]) -> Notes:
         """Return the notes of a subset of rows."""
@@ -126,18 +107,21 @@ class Notes:
     def of(self, row: int) -> list[Note]:
         """Return the notes of one row; of one with faults the faults alone."""
         base = self._index[row]
-        found = [e.of(int(at)) for e in self._entries for at in np.flatnonzero(e.rows == base)]
+        found = [note.of(int(at)) for rows, note in self._entries for at in np.flatnonzero(rows == base)]
         return [note for note in found if note.fault] or found
 
     def texts(self) -> NDArray[np.object_]:
         """Return each row's notes in words, shape (n,), joined by "; "; where faults are, they alone."""
         faulty = np.zeros(self._made_for, dtype=bool)
-        for entry in self._entries:
-            faulty[entry.rows] |= entry.note.fault
+        for rows, note in self._entries:
+            faulty[rows] |= note.fault
         out = np.full(self._made_for, "", dtype=object)
-        for entry in self._entries:
-            for row, text in zip(entry.rows, entry.texts(), strict=True):
-                if entry.note.fault or not faulty[row]:
+        for rows, note in self._entries:
+            differ = isinstance(note.value, np.ndarray) or isinstance(note.limit, np.ndarray)
+            of_all = "" if differ else str(note)
+            for at, row in enumerate(rows):
+                if note.fault or not faulty[row]:
+                    text = of_all or str(note.of(at))
                     out[row] = f"{out[row]}; {text}" if out[row] else text
         return out[self._index]
 

@@ -26,6 +26,7 @@ from ..data.columns import COLUMNS, TIER_COLUMNS
 from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
 from .cells import Rows, Table, default
 from .facts import (
+    BOX,
     NIC_BANDWIDTH,
     Arrays,
     Facts,
@@ -37,7 +38,6 @@ from .facts import (
 )
 from .notes import Notes
 
-_BOX = 8.0  # GPUs of a machine at most; a larger domain is a rack's, whose trays share it
 _ASSUMED_TP = (2.0, 4.0, 8.0)
 _POSITION_STRETCH = 4.0  # rotary scaling (YaRN) serves up to about this many times the trained length
 _NEEDS_UNITS = ("fp8", "fp4", "int8")
@@ -319,7 +319,7 @@ def normalise(frame: Table) -> Requests:
     parts |= _tiers(rows, model, hardware)
     _check(rows, model, parts)
     nodes = default(rows.number("num_nodes"), 1.0)
-    shared = (nodes > 1.0) & (hardware["domain"] <= _BOX)
+    shared = (nodes > 1.0) & (hardware["domain"] <= BOX)
     per_node = np.maximum(np.ceil(parts["num_gpus"] / nodes), 1.0)
     hardware["domain"] = np.where(shared, np.minimum(hardware["domain"], per_node), hardware["domain"])
     return Requests(

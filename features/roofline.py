@@ -8,24 +8,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..data import catalogue
 from ..data.vocabulary import PRECISIONS
 from .coefficients import Rates
-from .collectives import Fabric, all_gather_s, all_reduce_s, all_to_all_s, fabric_index, tables
-from .facts import Arrays, FloatArray
+from .collectives import (
+    Codes,
+    Fabric,
+    all_gather_s,
+    all_reduce_s,
+    all_to_all_s,
+    domain_of,
+    fabric_index,
+    tables,
+)
+from .facts import BOX, Arrays, FloatArray
 from .memory import MemoryFit, memory_fit, streamed_bytes, streamed_expert_bytes
 from .request import Requests
 from .work import Layout, Work, decode_layout, peak_flops, prefill_layout, prefill_work, step_work
 
-_BOX = 8.0  # GPUs; a larger scale-up domain is a rack's
 _BF16 = PRECISIONS.index("bf16")
 _FP8 = PRECISIONS.index("fp8")
+FloatArrays = tuple[FloatArray, ...]
 # Sequences an engine schedules at once unless told otherwise (vLLM v1 max_num_seqs on 80 GB cards: 1024;
 # TensorRT-LLM max_batch_size 2048; SGLang is bounded by memory).
 MAX_SEQUENCES = 1024.0
@@ -77,23 +85,23 @@ def system(r: Requests, rates: Rates, *, overcommit: bool = False) -> System:
 
 def fabric_of(r: Requests, rates: Rates) -> Fabric:
     """Return the fabric that each request's GPUs talk over, scaled by the calibrated shares."""
-    code = _fabric_codes()[(r.domain > _BOX).astype(np.int64), r.gpu.codes]
+    code = _fabric_codes()[(r.domain > BOX).astype(np.int64), r.gpu.codes]
     return Fabric(
         code=code,
         link_bandwidth=np.maximum(r.gpu.link_bandwidth, r.gpu.pcie_bandwidth),
-        domain=np.maximum(r.domain, np.where(tables().cards[code], _BOX, 1.0)),
+        domain=domain_of(code, r.domain),
         nic_bandwidth=r.nic_bandwidth,
-        nic_alpha_s=np.full(len(r), tables().network.alpha_s),
+        nic_alpha_s=np.full(len(r), tables().hop_s),
         alpha_scale=np.maximum(rates.collective_latency, 1e-9),
         efficiency_scale=rates.collective_bandwidth,
     )
 
 
 @cache
-def _fabric_codes() -> NDArray[np.intp]:
+def _fabric_codes() -> Codes:
     """Return each GPU's row of the collectives' table, shape (2, GPUs): within a box, in a rack."""
     links = [spec.link or "pcie4" for spec in catalogue.gpus().values()]
-    return np.stack([fabric_index(links, domain, "engine") for domain in (_BOX, 9.0 * _BOX)])
+    return np.stack([fabric_index(links, domain, "engine") for domain in (BOX, 9.0 * BOX)])
 
 
 def communication_s(s: System, layout: Layout, tokens: FloatArray) -> FloatArray:
@@ -137,7 +145,7 @@ def _ideal_communication(r: Requests, layout: Layout, message: FloatArray) -> Fl
     return least
 
 
-def _rooflines(s: System, work: Work, layout: Layout) -> tuple[FloatArray, ...]:
+def _rooflines(s: System, work: Work, layout: Layout) -> FloatArrays:
     """Return seconds of weight reads, matrix products, KV reads and attention products."""
     r, rates = s.r, s.rates
     imbalance = np.where((layout.ep > 1) & (r.model.is_moe > 0), rates.expert_imbalance, 1.0)
@@ -147,6 +155,23 @@ def _rooflines(s: System, work: Work, layout: Layout) -> tuple[FloatArray, ...]:
     precision = np.where(r.kv_precision == _FP8, np.where(r.gpu.units_fp8 > 0, _FP8, _BF16), _BF16)
     attention = work.attention_flops / (peak_flops(r, precision) * rates.attention_compute)
     return weights, compute, kv, attention
+
+
+def _step(
+    s: System, rooflines: FloatArrays, communication: FloatArray, launch: FloatArray, streamed: FloatArray
+) -> StepTime:
+    """Return a step of these seconds and `streamed` bytes [B] from the host, all in turn or overlapped."""
+    weights, compute, kv, attention = rooflines
+    linear, cache = np.maximum(weights, compute), np.maximum(kv, attention)
+    host = streamed / np.maximum(s.r.host_bandwidth * s.rates.host_bandwidth, 1.0)
+    overlapped = np.maximum(np.maximum(weights + kv, compute + attention), np.maximum(communication, host))
+    total = np.where(s.rates.perfect_overlap, overlapped, linear + cache + communication + launch + host)
+    return StepTime(
+        weights=np.where(weights >= compute, linear, 0.0),
+        compute=np.where(weights >= compute, 0.0, linear) + np.maximum(attention - kv, 0.0),
+        kv=np.minimum(kv, cache), communication=communication, launch=launch, host=host,
+        total=total, each=total,
+    )  # fmt: skip
 
 
 def decode_step(s: System, batch: FloatArray, context: FloatArray) -> StepTime:
@@ -159,56 +184,30 @@ def decode_step(s: System, batch: FloatArray, context: FloatArray) -> StepTime:
     sequences = np.maximum(batch / layout.pp, 1.0)
     tokens = sequences * (1.0 + rates.drafted)
     work = step_work(r, layout, tokens, sequences, context, rates.expert_skew, rates.perfect_overlap)
-    weights, compute, kv, attention = _rooflines(s, work, layout)
-    linear = np.maximum(weights, compute)
-    cache = np.maximum(kv, attention)
-    communication = communication_s(s, layout, tokens)
     launch = r.model.n_layers * rates.layer_s + rates.step_s + rates.sequence_s * sequences
     streamed = streamed_bytes(r, layout, tokens, sequences, context, rates.expert_skew)
-    host = streamed / np.maximum(r.host_bandwidth * rates.host_bandwidth, 1.0)
-    overlapped = np.maximum(np.maximum(weights + kv, compute + attention), np.maximum(communication, host))
-    total = np.where(rates.perfect_overlap, overlapped, linear + cache + communication + launch + host)
-    return StepTime(
-        weights=np.where(weights >= compute, linear, 0.0),
-        compute=np.where(weights >= compute, 0.0, linear) + np.maximum(attention - kv, 0.0),
-        kv=np.minimum(kv, cache), communication=communication, launch=launch, host=host,
-        total=total, each=total,
-    )  # fmt: skip
+    return _step(s, _rooflines(s, work, layout), communication_s(s, layout, tokens), launch, streamed)
 
 
 def prefill_time(s: System, tokens: FloatArray, prompts: FloatArray | float = 1.0) -> StepTime:
     """Return the time to prefill `prompts` prompts of `tokens` new tokens together on one replica.
 
-    What is cached of each prompt (r.isl - tokens) is attended to but not computed again.
+    What is cached of each prompt (r.isl - tokens) is attended to but not computed again. What one more prompt
+    adds leaves out the time in which, alone on one attention group of `dp`, a prompt keeps the others
+    waiting.
     """
     r, rates, layout = s.r, s.rates, s.prefill
     together = np.maximum(prompts / layout.dp, 1.0) * layout.dp
     prompts = np.asarray(prompts, dtype=np.float64)
     cached, least = np.maximum(r.isl - tokens, 0.0), rates.perfect_overlap
     work = prefill_work(r, layout, tokens, cached, prompts, rates.expert_skew, least)
-    weights, compute, _, attention = _rooflines(s, work, layout)
-    linear = np.maximum(weights, compute)
+    weights, compute, kv, attention = _rooflines(s, work, layout)
     communication = communication_s(s, layout, tokens * together) * (prompts / together)
     launch = r.model.n_layers * rates.layer_s + rates.step_s
-    missed = streamed_expert_bytes(r, layout, tokens * prompts, rates.expert_skew)
-    host = missed / np.maximum(r.host_bandwidth * rates.host_bandwidth, 1.0)
-    overlapped = np.maximum(np.maximum(weights, compute + attention), np.maximum(communication, host))
-    total = np.where(rates.perfect_overlap, overlapped, linear + attention + communication + launch + host)
+    streamed = streamed_expert_bytes(r, layout, tokens * prompts, rates.expert_skew)
+    step = _step(s, (weights, compute, np.zeros_like(kv), attention), communication, launch, streamed)
     moved = _ideal_communication(r, layout, tokens * r.model.d_model * 2.0) / rates.collective_bandwidth
-    share = _own_share(r, layout, tokens, work) / layout.pp
-    each = share * compute + (attention / layout.dp + np.minimum(2.0 * moved, communication)) / layout.pp
-    return StepTime(
-        weights=np.where(weights >= compute, linear, 0.0),
-        compute=np.where(weights >= compute, 0.0, linear) + attention,
-        kv=np.zeros_like(linear), communication=communication, launch=launch, host=host,
-        total=total, each=np.minimum(each, total),
-    )  # fmt: skip
-
-
-def _own_share(r: Requests, layout: Layout, tokens: FloatArray, work: Work) -> FloatArray:
-    """Return the share of a pass's matrix products that a prompt costs when every attention group has one.
-
-    Alone it occupies one group of `dp`, while the others wait.
-    """
     idle = 2.0 * tokens * r.model.attention_params / layout.attention_tp * (1.0 - 1.0 / layout.dp)
-    return 1.0 - idle / np.maximum(work.linear_flops, 1.0)
+    share = (1.0 - idle / np.maximum(work.linear_flops, 1.0)) / layout.pp
+    each = share * compute + (attention / layout.dp + np.minimum(2.0 * moved, communication)) / layout.pp
+    return replace(step, each=np.minimum(each, step.total))

@@ -18,9 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .facts import Arrays, FloatArray
+from .facts import Arrays, BoolArray, FloatArray
 from .memory import prefix_load_s
 from .request import Requests
 from .roofline import StepTime, System, decode_step, prefill_time
@@ -55,7 +54,7 @@ class Steady(Arrays):
     burst_s: FloatArray
     prefill: StepTime
     decode: StepTime
-    stable: NDArray[np.bool_]
+    stable: BoolArray
 
 
 def in_flight(s: System) -> FloatArray:
@@ -63,8 +62,7 @@ def in_flight(s: System) -> FloatArray:
     r, most = s.r, s.most * s.r.replicas
     given = np.where(np.isnan(r.concurrency), most, r.concurrency)
     given = np.where(r.is_mode("offline"), np.minimum(given, most), given)
-    in_all: FloatArray = np.maximum(given, 1.0) / r.replicas
-    return in_all
+    return np.maximum(given, 1.0) / r.replicas
 
 
 def _queue_wait(
@@ -136,10 +134,9 @@ def _customers(s: System, alone: StepTime) -> tuple[FloatArray, FloatArray]:
     return customers, limit
 
 
-def sent_at_a_rate(r: Requests) -> NDArray[np.bool_]:
+def sent_at_a_rate(r: Requests) -> BoolArray:
     """Return where a request rate, not a number in flight, sets the load."""
-    by_rate: NDArray[np.bool_] = r.is_mode("open-loop", "server") & ~np.isnan(r.request_rate)
-    return by_rate
+    return r.is_mode("open-loop", "server") & ~np.isnan(r.request_rate)
 
 
 def _context(r: Requests) -> FloatArray:

@@ -10,17 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..data.vocabulary import MXFP4_WEIGHT_BYTES, PRECISIONS
-from .facts import ARCHITECTURES, FloatArray, IntArray
+from .facts import ARCHITECTURES, BoolArray, FloatArray, IntArray
 from .request import Requests
 
 _WEIGHT_BYTES = np.array([term.weight_bytes for term in PRECISIONS.terms])
+_KV_BYTES = np.array([term.kv_bytes for term in PRECISIONS.terms])
 _SURE = 1.0 - 1e-12
 _POINTS, _WEIGHTS = (half / 2.0 for half in np.polynomial.legendre.leggauss(6))
 _POINTS = _POINTS + 0.5  # of Gauss-Legendre quadrature over [0, 1]
-_KV_BYTES = np.array([term.kv_bytes for term in PRECISIONS.terms])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +34,7 @@ class Layout:
     @property
     def attention_tp(self) -> FloatArray:
         """GPUs that share one sequence's attention (the others hold other sequences)."""
-        share: FloatArray = np.maximum(self.tp / self.dp, 1.0)
-        return share
+        return np.maximum(self.tp / self.dp, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +119,7 @@ def kv_share(r: Requests, layout: Layout) -> FloatArray:
 
     KV heads split over the tensor-parallel group until each GPU has one; beyond that they are copied.
     """
-    share: FloatArray = np.ceil(r.model.n_kv_heads / layout.attention_tp) / r.model.n_kv_heads
-    return share
+    return np.ceil(r.model.n_kv_heads / layout.attention_tp) / r.model.n_kv_heads
 
 
 def kv_bytes_read(r: Requests, context: FloatArray) -> FloatArray:
@@ -159,18 +156,12 @@ def stored_weight_bytes(r: Requests, layout: Layout) -> FloatArray:
     return (feed_forward + attention + 2.0 * m.embedding_params / layout.tp) / layout.pp
 
 
-def _linear_params_active(r: Requests) -> FloatArray:
-    """Return the feed-forward parameters one token passes through."""
-    m = r.model
-    return m.dense_params + m.shared_params + m.moe_layers * m.experts_per_token * m.expert_params
-
-
 def step_weight_bytes(
     r: Requests,
     layout: Layout,
     tokens: FloatArray,
     skew: FloatArray | float = 0.0,
-    least: NDArray[np.bool_] | bool = False,
+    least: BoolArray | bool = False,
 ) -> FloatArray:
     """Return the weight bytes [B] that each GPU reads for one pass of `tokens` tokens: each weight once.
 
@@ -178,9 +169,8 @@ def step_weight_bytes(
     """
     head_bytes = np.where(least, weight_bytes_each(r), 2.0)
     m = r.model
-    touched = (
-        distinct_experts(m.n_experts, m.experts_per_token, tokens, skew) * m.expert_params * m.moe_layers
-    )
+    experts = distinct_experts(m.n_experts, m.experts_per_token, tokens, skew)
+    touched = experts * m.expert_params * m.moe_layers
     feed_forward = (m.dense_params + m.shared_params + touched) / layout.tp * weight_bytes_each(r)
     attention = m.attention_params / layout.attention_tp * attention_bytes_each(r)
     return feed_forward + attention + head_bytes * m.head_params / layout.tp
@@ -193,7 +183,7 @@ def step_work(
     sequences: FloatArray,
     context: FloatArray,
     skew: FloatArray | float = 0.0,
-    least: NDArray[np.bool_] | bool = False,
+    least: BoolArray | bool = False,
 ) -> Work:
     """Return the work of one decode step over `tokens` new tokens of `sequences` sequences per replica.
 
@@ -208,7 +198,7 @@ def step_work(
     read = hot + (context - hot) / r.kv_reread_every
     pairs = m.full_layers * np.minimum(read, m.sparse_topk)
     pairs = pairs + m.sliding_layers * np.minimum(context, m.window)
-    shared = tokens * (_linear_params_active(r) + m.head_params) / layout.tp
+    shared = tokens * (m.passed_params + m.head_params) / layout.tp
     return Work(
         weight_bytes=step_weight_bytes(r, layout, tokens, skew, least),
         kv_bytes=own * kv_bytes_read(r, np.minimum(context, r.kv_hot_tokens)) * kv_share(r, layout),
@@ -226,8 +216,7 @@ def causal_pairs(tokens: FloatArray, cached: FloatArray, limit: FloatArray) -> F
     [500000.0, 180000.0]
     """
     growing = np.clip(limit - cached, 0.0, tokens)
-    pairs: FloatArray = growing * (cached + growing / 2.0) + (tokens - growing) * limit
-    return pairs
+    return growing * (cached + growing / 2.0) + (tokens - growing) * limit
 
 
 def prefill_work(
@@ -237,7 +226,7 @@ def prefill_work(
     cached: FloatArray,
     prompts: FloatArray,
     skew: FloatArray | float = 0.0,
-    least: NDArray[np.bool_] | bool = False,
+    least: BoolArray | bool = False,
 ) -> Work:
     """Return the work of prefilling `prompts` prompts per replica of `tokens` tokens after `cached` ones.
 
@@ -248,7 +237,7 @@ def prefill_work(
     own = np.maximum(prompts / layout.dp, 1.0)
     pairs = m.full_layers * causal_pairs(tokens, cached, m.sparse_topk)
     pairs = pairs + m.sliding_layers * causal_pairs(tokens, cached, m.window)
-    shared = prompts * _linear_params_active(r) / layout.tp
+    shared = prompts * m.passed_params / layout.tp
     linear = 2.0 * tokens * (shared + own * m.attention_params / layout.attention_tp)
     return Work(
         weight_bytes=step_weight_bytes(r, layout, tokens * prompts, skew, least),
@@ -261,5 +250,4 @@ def prefill_work(
 def peak_flops(r: Requests, precision: IntArray) -> FloatArray:
     """Return the dense peak [FLOP/s] of each request's GPU for weights stored in `precision` (codes)."""
     peaks = np.stack([r.gpu.columns[f"peak_{p}"] for p in PRECISIONS], axis=1)
-    out: FloatArray = peaks[r.gpu.codes, precision]
-    return out
+    return peaks[r.gpu.codes, precision]

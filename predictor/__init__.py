@@ -11,24 +11,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..training.model.bundle import load_bundle, save_bundle
     from .prediction import Prediction
     from .predictor import Predictor
 
-__all__ = ["Prediction", "Predictor", "load_bundle", "save_bundle"]
-
-_HOME = {
-    "Prediction": ".prediction",
-    "Predictor": ".predictor",
-    "load_bundle": "..training.model.bundle",
-    "save_bundle": "..training.model.bundle",
-}
+__all__ = ["Prediction", "Predictor"]
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name from its module."""
-    if name not in _HOME:
+    """Load a public name from the module that is named like it."""
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(_HOME[name], __name__), name)
-    globals()[name] = value
-    return value
+    return getattr(importlib.import_module(f".{name.lower()}", __name__), name)

@@ -50,7 +50,8 @@ MARGIN = {"tpot_ms": 1.45, "ttft_ms": 2.1, "e2e_ms": 1.35, "output_tok_s": 1.4, 
 # So far outside the 90 % interval (as a factor on its bounds) lies 1 in 100 accepted rows.
 OUTSIDE = {"tpot_ms": 1.6, "ttft_ms": 6.0, "e2e_ms": 1.6, "output_tok_s": 1.6, "total_tok_s": 1.6}
 _RATES = ("output_tok_s", "total_tok_s")
-_CLOSED, _OFFLINE = MODES.index("closed-loop"), MODES.index("offline")
+# A time without any of these is that of one request alone.
+_LOAD = ("mode", "concurrency", "request_rate", *(k for k, of in ANSWER_OF.items() if of in _RATES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,15 +132,12 @@ def audit_frame(predictor: Predictor, frame: pd.DataFrame, first_row: int = 0) -
     Rows need the request columns of `Predictor.predict_frame`; `length_kind` "dataset" says that lengths are
     means of a mix, whose median first token the floor does not bound. `Finding.row` counts from `first_row`.
     """
-    load = ("mode", "concurrency", "request_rate", *(k for k, of in ANSWER_OF.items() if of in _RATES))
     found: list[Finding] = []
     for start in range(0, len(frame), CHUNK_ROWS):
         rows = frame.iloc[start : start + CHUNK_ROWS].reset_index(drop=True)
-        # A time without any load is that of one request alone.
-        loaded = rows[[name for name in load if name in rows]].notna().any(axis=1)
-        if not loaded.all():
-            rows = rows.assign(concurrency=rows.get("concurrency", np.nan))
-            rows["concurrency"] = np.where(loaded, rows["concurrency"], 1.0)
+        alone = rows[[name for name in _LOAD if name in rows]].isna().all(axis=1)
+        if alone.any():
+            rows["concurrency"] = np.where(alone, 1.0, rows.get("concurrency", np.nan))
         found += _findings(predictor, rows, first_row + start)
     return found
 
@@ -151,10 +149,10 @@ def audit_file(predictor: Predictor, path: Path) -> Iterator[list[Finding]]:
     """
     try:
         with pd.read_csv(path, chunksize=CHUNK_ROWS) as pieces:
-            for place, piece in enumerate(pieces):
+            for n, piece in enumerate(pieces):
                 if not set(ANSWER_OF) & set(piece.columns):
                     raise BadRows(path, [(0, f"no figure to judge: none of {', '.join(ANSWER_OF)}")])
-                yield audit_frame(predictor, piece, 2 + place * CHUNK_ROWS)
+                yield audit_frame(predictor, piece, 2 + n * CHUNK_ROWS)
     except BadRows:
         raise
     except (OSError, ValueError) as error:
@@ -186,12 +184,17 @@ def _claims(rows: pd.DataFrame) -> _Claims:
         if ANSWER_OF[figure] in _RATES:
             tokens = r.osl if ANSWER_OF[figure] == "output_tok_s" else r.isl + r.osl
             request_s = np.where(np.isnan(request_s), figures[figure] / tokens, request_s)
-    tpot_ms, per_user = (figures.get(name, nowhere) for name in ("tpot_ms", "tok_s_per_user"))
-    tpot_ms = np.where(np.isnan(tpot_ms), per_user, tpot_ms)
-    decode_s, first_s = tpot_ms * (r.osl - 1.0) / 1e3, figures.get("ttft_ms", nowhere) / 1e3
-    tempo = request_s, first_s, decode_s
-    token, first, whole = _floors(r, _decoding(r, *tempo))
-    static = r.is_mode("static-batch")
+    ttft_ms, tpot_ms, per_user = (figures.get(k, nowhere) for k in ("ttft_ms", "tpot_ms", "tok_s_per_user"))
+    decode_s = np.where(np.isnan(tpot_ms), per_user, tpot_ms) * (r.osl - 1.0) / 1e3
+    decoding, streams = _littles_law(r, request_s, ttft_ms / 1e3, decode_s)
+    static, by_rate = r.is_mode("static-batch"), r.is_mode("open-loop", "server")
+    one = replace(r, request_rate=nowhere, mode=np.full(len(r), MODES.index("closed-loop")))
+    token = floor(
+        replace(one, mode=np.where(static, r.mode, one.mode), concurrency=decoding), overcommit=True
+    )
+    first = floor(replace(one, concurrency=r.replicas))
+    mode, load = np.where(by_rate, MODES.index("offline"), r.mode), np.where(by_rate, np.nan, r.concurrency)
+    whole = floor(replace(one, mode=mode, concurrency=load), overcommit=True)
     # Prompts one after another end, on average, (N + 1) / 2N through the time that all of them take.
     together = (whole.batch + 1.0) / (2.0 * whole.batch) * (whole.ttft_s - whole.terms["ttft_queue"])
     best = {
@@ -202,9 +205,8 @@ def _claims(rows: pd.DataFrame) -> _Claims:
         "total_tok_s": whole.total_tok_s,
     }
     return _Claims(
-        requests=r, figures=figures, streams=_streams(r, *tempo), token=token, first=first, whole=whole,
-        best=best,
-    )  # fmt: skip
+        requests=r, figures=figures, streams=streams, token=token, first=first, whole=whole, best=best
+    )
 
 
 def _convert(figure: str, r: Requests, values: FloatArray, back: bool = False) -> FloatArray:
@@ -215,34 +217,24 @@ def _convert(figure: str, r: Requests, values: FloatArray, back: bool = False) -
     return values / scale if back else values * scale
 
 
-def _decoding(r: Requests, request_s: FloatArray, first_s: FloatArray, decode_s: FloatArray) -> FloatArray:
-    """Return the sequences decoding at once, at least one per replica: the fewest that the claims allow.
+def _littles_law(
+    r: Requests, request_s: FloatArray, first_s: FloatArray, decode_s: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return sequences decoding at once, and requests in flight over those stated (NaN: claims do not say).
 
-    Little's law: claimed request rate x claimed decode time; else the share of a request's time that is
-    decoding, where a first token is claimed too; else all in flight.
+    Decoding, the fewest that the claims allow and at least one per replica: claimed request rate x claimed
+    decode time; else the share of a request's time that is decoding, where a first token is claimed too; else
+    all in flight. A first token that is not claimed is no time: then only a ratio above 1 says something.
     """
-    in_flight = np.where(np.isnan(r.concurrency), np.inf, r.concurrency)
+    stated, static = np.where(np.isnan(r.concurrency), np.inf, r.concurrency), r.is_mode("static-batch")
     rate = np.where(np.isnan(request_s) & np.isnan(r.concurrency), r.request_rate, request_s)
     with np.errstate(all="ignore"):
-        shared = in_flight * decode_s / (np.where(np.isnan(first_s), 0.0, first_s) + decode_s)
-        fewest = np.fmin(np.where(np.isnan(shared), in_flight, shared), rate * decode_s)
+        each_s = np.nan_to_num(first_s) + decode_s
+        shared, streams = stated * decode_s / each_s, request_s * each_s / r.concurrency
+        fewest = np.fmin(np.where(np.isnan(shared), stated, shared), rate * decode_s)
     fewest = np.where(np.isfinite(fewest), np.maximum(fewest, r.replicas), r.replicas)
-    return np.where(r.is_mode("static-batch"), r.concurrency, fewest)
-
-
-def _floors(r: Requests, decoding: FloatArray) -> tuple[Estimate, Estimate, Estimate]:
-    """Return the floors of a token, of a first one alone, and of the whole at its load or offline."""
-    static, by_rate = r.is_mode("static-batch"), r.is_mode("open-loop", "server")
-    no_rate = replace(r, request_rate=np.full(len(r), np.nan))
-    closed = np.full(len(r), _CLOSED)
-    token = replace(no_rate, mode=np.where(static, r.mode, closed), concurrency=decoding)
-    load = np.where(by_rate, np.nan, r.concurrency)
-    whole = replace(no_rate, mode=np.where(by_rate, _OFFLINE, r.mode), concurrency=load)
-    return (
-        floor(token, overcommit=True),
-        floor(replace(no_rate, mode=closed, concurrency=r.replicas)),
-        floor(whole, overcommit=True),
-    )
+    known = (static | r.is_mode("closed-loop")) & (~np.isnan(first_s) | (streams > 1.0))
+    return np.where(static, r.concurrency, fewest), np.where(known, streams, np.nan)
 
 
 def _under_floor(claims: _Claims, figure: str, rows: pd.DataFrame) -> NDArray[np.bool_]:
@@ -270,27 +262,27 @@ def _streams(r: Requests, request_s: FloatArray, first_s: FloatArray, decode_s: 
 
 def _findings(predictor: Predictor, rows: pd.DataFrame, first_row: int) -> list[Finding]:
     claims = _claims(rows)
-    r, streams, answers = claims.requests, claims.streams, predictor.predict_frame(rows)
+    r, answers = claims.requests, predictor.predict_frame(rows)
     feasible, notes = answers["feasible"].to_numpy(), answers["reason"].to_numpy(dtype=object)
     oversized = r.valid & (claims.whole.bytes_needed > r.gpu.memory_bytes)
     found = []
     for figure, claimed in claims.figures.items():
         answer, ratio, under = ANSWER_OF[figure], claims.ratio(figure), _under_floor(claims, figure, rows)
-        names = (f"baseline_{answer}", answer, f"{answer}_lo", f"{answer}_hi")
-        levels = np.vstack([claimed, claims.best[answer], answers[list(names)].to_numpy(np.float64).T])
+        names = [f"baseline_{answer}", answer, f"{answer}_lo", f"{answer}_hi"]
+        levels = np.vstack([claimed, claims.best[answer], answers[names].to_numpy(np.float64).T])
         with np.errstate(all="ignore"):
             shown = np.array([_convert(figure, r, level, back=True) for level in levels])
         for i in map(int, np.flatnonzero(~np.isnan(claimed))):
+            note = f" ({notes[i]})" if notes[i] else ""
             if claimed[i] == 0.0:
                 verdict, reason = "unknown", f"{rows[figure].iloc[i]!r} is not allowed: a number above 0"
             elif not feasible[i]:
                 verdict, reason = "impossible" if oversized[i] else "unknown", notes[i]
+            elif under[i]:
+                verdict, reason = "impossible", _floor_reason(claims, figure, i) + note
             else:
-                if under[i]:
-                    verdict, reason = "impossible", _floor_reason(claims, figure, i)
-                else:
-                    verdict, reason = _verdict(answer, levels[:, i], float(ratio[i]), float(streams[i]))
-                reason += f" ({notes[i]})" if notes[i] else ""
+                verdict, reason = _verdict(answer, levels[:, i], float(ratio[i]), float(claims.streams[i]))
+                reason += note
             value, bound, base, predicted, *ends = map(float, shown[:, i])
             found.append(
                 Finding(
@@ -307,11 +299,10 @@ def _verdict(answer: str, levels: FloatArray, ratio: float, streams: float) -> t
 
     levels: claim, floor, baseline, prediction and the ends of its interval, in the answer's unit.
     """
-    claimed, low, high = float(levels[0]), float(levels[4]), float(levels[5])
+    claimed, low, high = map(float, levels[[0, 4, 5]])
     if streams > LITTLE and answer != "ttft_ms":
-        return "impossible", (
-            f"rate x time per request is {streams:.2f} times the requests in flight: Little's law allows 1"
-        )
+        passed = f"rate x time per request is {streams:.2f} times the requests in flight"
+        return "impossible", f"{passed}: Little's law allows 1"
     outside = max(low / claimed, claimed / high, 1.0)
     faster = (claimed < low) == answer.endswith("_ms")
     far = f"{outside:.2f} times {'faster' if faster else 'slower'} than the 90 % interval reaches"
@@ -322,7 +313,7 @@ def _verdict(answer: str, levels: FloatArray, ratio: float, streams: float) -> t
         return "suspicious", f"{far} ({above}): measured rows seldom pass {OUTSIDE[answer]:g}"
     if streams < 1.0 / LITTLE:
         return "suspicious", f"rate x time per request is only {streams:.2f} of the requests in flight"
-    return "plausible", f"{above}, " + (far if outside > 1.0 else "inside the 90 % interval")
+    return "plausible", f"{above}, {far if outside > 1.0 else 'inside the 90 % interval'}"
 
 
 def _floor_reason(claims: _Claims, figure: str, i: int) -> str:

@@ -19,48 +19,32 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # as markup, "[default: 32]" in a help text would be a style and not be shown
 )
 for command in (
-    ask.predict,
-    advise.recommend,
-    advise.sweep,
-    ask.explain,
-    ask.audit,
-    look.coefficients,
-    learn.train,
-    learn.evaluate,
-    learn.tune,
-    learn.retrain,
-    learn.rollback,
-    learn.suggest,
-    learn.ui,
-    ingest.ingest,
-    look.models,
-    look.gpus,
-    look.platforms,
-):
+    ask.predict, advise.recommend, advise.sweep, ask.explain, ask.audit, look.coefficients, learn.train,
+    learn.evaluate, learn.tune, learn.retrain, learn.rollback, learn.suggest, learn.ui, ingest.ingest,
+    look.models, look.gpus, look.platforms,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(fabric.app, name="fabric")
 
 
 def main() -> None:
     """Run the command line; expected errors become one line on stderr and exit code 2."""
+    code: object = EXIT_ERROR
     try:
-        code = app(standalone_mode=False)
+        code, message = app(standalone_mode=False), ""
     except (RoofcastError, OSError) as error:
-        code = _complain(str(error))
+        message = str(error)
     except typer.Abort:
-        code = _complain("stopped")
+        message = "stopped"
     except Exception as error:
         # A wrong option or value: the command-line parser's own errors print themselves in one line.
         if not hasattr(error, "format_message"):
             raise
-        code = _complain(" ".join(error.format_message().split()))
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _complain(message: str) -> int:
+        message = " ".join(error.format_message().split())
     # Without any argument the help has been printed and there is nothing to add.
     if message:
         typer.echo(f"roofcast: {message}", err=True)
-    return EXIT_ERROR
+    sys.exit(code if isinstance(code, int) else 0)

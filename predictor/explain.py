@@ -50,6 +50,7 @@ _RATES: dict[str, tuple[str, ...]] = {
     "compute peak": ("peak_",),
     "link bandwidth": ("link_bandwidth", "pcie_bandwidth"),
 }
+_SECONDS = dict(zip(FIGURES, ("tpot_s", "ttft_s", "output_tok_s"), strict=True))  # as the baseline has them
 _OVERHEAD = "launch and scheduler overhead"
 _LOADS = {
     "concurrency": "concurrency",
@@ -86,19 +87,14 @@ class Explanation:
 
     prediction: Prediction
     corrections: Mapping[str, Correction]
-    neighbours: tuple[Neighbour, ...]
     sensitivity: Mapping[str, Mapping[str, float]]
+    neighbours: tuple[Neighbour, ...]
     sentences: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
-        return {
-            "prediction": self.prediction.to_dict(),
-            "corrections": {name: asdict(part) for name, part in self.corrections.items()},
-            "sensitivity": for_json(self.sensitivity),
-            "neighbours": [asdict(neighbour) for neighbour in self.neighbours],
-            "sentences": list(self.sentences),
-        }
+        plain: dict[str, Any] = for_json(asdict(self))
+        return plain | {"prediction": self.prediction.to_dict()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +113,8 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
-        names = ("differs", "ratios", "terms", "ttft_terms", "reason")
-        both = {"first": self.first.to_dict(), "second": self.second.to_dict()}
-        return both | {name: for_json(getattr(self, name)) for name in names}
+        plain: dict[str, Any] = for_json(asdict(self))
+        return plain | {"first": self.first.to_dict(), "second": self.second.to_dict()}
 
 
 def explain(
@@ -129,15 +124,11 @@ def explain(
 
     Raises BadStore where the benchmark table cannot be read.
     """
-    corrections = _corrections(model, r, answers)
-    sensitivity = sensitivities(r, model.coefficients, fabric)
+    corrections, sensitivity = _corrections(model, r, answers), sensitivities(r, model.coefficients, fabric)
     return Explanation(
-        prediction=prediction,
-        corrections=corrections,
-        neighbours=nearest(r),
-        sensitivity=sensitivity,
+        prediction=prediction, corrections=corrections, sensitivity=sensitivity, neighbours=nearest(r),
         sentences=tuple(_sentences(prediction, corrections["tpot"], sensitivity)),
-    )
+    )  # fmt: skip
 
 
 def _corrections(model: Model, r: Requests, answers: Answers) -> dict[str, Correction]:
@@ -169,7 +160,7 @@ def _corrections(model: Model, r: Requests, answers: Answers) -> dict[str, Corre
 
 
 def group_of(feature: str) -> str:
-    """Return what a feature of the frame speaks of, in plain words."""
+    """Return the group of a feature of the frame, in plain words."""
     return next((group for group, pattern in _GROUPS if re.search(pattern, feature)), "other")
 
 
@@ -187,24 +178,20 @@ def sensitivities(
         faster = replace(r, gpu=Facts(columns=columns, codes=r.gpu.codes), nic_bandwidth=nic)
         changed[fact] = faster, coefficients
     slower = {
-        name: replace(entry, value=entry.value * _STEP) if entry.unit[:2] in ("us", "ms") else entry
+        name: replace(entry, value=entry.value * (_STEP if entry.unit[:2] in ("us", "ms") else 1.0))
         for name, entry in coefficients.entries.items()
     }
     changed[_OVERHEAD] = r, Coefficients(entries=slower)
     for fact, column in _LOADS.items():
-        values = getattr(r, column)
-        if np.isfinite(values[0]):
-            more: dict[str, Any] = {column: values * _STEP}
+        more: dict[str, Any] = {column: getattr(r, column) * _STEP}
+        if np.isfinite(more[column][0]):
             changed[fact] = replace(r, **more), coefficients
     before, out = baseline(r, coefficients, fabric), {}
     for fact, (requests, entries) in changed.items():
         after = baseline(requests, entries, fabric)
-        pairs = zip(FIGURES, ("tpot_s", "ttft_s", "output_tok_s"), strict=True)
         with np.errstate(all="ignore"):
-            out[fact] = {
-                name: float(np.log(getattr(after, field)[0] / getattr(before, field)[0]) / math.log(_STEP))
-                for name, field in pairs
-            }
+            ratios = {k: getattr(after, of)[0] / getattr(before, of)[0] for k, of in _SECONDS.items()}
+            out[fact] = {name: float(np.log(ratio) / math.log(_STEP)) for name, ratio in ratios.items()}
     return out
 
 
@@ -220,25 +207,21 @@ def _sentences(
         f"the answer {p.tpot_ms:.3g} ms: what was learned multiplies by {correction.factor:.2f}, at a weight "
         f"of {correction.weight:.2f}; most of it by {group} (x {correction.groups[group]:.2f}).",
     ]
-    for name, label in (("tpot_ms", "time per token"), ("output_tok_s", "throughput")):
+    for name, answer in (("tpot_ms", "time per token"), ("output_tok_s", "throughput")):
         fact = max((*_RATES, _OVERHEAD), key=lambda fact: abs(sensitivity[fact][name]))
         change = _percent(_STEP ** sensitivity[fact][name])
-        sentences.append(f"What moves {label} most: 10 % more {fact} changes it by {change}.")
-    return [*sentences, *([f"Note: {p.reason}."] if p.reason else [])]
+        sentences.append(f"What moves {answer} most: 10 % more {fact} changes it by {change}.")
+    return sentences + ([f"Note: {p.reason}."] if p.reason else [])
 
 
 def with_changes(request: Mapping[str, Any], changes: Mapping[str, Any], first: Prediction) -> dict[str, Any]:
     """Return a request with changes, for `compare`: another GPU replaces the platform, keeping its number of
     GPUs; another platform replaces the GPU and the number that was given.
     """
-    kept = dict(request)
-    if "gpu" in changes and "platform" in kept:
-        del kept["platform"]
-        kept.setdefault("num_gpus", first.request["num_gpus"])
-    elif "platform" in changes:
-        kept.pop("gpu", None)
-        kept.pop("num_gpus", None)
-    return {**kept, **changes}
+    replaced: tuple[str, ...] = ("gpu", "num_gpus") if "platform" in changes else ()
+    if "gpu" in changes and "platform" in request:
+        replaced, request = ("platform",), {"num_gpus": first.request["num_gpus"], **request}
+    return {name: value for name, value in request.items() if name not in replaced} | dict(changes)
 
 
 def compare(first: Prediction, second: Prediction) -> Comparison:
@@ -252,14 +235,12 @@ def compare(first: Prediction, second: Prediction) -> Comparison:
     ]
     unfit = [f"{name} {p.reason}" for name, p in zip(names, (first, second), strict=True) if not p.feasible]
     return Comparison(
-        first=first,
-        second=second,
-        differs=differs,
+        first=first, second=second, differs=differs,
         ratios={name: getattr(first, name) / getattr(second, name) for name in ANSWERS},
         terms={name: first.terms[name] - second.terms[name] for name in TERMS},
         ttft_terms={name: first.ttft_terms[name] - second.ttft_terms[name] for name in TERMS},
         reason="; ".join(unfit) or _largest_reason(first, second, *names),
-    )
+    )  # fmt: skip
 
 
 def _largest_reason(a: Prediction, b: Prediction, here: str, there: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,7 @@ _COLUMNS = {
     "layout": ("num_gpus", "tp", "pp", "ep", "dp"), "pools": ("disagg",), "speculation": ("spec_decode",),
     "mode": ("mode",), "lengths": ("isl", "osl"), "load": ("concurrency", "request_rate"),
 }  # fmt: skip
-_SAME = 0.05
-_NEAREST = 5
+_SAME, _NEAREST = 0.05, 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,17 +59,15 @@ def nearest(r: Requests) -> tuple[Neighbour, ...]:
     parts = distances(r, known)
     total = np.sum(list(parts.values()), axis=0)
     found = []
-    for place in np.lexsort((-known.months, total))[:_NEAREST]:
-        row = table.iloc[place]
-        columns = [c for name, part in parts.items() if part[place] > _SAME for c in _COLUMNS[name]]
-        differs = {name: _stated(row[name]) for name in columns}
+    for at in np.lexsort((-known.months, total))[:_NEAREST]:
+        row = table.iloc[at]
+        differing = {c: _stated(row[c]) for k, part in parts.items() if part[at] > _SAME for c in _COLUMNS[k]}
         found.append(
             Neighbour(
-                row_id=row["row_id"],
-                distance=float(total[place]),
-                differs={k: v for k, v in differs.items() if v is not None},
+                distance=float(total[at]),
+                differs={name: value for name, value in differing.items() if value is not None},
                 measured={name: _stated(row[name]) for name in FIGURES},
-                **{name: row[name] for name in ("engine_version", "date", "source", "source_ref")},
+                **{name: row[name] for name in ("row_id", "engine_version", "date", "source", "source_ref")},
             )
         )
     return tuple(found)
@@ -99,16 +97,16 @@ def distances(r: Requests, known: Requests) -> dict[str, FloatArray]:
     one = r.take(np.array([0]))
     shape = support_keys(known)[1] != support_keys(one)[1]
 
-    def gap(name: str, of: str = "") -> FloatArray:
-        here, there = (getattr(getattr(x, of) if of else x, name) for x in (one, known))
-        return np.asarray(np.abs(np.log(np.maximum(there, 1e-9) / np.maximum(here, 1e-9))))
+    def gap(name: str) -> FloatArray:
+        here, there = (np.maximum(attrgetter(name)(x), 1e-9) for x in (one, known))
+        return np.asarray(np.abs(np.log(there / here)))
 
     def other(name: str) -> FloatArray:
         return np.asarray(getattr(known, name) != getattr(one, name), dtype=np.float64)
 
-    chip = _OTHER_CHIP + gap("bandwidth", "gpu") + gap("peak_bf16", "gpu")
+    chip = _OTHER_CHIP + gap("gpu.bandwidth") + gap("gpu.peak_bf16")
     chip += _OTHER_ARCHITECTURE * (known.gpu.architecture != one.gpu.architecture)
-    sizes = gap("params_total", "model") + gap("params_active", "model") + gap("kv_values", "model")
+    sizes = gap("model.params_total") + gap("model.params_active") + gap("model.kv_values")
     load = np.fmin(gap("concurrency"), gap("request_rate"))
     both_open = np.isnan(known.concurrency) & np.isnan(known.request_rate) & np.isnan(one.concurrency)
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,7 @@ from ..features.request import Requests
 from ..training.model.model import Answers
 
 BOUNDED = tuple(f"{name}{bound}" for name in ANSWERS for bound in BOUNDS)
-NUMBERS = (
-    *BOUNDED,
-    *(f"baseline_{name}" for name in ANSWERS),
-    *(f"floor_{name}" for name in ANSWERS),
-)
+NUMBERS = BOUNDED + tuple(f"{level}_{name}" for level in ("baseline", "floor") for name in ANSWERS)
 # The physics of one output token and of the first one, and what the learned model adds or takes.
 TERMS = (
     "weights", "kv", "compute", "communication", "host_memory", "launch_scheduler", "queue",
@@ -31,6 +27,12 @@ TERMS = (
 )  # fmt: skip
 _PHYSICS = {"launch_scheduler": "launch", "host_memory": "host"}  # what the baseline calls them
 PERCENTILES = (90, 99)
+# The times at a percentile: each the ratio to one of the answers.
+_RATIOS = (
+    ("ttft_ms", "ttft_ms", ttft_ratio),
+    ("tpot_ms", "tpot_ms", tpot_ratio),
+    ("itl_ms", "tpot_ms", itl_ratio),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,37 +85,28 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as one flat mapping fit for JSON: numbers, text, booleans, None for no number."""
-        flat: dict[str, Any] = for_json(
-            {
-                **self.request,
-                **{name: getattr(self, name) for name in BOUNDED},
-                **{f"baseline_{name}": value for name, value in self.baseline.items()},
-                **{f"floor_{name}": value for name, value in self.floor.items()},
-                **{f"tpot_{name}_ms": value for name, value in self.terms.items()},
-                **{f"ttft_{name}_ms": value for name, value in self.ttft_terms.items()},
-                **{
-                    f"{name.removesuffix('_ms')}_p{percent:g}_ms": value
-                    for percent, times in self.percentiles.items()
-                    for name, value in times.items()
-                },
-                **{name: getattr(self, name) for name in ("bottleneck", "bottleneck_share")},
-                **{name: getattr(self, name) for name in ("support", "feasible", "reason")},
-            }
-        )
-        return flat
+        flat = dict(self.request) | {name: getattr(self, name) for name in BOUNDED}
+        for prefix, suffix, values in (
+            ("baseline_", "", self.baseline), ("floor_", "", self.floor),
+            ("tpot_", "_ms", self.terms), ("ttft_", "_ms", self.ttft_terms),
+        ):  # fmt: skip
+            flat |= {f"{prefix}{name}{suffix}": value for name, value in values.items()}
+        for percent, times in self.percentiles.items():
+            flat |= {f"{name.removesuffix('_ms')}_p{percent:g}_ms": time for name, time in times.items()}
+        names = ("bottleneck", "bottleneck_share", "support", "feasible", "reason")
+        plain: dict[str, Any] = for_json(flat | {name: getattr(self, name) for name in names})
+        return plain
 
     def __str__(self) -> str:
         if not self.feasible:
             return f"infeasible: {self.reason}"
-        parts = (
+        return (
             f"output {self.output_tok_s:,.0f} tok/s "
-            f"({self.output_tok_s_lo:,.0f} to {self.output_tok_s_hi:,.0f})",
-            f"TPOT {self.tpot_ms:.2f} ms ({self.tpot_ms_lo:.2f} to {self.tpot_ms_hi:.2f})",
-            f"TTFT {self.ttft_ms:.0f} ms ({self.ttft_ms_lo:.0f} to {self.ttft_ms_hi:.0f})",
-            f"bottleneck {self.bottleneck} ({self.bottleneck_share:.0%})",
-            f"support {self.support}",
+            f"({self.output_tok_s_lo:,.0f} to {self.output_tok_s_hi:,.0f}), "
+            f"TPOT {self.tpot_ms:.2f} ms ({self.tpot_ms_lo:.2f} to {self.tpot_ms_hi:.2f}), "
+            f"TTFT {self.ttft_ms:.0f} ms ({self.ttft_ms_lo:.0f} to {self.ttft_ms_hi:.0f}), "
+            f"bottleneck {self.bottleneck} ({self.bottleneck_share:.0%}), support {self.support}"
         )
-        return ", ".join(parts)
 
 
 def prediction_of(r: Requests, answers: Answers, reason: str, percents: Sequence[float]) -> Prediction:
@@ -126,12 +119,10 @@ def prediction_of(r: Requests, answers: Answers, reason: str, percents: Sequence
             raise BadRequest("percentiles", percent, "numbers above 0 and below 100")
     numbers = {name: float(values[0]) for name, values in numbers_of(answers).items()}
     base, feasible = answers.baseline, bool(answers.baseline.feasible[0])
-    terms = {
-        prefix: {name: float(base.terms[prefix + _PHYSICS.get(name, name)][0]) * 1e3 for name in TERMS[:-1]}
-        for prefix in ("", "ttft_")
-    }
-    for prefix, name in (("", "tpot_ms"), ("ttft_", "ttft_ms")):
-        terms[prefix]["learned_correction"] = numbers[name] - numbers[f"baseline_{name}"]
+    terms: dict[str, dict[str, float]] = {}
+    for prefix, answer in (("", "tpot_ms"), ("ttft_", "ttft_ms")):
+        physics = {k: float(base.terms[prefix + _PHYSICS.get(k, k)][0]) * 1e3 for k in TERMS[:-1]}
+        terms[answer] = physics | {TERMS[-1]: numbers[answer] - numbers[f"baseline_{answer}"]}
     return Prediction(
         **{name: numbers[name] for name in BOUNDED},
         baseline={name: numbers[f"baseline_{name}"] for name in ANSWERS},
@@ -139,14 +130,10 @@ def prediction_of(r: Requests, answers: Answers, reason: str, percents: Sequence
         support=str(answers.support[0]),
         feasible=feasible,
         reason=reason,
-        terms=terms[""],
-        ttft_terms=terms["ttft_"],
+        terms=terms["tpot_ms"],
+        ttft_terms=terms["ttft_ms"],
         percentiles={
-            percent: {
-                "ttft_ms": numbers["ttft_ms"] * float(ttft_ratio(r, base, percent)[0]),
-                "tpot_ms": numbers["tpot_ms"] * float(tpot_ratio(r, base, percent)[0]),
-                "itl_ms": numbers["tpot_ms"] * float(itl_ratio(r, base, percent)[0]),
-            }
+            percent: {name: numbers[of] * float(ratio(r, base, percent)[0]) for name, of, ratio in _RATIOS}
             for percent in percents
             if feasible
         },
@@ -159,41 +146,42 @@ def numbers_of(answers: Answers) -> dict[str, FloatArray]:
     numbers = {name: answers.values[name] for name in BOUNDED}
     for level, estimate in (("baseline", answers.baseline), ("floor", answers.floor)):
         for name in ANSWERS:
-            time = name.removesuffix("_ms")
-            values: FloatArray = getattr(estimate, name if time == name else f"{time}_s")
-            numbers[f"{level}_{name}"] = values if time == name else values * 1e3
+            seconds = name.replace("_ms", "_s")
+            numbers[f"{level}_{name}"] = getattr(estimate, seconds) * (1.0 if seconds == name else 1e3)
     return numbers
 
 
 def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
     """Return the first request with every default filled in, under the names of REQUEST_COLUMNS."""
-    months, disagg, prefill_gpus = int(r.months[0]), bool(r.disagg[0]), int(r.prefill_gpus[0])
+
+    def of(kind: Callable[[Any], Any], *names: str) -> dict[str, Any]:
+        return {name: kind(getattr(r, name)[0]) for name in names}
+
+    months = int(r.months[0])
     request: dict[str, Any] = {
         "model": list(catalogue.models())[r.model.codes[0]],
         "gpu": list(catalogue.gpus())[r.gpu.codes[0]],
-        "num_gpus": int(r.num_gpus[0]),
-        "engine": ENGINES.names[r.engine[0]],
+        **of(int, "num_gpus"),
+        **of(ENGINES.names.__getitem__, "engine"),
         "date": f"{2025 + months // 12}-{months % 12 + 1:02d}",
-        "weight_precision": PRECISIONS.names[r.weight_precision[0]],
-        "kv_precision": PRECISIONS.names[r.kv_precision[0]],
-        **{name: int(getattr(r, name)[0]) for name in ("tp", "pp", "ep", "dp", "replicas")},
-        "disagg": disagg,
-        "spec_decode": SPECULATION.names[r.spec_decode[0]],
-        "mode": MODES.names[r.mode[0]],
-        **{name: float(getattr(r, name)[0]) for name in ("isl", "osl")},
+        **of(PRECISIONS.names.__getitem__, "weight_precision", "kv_precision"),
+        **of(int, "tp", "pp", "ep", "dp", "replicas"),
+        **of(bool, "disagg"),
+        **of(SPECULATION.names.__getitem__, "spec_decode"),
+        **of(MODES.names.__getitem__, "mode"),
+        **of(float, "isl", "osl"),
         "concurrency": float(answers.baseline.concurrency[0]),
-        "request_rate": float(r.request_rate[0]),
-        "prefix_cached_frac": float(r.prefix_cached_frac[0]),
+        **of(float, "request_rate", "prefix_cached_frac"),
     }
     if uses_host(r)[0]:
+        request |= of(float, "kv_hot_tokens", "kv_reread_every")
         request |= {
-            "kv_hot_tokens": float(r.kv_hot_tokens[0]),
-            "kv_reread_every": float(r.kv_reread_every[0]),
             "prefix_tier": TIERS.names[int(r.prefix_on_host[0])],
-            "experts_resident_frac": float(r.experts_resident_frac[0]),
-            "host_bandwidth_gb_s": float(r.host_bandwidth[0] / 1e9),
-            "host_memory_gb": float(r.host_bytes[0] / 1e9),
+            **of(float, "experts_resident_frac"),
         }
-    if disagg:
-        request |= {"prefill_gpus": prefill_gpus, "decode_gpus": request["num_gpus"] - prefill_gpus}
+        request["host_bandwidth_gb_s"] = float(r.host_bandwidth[0] / 1e9)
+        request["host_memory_gb"] = float(r.host_bytes[0] / 1e9)
+    if request["disagg"]:
+        request |= of(int, "prefill_gpus")
+        request["decode_gpus"] = request["num_gpus"] - request["prefill_gpus"]
     return request

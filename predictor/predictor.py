@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from .explain import Explanation
 
-KNOWN_COLUMNS = ASKED
 ANSWER_COLUMNS = (*NUMBERS, "support", "feasible", "reason")
 # Small enough that the physics' temporaries stay in the processor's cache, and few enough calls.
 CHUNK_ROWS = 8192
@@ -44,8 +43,7 @@ class Predictor:
     """Answers serving-performance questions from one bundle; see `load`."""
 
     def __init__(self, model: Model, manifest: Mapping[str, Any]) -> None:
-        self.model = model
-        self.manifest = manifest
+        self.model, self.manifest = model, manifest
 
     @classmethod
     def load(cls, source: str | Path | None = None) -> Predictor:
@@ -54,7 +52,7 @@ class Predictor:
         Raises BadBundle if it is missing, damaged, foreign or of another version.
         """
         if source is None:
-            with as_file(files("roofcast.predictor").joinpath("bundle")) as folder:
+            with as_file(files(__package__).joinpath("bundle")) as folder:
                 return cls(*load_bundle(folder))
         if str(source).startswith(_REGISTRY):
             from ..training.tracking import download_bundle
@@ -67,10 +65,9 @@ class Predictor:
     ) -> Prediction:
         """Predict one configuration; the columns of `predict_frame` as keywords, None for the default.
 
-        percentiles: those of `Prediction.percentiles` [%].
-        A deployment that does not fit into memory is an answer (`feasible` False, the bytes in `reason`).
-        Raises UnknownName for a model, GPU, platform or keyword that is not known, with the nearest ones,
-        and BadRequest for a value that is not allowed.
+        percentiles: those of `Prediction.percentiles` [%]. A deployment that does not fit into memory is an
+        answer (`feasible` False, the bytes in `reason`). Raises UnknownName for a model, GPU, platform or
+        keyword that is not known, with the nearest ones, and BadRequest for a value that is not allowed.
 
             >>> p = Predictor.load()                                      # doctest: +SKIP
             >>> p.predict(model="qwen2.5-72b", gpu="b200-sxm", tp=8, concurrency=32).tpot_ms  # doctest: +SKIP
@@ -84,11 +81,10 @@ class Predictor:
         """
         from .explain import explain
 
-        prediction, r, answers, measured = self._answer(request, fabric, PERCENTILES)
-        if not prediction.feasible:
-            wanted = f"a deployment that fits: {prediction.reason}"
-            raise BadRequest("request", prediction.request["model"], wanted)
-        return explain(prediction, self.model, r, answers, measured)
+        found, r, answers, measured = self._answer(request, fabric, PERCENTILES)
+        if not found.feasible:
+            raise BadRequest("request", found.request["model"], f"a deployment that fits: {found.reason}")
+        return explain(found, self.model, r, answers, measured)
 
     def _answer(
         self, request: Mapping[str, Any], fabric: Fabric, percentiles: Sequence[float]
@@ -99,26 +95,24 @@ class Predictor:
         if measured is not None and measured.gpu != gpu:
             raise BadRequest("fabric", measured.gpu, f"a fabric measured on {gpu}")
         answers = answer(self.model, r, measured)
-        notes = [str(reasons(r, answers, self.model.coefficients)[0])]
+        notes = [reasons(r, answers, self.model.coefficients)[0]]
         notes += [f"fabric as measured: {measured.source}"] if measured is not None else []
-        reason = "; ".join(filter(None, notes))
-        return prediction_of(r, answers, reason, percentiles), r, answers, measured
+        return prediction_of(r, answers, "; ".join(filter(None, notes)), percentiles), r, answers, measured
 
     def predict_frame(self, frame: pd.DataFrame, *, fabric: Fabric = None) -> pd.DataFrame:
         """Predict every row of a frame: `ANSWER_COLUMNS` in the frame's own order and index.
 
         frame: (n, k) any subset of REQUEST_COLUMNS; missing or NaN means the documented default; other
         columns are ignored. fabric: as in `predict`; it changes the rows of the GPU it was measured on.
-        Rows that cannot be answered are NaN with the reason; nothing raises for a row.
-        Raises BadRequest for a column given twice. Rows are worked on in chunks, so that memory stays
-        bounded; a row's answer depends on no other row.
+        Rows that cannot be answered are NaN with the reason; nothing raises for a row, and a row's answer
+        depends on no other. Raises BadRequest for a column given twice. Works in chunks of bounded memory.
         """
         import pandas as pd
 
         known = [name for name in frame.columns if name in ASKED]
-        twice = [name for name in dict.fromkeys(known) if known.count(name) > 1]
-        if twice:
-            raise BadRequest("frame", twice[0], "each request column at most once")
+        for name in known:
+            if known.count(name) > 1:
+                raise BadRequest("frame", name, "each request column at most once")
         wanted, measured = frame[known], _measured(fabric)
         columns: dict[str, Any] = {name: np.full(len(frame), np.nan) for name in NUMBERS}
         columns |= {name: np.full(len(frame), "", dtype=object) for name in ("support", "reason")}
@@ -163,20 +157,16 @@ def _measured(fabric: Fabric) -> MeasuredFabric | None:
 def in_chunks(frame: pd.DataFrame, work: Callable[[IntArray], None], size: int = CHUNK_ROWS) -> None:
     """Call `work` with the positions of the rows of each chunk, like rows together, on WORKERS threads.
 
-    Like rows take like ways through the trees, where most of the time goes: the processor guesses branches
-    right, and they take half of it.
+    Like rows take like ways through the trees: where the processor guesses branches right, half the time.
     """
     import pandas as pd
 
-    names = [name for name in _SORT_COLUMNS if name in frame]
-    keys = [
-        pd.factorize(frame[name])[0] if frame[name].dtype.kind not in "iuf" else frame[name] for name in names
-    ]
+    known = [frame[name] for name in _SORT_COLUMNS if name in frame]
+    keys = [column if column.dtype.kind in "iuf" else pd.factorize(column)[0] for column in known]
     order = (np.lexsort(keys[::-1]) if keys else np.arange(len(frame))).astype(np.int64)
     chunks = [order[start : start + size] for start in range(0, len(order), size)]
     if len(chunks) < WORKERS:
-        for chunk in chunks:
-            work(chunk)
+        list(map(work, chunks))
         return
     with ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(work, chunks))

@@ -27,8 +27,7 @@ class RoofcastModel(PythonModel):
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Answer row for row, in the input's index."""
-        answers: pd.DataFrame = self.predictor.predict_frame(model_input)
-        return answers
+        return self.predictor.predict_frame(model_input)
 
 
 mlflow.models.set_model(RoofcastModel())

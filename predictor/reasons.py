@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,28 @@ from ..training.model.support import NEW_SOURCE
 
 # Tensor-parallel degrees tried when a model does not fit.
 _DEGREES = (2, 4, 8, 16, 32, 64)
+_TOO_LARGE = (
+    "does not fit: needs {needed:.1f} GB per GPU (weights {weights:.1f}, KV of one sequence {kv:.1f}), "
+    "{available:.1f} GB available; "
+)
+_COPIES = ", {held:,.0f} MB per sequence and GPU instead of {least:,.0f}"
+_BORROWED = "{gpu} was never measured: its coefficients are those of {lender}, "
+# By code; the values' names are those that a note of this code comes with.
+TEXTS = {
+    "unstable": "request_rate {asked:g}/s is above what this deployment sustains (about {limit:.3g}/s)",
+    "too-large": _TOO_LARGE + "fits from tp={tp}",
+    "too-large-for-all": _TOO_LARGE + f"no tp up to {_DEGREES[-1]} fits",
+    "host-too-small": "does not fit: needs {held:.1f} GB of host memory per GPU, {room:.1f} GB available",
+    "host-memory": "host memory holds {held:.1f} GB per GPU for one sequence and its experts (of {room:.0f} "
+    "GB), read at {rate:.0f} GB/s: {token:.3g} ms per token, {first:.3g} ms of the first; the tier that "
+    "limits is {tier}",
+    "head-copies": "tp passes the {heads:g} KV heads: each is held by {copies:.3g} GPUs" + _COPIES,
+    "latent-copies": "the latent KV is held whole by each of {group:g} GPUs" + _COPIES,
+    "borrowed": _BORROWED + "fitted to {rows:,} rows of other GPUs",
+    "borrowed-priors": _BORROWED + "priors that no row has moved",
+}
+# Of n rows: a code for all or for each, and values of shape (n,) by the names in its text.
+Notes: TypeAlias = tuple[Iterable[str] | str, dict[str, Any]]
 
 
 def reasons(r: Requests, answers: Answers, coefficients: Coefficients) -> NDArray[np.object_]:
@@ -28,78 +51,67 @@ def reasons(r: Requests, answers: Answers, coefficients: Coefficients) -> NDArra
     An answer rests on what was assumed, on coefficients borrowed for a GPU that was never measured, and on a
     tensor-parallel degree past the KV heads.
     """
-    out, base = r.reason, answers.baseline
-
-    def put_first(where: NDArray[np.bool_], notes: Callable[[NDArray[np.intp]], list[str]]) -> None:
+    out, base, on_host = r.reason, answers.baseline, uses_host(r)
+    unmeasured = r.valid & np.isin(answers.stratum, ("gpu", "gpu" + NEW_SOURCE)) & ~on_host
+    # The last comes first.
+    for where, noted in (
+        (unmeasured, lambda r, _: _borrowed_coefficients(r, coefficients)),
+        (base.feasible & (r.tp > r.dp * r.model.n_kv_heads), _kv_copies),
+        (base.feasible & on_host, _host_memory),
+        (r.valid & ~base.feasible, _out_of_memory),
+        (
+            base.feasible & ~base.stable,
+            lambda r, base: ("unstable", {"asked": r.request_rate, "limit": base.request_s}),
+        ),
+    ):
         rows = np.flatnonzero(where)
         if len(rows):
-            out[rows] = [f"{a}; {b}" if b else a for a, b in zip(notes(rows), out[rows], strict=True)]
-
-    unmeasured = r.valid & np.isin(answers.stratum, ("gpu", "gpu" + NEW_SOURCE)) & ~uses_host(r)
-    put_first(unmeasured, lambda rows: _borrowed_coefficients(r.take(rows), coefficients))
-    put_first(base.feasible & (r.tp > r.dp * r.model.n_kv_heads), lambda rows: _kv_copies(r.take(rows)))
-    put_first(base.feasible & uses_host(r), lambda rows: _host_memory(r.take(rows), base.take(rows)))
-    put_first(r.valid & ~base.feasible, lambda rows: _out_of_memory(r.take(rows)))
-    put_first(
-        base.feasible & ~base.stable,
-        lambda rows: [
-            f"request_rate {asked:g}/s is above what this deployment sustains (about {limit:.3g}/s)"
-            for asked, limit in zip(r.request_rate[rows], base.request_s[rows], strict=True)
-        ],
-    )
+            codes, values = noted(r.take(rows), base.take(rows))
+            codes = [codes] * len(rows) if isinstance(codes, str) else codes
+            for row, code, *one in zip(rows, codes, *values.values(), strict=True):
+                text = TEXTS[code].format(**dict(zip(values, one, strict=True)))
+                out[row] = f"{text}; {out[row]}" if out[row] else text
     return out
 
 
-def _borrowed_coefficients(r: Requests, coefficients: Coefficients) -> list[str]:
-    """Return, for GPUs that training never saw, whose coefficients are in use and how many rows they have."""
-    names, notes = list(catalogue.gpus()), []
-    for gpu, code in zip(r.gpu.codes, r.gpu.architecture.astype(np.int64), strict=True):
-        architecture = ARCHITECTURES[code]
-        rows = coefficients.entries[f"weight_bandwidth.{architecture}"].rows
-        lender = "rarer architectures" if architecture == "other" else f"architecture {architecture}"
-        fitted = f"fitted to {rows:,} rows of other GPUs" if rows else "priors that no row has moved"
-        notes.append(f"{names[gpu]} was never measured: its coefficients are those of {lender}, {fitted}")
-    return notes
+def _borrowed_coefficients(r: Requests, coefficients: Coefficients) -> Notes:
+    """For GPUs that training never saw: whose coefficients are in use and how many rows they have."""
+    lenders = [ARCHITECTURES[int(code)] for code in r.gpu.architecture]
+    rows = [coefficients.entries[f"weight_bandwidth.{lender}"].rows for lender in lenders]
+    return ["borrowed" if fitted else "borrowed-priors" for fitted in rows], {
+        "gpu": [list(catalogue.gpus())[code] for code in r.gpu.codes],
+        "lender": ["rarer architectures" if k == "other" else f"architecture {k}" for k in lenders],
+        "rows": rows,
+    }
 
 
-def _kv_copies(r: Requests) -> list[str]:
-    """Return, for groups of GPUs with fewer KV heads than members, how often KV is held and what that costs.
+def _kv_copies(r: Requests, _: Estimate) -> Notes:
+    """For groups of GPUs with fewer KV heads than members: how often KV is held and what that costs.
 
     Copies = GPUs that share a sequence / KV heads; Qwen2.5-72B at tp 16 holds each of its 8 heads twice.
     """
     layout = decode_layout(r)
     whole = kv_bytes_stored(r, r.isl + r.osl) / layout.pp / 1e6
-    rows = zip(
-        layout.attention_tp, r.model.n_kv_heads, r.model.is_mla > 0, whole * kv_share(r, layout),
-        whole / layout.attention_tp, strict=True,
-    )  # fmt: skip
-    return [
-        (f"the latent KV is held whole by each of {group:g} GPUs" if latent else
-         f"tp passes the {heads:g} KV heads: each is held by {group / heads:.3g} GPUs")
-        + f", {held:,.0f} MB per sequence and GPU instead of {least:,.0f}"
-        for group, heads, latent, held, least in rows
-    ]  # fmt: skip
+    group, heads = layout.attention_tp, r.model.n_kv_heads
+    values = {"group": group, "heads": heads, "copies": group / heads}
+    values |= {"held": whole * kv_share(r, layout), "least": whole / group}
+    return np.where(r.model.is_mla > 0, "latent-copies", "head-copies"), values
 
 
-def _host_memory(r: Requests, base: Estimate) -> list[str]:
-    """Return what lies in host memory, what its link adds, and which of HBM, host memory and link limits."""
+def _host_memory(r: Requests, base: Estimate) -> Notes:
+    """What lies in host memory, what its link adds, and which of HBM, host memory and link limits."""
     fit = memory_fit(r)
-    host, first, weights, kv = (base.terms[k] * 1e3 for k in ("host", "ttft_host", "weights", "kv"))
+    token, first, weights, kv = (base.terms[k] * 1e3 for k in ("host", "ttft_host", "weights", "kv"))
     size = np.where(fit.host_limits, "host memory, by its size", "HBM, by its bandwidth or size")
-    figures = zip(
-        fit.needed_host_bytes / 1e9, fit.available_host_bytes / 1e9, r.host_bandwidth / 1e9, host, first,
-        np.where(host > weights + kv, "the host link", size), strict=True,
-    )  # fmt: skip
-    return [
-        f"host memory holds {held:.1f} GB per GPU for one sequence and its experts (of {room:.0f} GB), read "
-        f"at {rate:.0f} GB/s: {token:.3g} ms per token, {ttft:.3g} ms of the first; the tier that limits is "
-        f"{tier}"
-        for held, room, rate, token, ttft, tier in figures
-    ]
+    return "host-memory", {
+        "held": fit.needed_host_bytes / 1e9, "room": fit.available_host_bytes / 1e9,
+        "rate": r.host_bandwidth / 1e9, "token": token, "first": first,
+        "tier": np.where(token > weights + kv, "the host link", size),
+    }  # fmt: skip
 
 
-def _out_of_memory(r: Requests) -> list[str]:
-    """Return, for requests that do not fit, the bytes needed and available per GPU and the degree that fits.
+def _out_of_memory(r: Requests, _: Estimate) -> Notes:
+    """For requests that do not fit: the bytes needed and available per GPU and the degree that fits.
 
     The degree is the smallest of _DEGREES that divides the heads and fits, 0 where none does.
     """
@@ -110,14 +122,10 @@ def _out_of_memory(r: Requests) -> list[str]:
         fits = memory_fit(wider).fits & (r.model.n_heads % degree == 0) & (tp > r.tp)
         degrees = np.where((degrees == 0) & fits, degree, degrees)
     fit = memory_fit(r)
-    rows = zip(
-        fit.needed_host_bytes / 1e9, fit.available_host_bytes / 1e9, fit.needed_bytes / 1e9,
-        fit.weight_bytes / 1e9, fit.sequence_bytes / 1e9, fit.available_bytes / 1e9, degrees, strict=True,
-    )  # fmt: skip
-    return [
-        f"does not fit: needs {held:.1f} GB of host memory per GPU, {room:.1f} GB available"
-        if held > room
-        else f"does not fit: needs {needed:.1f} GB per GPU (weights {weights:.1f}, KV of one sequence "
-        f"{kv:.1f}), {available:.1f} GB available; " + (f"fits from tp={tp}" if tp else "no tp up to 64 fits")
-        for held, room, needed, weights, kv, available, tp in rows
-    ]
+    host_too_small = fit.needed_host_bytes > fit.available_host_bytes
+    codes = np.where(degrees > 0, "too-large", "too-large-for-all")
+    return np.where(host_too_small, "host-too-small", codes), {
+        "held": fit.needed_host_bytes / 1e9, "room": fit.available_host_bytes / 1e9,
+        "needed": fit.needed_bytes / 1e9, "weights": fit.weight_bytes / 1e9,
+        "kv": fit.sequence_bytes / 1e9, "available": fit.available_bytes / 1e9, "tp": degrees,
+    }  # fmt: skip

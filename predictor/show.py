@@ -1,6 +1,6 @@
 """What people see: results and the catalogue as tables, an explanation as a drawing.
 
-`show(value)` prints a prediction, an explanation, a comparison or a table; nothing here is needed to answer.
+`show(value)` prints a prediction, an explanation, a comparison, findings or a table; no answer needs it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..data import catalogue
-from ..data.columns import ANSWERS, BOUNDS, COLUMNS, FIGURES
+from ..data.columns import ANSWERS, COLUMNS, FIGURES
 from ..data.errors import BadRequest
 from ..data.prices import price
 from ..features.coefficients import Coefficients
@@ -32,20 +32,19 @@ if TYPE_CHECKING:
 
 _TITLES = {name: f"{COLUMNS[name].label} [{COLUMNS[name].unit}]" for name in ANSWERS}
 _SHORT = dict(zip(FIGURES, ("TPOT", "TTFT", "output"), strict=True))
+_TIMES = ("per output token [ms]", "first token [ms]")
 _SUPPORT = {
     "in": "this setup was measured, perhaps at another load",
     "near": "model and GPU were measured, in another setup or apart",
     "far": "model, GPU or memory tier was never measured: the answer rests on physics",
 }
 _DRAWINGS = (".png", ".svg", ".html")
-_UNBOUNDED = 1000
 
 
 def show(value: Any) -> None:
     """Print a result, a table or text on stdout, uncut where stdout is a pipe."""
-    parts = _PARTS.get(type(value))
-    console = Console(highlight=False)
-    width, unbounded = console.width, console.options.update(width=_UNBOUNDED)
+    parts, console = _PARTS.get(type(value)), Console(highlight=False)
+    width, unbounded = console.width, console.options.update(width=1000)
     for part in parts(value) if parts else (value,):
         # A pipe has no width: a table is cut for people, never for the next program.
         if isinstance(part, Table) and not console.is_terminal:
@@ -61,55 +60,55 @@ def _prediction(p: Prediction) -> Iterable[RenderableType]:
         yield Text(f"infeasible: {p.reason}", style="red")
         return
     yield from _answers_and_terms(p)
-    for percent, times in p.percentiles.items():
-        ttft, tpot, itl = (number(times[name]) for name in ("ttft_ms", "tpot_ms", "itl_ms"))
-        yield Text(
-            f"{percent:g} % of requests: first token within {ttft} ms, {tpot} ms per token; "
-            f"of single gaps: {itl} ms"
-        )
-    share = f"({p.bottleneck_share:.0%} of the baseline's time per token)"
-    yield Text(f"bottleneck: {p.bottleneck.replace('_', ' ')} {share}")
-    yield Text(f"support: {p.support} ({_SUPPORT[p.support]})")
-    if p.reason:
-        yield Text(f"note: {p.reason}")
+    lines = [
+        f"{percent:g} % of requests: first token within {number(times['ttft_ms'])} ms, "
+        f"{number(times['tpot_ms'])} ms per token; of single gaps: {number(times['itl_ms'])} ms"
+        for percent, times in p.percentiles.items()
+    ]
+    share = f"{p.bottleneck_share:.0%} of the baseline's time per token"
+    lines.append(f"bottleneck: {p.bottleneck.replace('_', ' ')} ({share})")
+    lines.append(f"support: {p.support} ({_SUPPORT[p.support]})")
+    yield from map(Text, [*lines, f"note: {p.reason}"] if p.reason else lines)
 
 
-def request_line(request: Mapping[str, Any]) -> str:
+def request_line(r: Mapping[str, Any]) -> str:
     """Return the request in one line, as it was understood."""
-    degrees = ("tp", "pp", "ep", "dp")
-    layout = " ".join(f"{name}{request[name]}" for name in degrees if request[name] > 1 or name == "tp")
-    spec = "" if request["spec_decode"] == "none" else f", speculation {request['spec_decode']}"
-    pools = (
-        f", {request['prefill_gpus']} prefill + {request['decode_gpus']} decode" if request["disagg"] else ""
-    )
-    rate = request["request_rate"]
-    load = f"{rate:g} requests/s" if rate == rate else f"concurrency {request['concurrency']:g}"
+    layout = " ".join(f"{name}{r[name]}" for name in ("tp", "pp", "ep", "dp") if r[name] > 1 or name == "tp")
+    layout += f", {r['prefill_gpus']} prefill + {r['decode_gpus']} decode" if r["disagg"] else ""
+    speculation = "" if r["spec_decode"] == "none" else f", speculation {r['spec_decode']}"
+    rate = r["request_rate"]
+    load = f"{rate:g} requests/s" if rate == rate else f"concurrency {r['concurrency']:g}"
     return (
-        f"{request['model']} on {request['num_gpus']} x {request['gpu']} ({layout}{pools}), "
-        f"{request['engine']}, weights {request['weight_precision']}, KV {request['kv_precision']}{spec}, "
-        f"{request['mode']}: {request['isl']:g} tokens in, {request['osl']:g} out, {load}"
+        f"{r['model']} on {r['num_gpus']} x {r['gpu']} ({layout}), {r['engine']}, weights "
+        f"{r['weight_precision']}, KV {r['kv_precision']}{speculation}, {r['mode']}: {r['isl']:g} tokens in, "
+        f"{r['osl']:g} out, {load}"
     )
 
 
-def _table(*columns: str) -> Table:
+def _table(heads: Sequence[str], rows: Iterable[Sequence[RenderableType]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, name in enumerate(columns):
-        table.add_column(Text(name), justify="right" if place else "left", no_wrap=True)
+    for at, head in enumerate(heads):
+        table.add_column(Text(head), justify="right" if at else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
+def _interval(low: float, high: float) -> str:
+    return f"{number(low)} to {number(high)}"
+
+
 def _answers_and_terms(p: Prediction) -> Iterable[Table]:
-    answers = _table("", "predicted", "90 % interval", "baseline", "floor")
-    for name in ANSWERS:
-        value, low, high = (number(getattr(p, f"{name}{bound}")) for bound in BOUNDS)
-        levels = number(p.baseline[name]), number(p.floor[name])
-        answers.add_row(Text(_TITLES[name]), value, f"{low} to {high}", *levels)
-    yield answers
-    terms = _table("where the time goes", "per output token [ms]", "first token [ms]")
-    for name in TERMS:
-        if name != "host_memory" or p.terms[name] or p.ttft_terms[name]:  # else nothing lies there
-            terms.add_row(name.replace("_", " "), f"{p.terms[name]:.2f}", f"{p.ttft_terms[name]:.1f}")
-    yield terms
+    heads = ("", "predicted", "90 % interval", "baseline", "floor")
+    yield _table(heads, ((
+        Text(_TITLES[name]), number(getattr(p, name)),
+        _interval(getattr(p, f"{name}_lo"), getattr(p, f"{name}_hi")),
+        number(p.baseline[name]), number(p.floor[name]),
+    ) for name in ANSWERS))  # fmt: skip
+    # Where nothing lies in host memory, the term is not shown.
+    shown = [name for name in TERMS if name != "host_memory" or p.terms[name] or p.ttft_terms[name]]
+    rows = ((name.replace("_", " "), f"{p.terms[name]:.2f}", f"{p.ttft_terms[name]:.1f}") for name in shown)
+    yield _table(("where the time goes", *_TIMES), rows)
 
 
 def _explanation(explanation: Explanation) -> Iterable[RenderableType]:
@@ -118,15 +117,12 @@ def _explanation(explanation: Explanation) -> Iterable[RenderableType]:
     yield from _answers_and_terms(explanation.prediction)
     times = {"tpot": "a token", "ttft": "first token", "e2e": "end to end"}
     parts = [explanation.corrections[name] for name in times]
-    table = _table("the correction multiplies by", *times.values())
-    for group in dict.fromkeys(group for part in explanation.corrections.values() for group in part.groups):
-        table.add_row(group, *(f"{part.groups.get(group, 1.0):.2f}" for part in parts))
-    table.add_row("together", *(f"{part.factor:.2f}" for part in parts))
-    yield table
-    table = _table("1 % more changes [%]", *(_SHORT[name] for name in FIGURES))
-    for fact, moved in explanation.sensitivity.items():
-        table.add_row(fact, *(f"{moved[name]:+.2f}" for name in FIGURES))
-    yield table
+    groups = dict.fromkeys(group for part in explanation.corrections.values() for group in part.groups)
+    rows = [(group, *(f"{part.groups.get(group, 1.0):.2f}" for part in parts)) for group in groups]
+    rows.append(("together", *(f"{part.factor:.2f}" for part in parts)))
+    yield _table(("the correction multiplies by", *times.values()), rows)
+    moved = ((k, *(f"{by[name]:+.2f}" for name in FIGURES)) for k, by in explanation.sensitivity.items())
+    yield _table(("1 % more changes [%]", *_SHORT.values()), moved)
     yield Text("nearest measured rows:")
     yield from (Text(f"- {_neighbour(row)}") for row in explanation.neighbours)
     yield from (Text(f"- {sentence}") for sentence in explanation.sentences)
@@ -141,39 +137,34 @@ def _neighbour(row: Neighbour) -> str:
     return f"{figures}; {setup} ({row.source}, {row.date or 'no date'}, {row.row_id})"
 
 
-def _comparison(comparison: Comparison) -> Iterable[RenderableType]:
+def _comparison(c: Comparison) -> Iterable[RenderableType]:
     """Yield two predictions side by side, the difference term by term, and its largest reason."""
-    yield Text(f"against {request_line(comparison.second.request)}", style="bold")
-    table = _table("", "this", "other", "this / other")
-    for name in ANSWERS:
-        values = (getattr(comparison.first, name), getattr(comparison.second, name), comparison.ratios[name])
-        table.add_row(Text(_TITLES[name]), *map(number, values))
+    yield Text(f"against {request_line(c.second.request)}", style="bold")
+    yield _table(("", "this", "other", "this / other"), ((
+        Text(_TITLES[name]), number(getattr(c.first, name)), number(getattr(c.second, name)),
+        number(c.ratios[name]),
+    ) for name in ANSWERS))  # fmt: skip
+    yield _table(("this - other", *_TIMES), (
+        (name.replace("_", " "), f"{c.terms[name]:+.2f}", f"{c.ttft_terms[name]:+.1f}") for name in TERMS
+    ))  # fmt: skip
+    yield Text(f"- {c.reason}.")
+
+
+def _findings(findings: Sequence[Finding]) -> Iterable[RenderableType]:
+    """Yield the audit of one claim: a row per figure, and each verdict's reason."""
+    heads = ("figure", "claimed", "verdict", "floor", "baseline", "predicted", "90 % interval")
+    table = _table(heads, ((
+        f.figure, number(f.claimed), f.verdict, *map(number, (f.bound, f.baseline, f.predicted)),
+        _interval(f.predicted_lo, f.predicted_hi),
+    ) for f in findings))  # fmt: skip
+    table.collapse_padding = True
     yield table
-    table = _table("this - other", "per output token [ms]", "first token [ms]")
-    for name in TERMS:
-        terms = f"{comparison.terms[name]:+.2f}", f"{comparison.ttft_terms[name]:+.1f}"
-        table.add_row(name.replace("_", " "), *terms)
-    yield table
-    yield Text(f"- {comparison.reason}.")
+    yield from (Text(f"- {f.figure} is {f.verdict}: {f.reason}.") for f in findings)
 
 
 _PARTS: dict[type, Callable[[Any], Iterable[RenderableType]]] = {
-    Prediction: _prediction,
-    Explanation: _explanation,
-    Comparison: _comparison,
-}
-
-
-def show_findings(findings: Sequence[Finding]) -> None:
-    """Print the audit of one claim: a row per figure, and each verdict's reason."""
-    table = _table("figure", "claimed", "verdict", "floor", "baseline", "predicted", "90 % interval")
-    table.collapse_padding = True
-    for f in findings:
-        numbers = map(number, (f.bound, f.baseline, f.predicted))
-        interval = f"{number(f.predicted_lo)} to {number(f.predicted_hi)}"
-        table.add_row(f.figure, number(f.claimed), f.verdict, *numbers, interval)
-    for part in (table, *(Text(f"- {f.figure} is {f.verdict}: {f.reason}.") for f in findings)):
-        show(part)
+    Prediction: _prediction, Explanation: _explanation, Comparison: _comparison, list: _findings,
+}  # fmt: skip
 
 
 def listing(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -205,55 +196,39 @@ def number(value: float) -> str:
     if value != value:
         return "-"
     size = abs(value)
-    if float(value).is_integer() and size < 1e15:
-        return f"{value:,.0f}"
-    decimals = 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3
-    return f"{value:,.{decimals}f}"
+    whole = size >= 1000 or (float(value).is_integer() and size < 1e15)
+    return f"{value:,.{0 if whole else 1 if size >= 100 else 2 if size >= 10 else 3}f}"
 
 
-def model_rows(text: str = "") -> list[dict[str, Any]]:
-    """Return the models whose name, alias or family holds `text`, with their shape in short."""
-    return [
-        {
-            "name": spec.name, "params_b": round(spec.params_total / 1e9, 1),
-            "active_b": round(spec.params_active / 1e9, 1), "layers": spec.n_layers, "d_model": spec.d_model,
-            "heads": spec.n_heads, "kv_heads": spec.n_kv_heads, "attention": spec.attention,
-            "experts": spec.n_experts, "weights": spec.native_weight_precision,
-            "max_tokens": spec.max_position,
-        }
-        for spec in catalogue.models().values()
-        if _holds(text, spec.name, *spec.aliases, spec.family)
-    ]  # fmt: skip
+# By command: what it lists, what else of an entry is searched, and a row of its table.
+_LISTED: dict[str, tuple[Callable[[], Mapping[str, Any]], str, Callable[[Any], dict[str, Any]]]] = {
+    "models": (catalogue.models, "family", lambda model: {
+        "name": model.name, "params_b": round(model.params_total / 1e9, 1),
+        "active_b": round(model.params_active / 1e9, 1), "layers": model.n_layers, "d_model": model.d_model,
+        "heads": model.n_heads, "kv_heads": model.n_kv_heads, "attention": model.attention,
+        "experts": model.n_experts, "weights": model.native_weight_precision,
+        "max_tokens": model.max_position,
+    }),
+    "gpus": (catalogue.gpus, "architecture", lambda gpu: {
+        "name": gpu.name, "architecture": gpu.architecture, "memory_gb": round(gpu.memory_bytes / 1e9),
+        "memory_gb_s": round(gpu.memory_bandwidth / 1e9),
+        **{f"{p}_tflops": round(gpu.flops.get(p, 0.0) / 1e12) for p in ("bf16", "fp8", "fp4")},
+        "link": gpu.link, "link_gb_s": round(gpu.link_bandwidth / 1e9), "tdp_w": round(gpu.tdp_w),
+    }),
+    "platforms": (catalogue.platforms, "gpu", lambda box: {
+        "name": box.name, "gpu": box.gpu, "num_gpus": box.num_gpus, "domain": box.scale_up_domain,
+        "link_gb_s": round(box.link_bandwidth / 1e9), "host_memory_gb": round(box.host_memory_bytes / 1e9),
+        "c2c_gb_s": round(box.c2c_bandwidth / 1e9), "nic_gb_s": round(box.nic_bandwidth / 1e9),
+        "power_w": round(box.power_w),
+        "price_usd": round(bought.usd) if (bought := price(box.name, "purchase")) else 0,
+    }),
+}  # fmt: skip
 
 
-def gpu_rows(text: str = "") -> list[dict[str, Any]]:
-    """Return the GPUs whose name, alias or architecture holds `text`, with memory, rates and dense peaks."""
-    return [
-        {
-            "name": spec.name, "architecture": spec.architecture, "memory_gb": round(spec.memory_bytes / 1e9),
-            "memory_gb_s": round(spec.memory_bandwidth / 1e9),
-            **{f"{p}_tflops": round(spec.flops.get(p, 0.0) / 1e12) for p in ("bf16", "fp8", "fp4")},
-            "link": spec.link, "link_gb_s": round(spec.link_bandwidth / 1e9), "tdp_w": round(spec.tdp_w),
-        }
-        for spec in catalogue.gpus().values()
-        if _holds(text, spec.name, *spec.aliases, spec.architecture)
-    ]  # fmt: skip
-
-
-def platform_rows(text: str = "") -> list[dict[str, Any]]:
-    """Return the platforms whose name, alias or GPU holds `text`, with size, fabric and host memory."""
-    return [
-        {
-            "name": spec.name, "gpu": spec.gpu, "num_gpus": spec.num_gpus, "domain": spec.scale_up_domain,
-            "link_gb_s": round(spec.link_bandwidth / 1e9),
-            "host_memory_gb": round(spec.host_memory_bytes / 1e9),
-            "c2c_gb_s": round(spec.c2c_bandwidth / 1e9), "nic_gb_s": round(spec.nic_bandwidth / 1e9),
-            "power_w": round(spec.power_w), "price_usd": round(bought.usd) if bought else 0,
-        }
-        for spec in catalogue.platforms().values()
-        for bought in (price(spec.name, "purchase"),)
-        if _holds(text, spec.name, *spec.aliases, spec.gpu)
-    ]  # fmt: skip
+def catalogue_rows(kind: str, text: str = "") -> list[dict[str, Any]]:
+    """Return the "models", "gpus" or "platforms" whose name, alias or kind holds `text`, in short."""
+    entries, also, row = _LISTED[kind]
+    return [row(e) for e in entries().values() if _holds(text, e.name, *e.aliases, getattr(e, also))]
 
 
 def coefficient_rows(coefficients: Coefficients, text: str = "") -> list[dict[str, Any]]:
@@ -285,32 +260,24 @@ def draw(explanation: Explanation, path: Path) -> None:
     title = request_line(p.request)
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     figure.suptitle(title, fontsize=9)
-    *panels, last = figure.subplots(1, 3)
-    times = (
-        ("tpot_ms", "time per output token [ms]", p.terms),
-        ("ttft_ms", "first token [ms]", p.ttft_terms),
-    )
-    for axis, (name, label, terms) in zip(panels, times, strict=True):
+    panels = figure.subplots(1, 3)
+    colours = ["tab:blue"] * len(TERMS) + ["tab:green", "tab:orange", "tab:gray"]
+    times = (("tpot_ms", "time per output token [ms]", p.terms), ("ttft_ms", _TIMES[1], p.ttft_terms))
+    for axis, (name, label, terms) in zip(panels, times, strict=False):
         levels = {"predicted": getattr(p, name), "baseline": p.baseline[name], "floor": p.floor[name]}
         bars = {term.replace("_", " "): terms[term] for term in TERMS} | levels
-        colours = ["tab:blue"] * len(TERMS) + ["tab:green", "tab:orange", "tab:gray"]
         axis.barh([*bars], [*bars.values()], color=colours)
         axis.set_xlabel(label)
     moved = {fact: values["tpot_ms"] for fact, values in explanation.sensitivity.items()}
-    last.barh([*moved], [*moved.values()], color="tab:purple")
-    last.set_xlabel("elasticity of a token [-]")
-    for axis in figure.axes:
+    panels[-1].barh([*moved], [*moved.values()], color="tab:purple")
+    panels[-1].set_xlabel("elasticity of a token [-]")
+    for axis in panels:
         axis.invert_yaxis()
     if path.suffix != ".html":
         figure.savefig(path, dpi=150)
         return
-    drawing = io.StringIO()
-    figure.savefig(drawing, format="svg")
-    svg = drawing.getvalue()
-    head = html.escape(title)
+    figure.savefig(drawing := io.StringIO(), format="svg")
+    svg, head = drawing.getvalue(), html.escape(title)
     sentences = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in explanation.sentences)
-    path.write_text(
-        f'<!doctype html><meta charset="utf-8"><title>{head}</title><h1>{head}</h1>'
-        f"<ul>{sentences}</ul>{svg[svg.index('<svg') :]}\n",
-        encoding="utf-8",
-    )
+    page = f'<!doctype html><meta charset="utf-8"><title>{head}</title><h1>{head}</h1><ul>{sentences}</ul>'
+    path.write_text(f"{page}{svg[svg.index('<svg') :]}\n", encoding="utf-8")

@@ -18,20 +18,6 @@ settings.register_profile(
 settings.load_profile("roofcast")
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--regenerate",
-        action="store_true",
-        help="rewrite docs/cli.md and the README's output block from the program, instead of comparing",
-    )
-
-
-@pytest.fixture(scope="session")
-def regenerate(request: pytest.FixtureRequest) -> bool:
-    """Whether generated documents are to be rewritten."""
-    return bool(request.config.getoption("--regenerate"))
-
-
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     """The repository's root folder."""

@@ -13,7 +13,8 @@ from roofcast.features.baseline import baseline, floor
 from roofcast.features.coefficients import Coefficients
 from roofcast.features.frame import feature_matrix
 from roofcast.features.request import normalise
-from roofcast.predictor import Predictor, save_bundle
+from roofcast.predictor import Predictor
+from roofcast.training.model.bundle import save_bundle
 from roofcast.training.model.intervals import IntervalTable, Level
 from roofcast.training.model.model import CORRECTED, Model, spread_matrix
 from roofcast.training.model.residuals import coordinates_of, residuals_of

@@ -1,87 +1,46 @@
-"""Which room may import which, and that every module imports and runs its examples."""
+"""Data flows one way, by rooms and by files; every module imports and runs its examples."""
 
 from __future__ import annotations
 
-import ast
 import doctest
 import importlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-# Data flows one way: a room may import those listed, and itself.
-ALLOWED = {
-    "data": set(),
-    "features": {"data"},
-    "training": {"data", "features"},
-    "predictor": {"data", "features", "training"},
-}
-HEAVY = {"mlflow", "optuna", "sklearn", "matplotlib", "pandera", "scipy"}
+from .imports import circles, graph, imports, module_of, modules
 
-
-def _module(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(("roofcast", *(parts[:-1] if parts[-1] == "__init__" else parts)))
-
-
-MODULES = {_module(path): path for room in ALLOWED for path in sorted((ROOT / room).rglob("*.py"))}
+MODULES = modules(Path(__file__).resolve().parents[1])
 RUNNABLE = {name for name in MODULES if name.endswith(("__main__", "pyfunc_model"))}
-
+# The floors of the house, the lowest first: a module loads nothing of a floor above its own, early or late.
+FLOORS = ("data", "features", "training.model", "training", "predictor")
+HEAVY = {"mlflow", "optuna", "sklearn", "matplotlib", "pandera", "scipy"}
 # What a prediction runs through.
-ANSWERING = sorted(
-    name
-    for name in set(MODULES) - RUNNABLE
-    if name.startswith(("roofcast.predictor", "roofcast.training.model"))
-)
+ANSWERING = [name for name in MODULES if name.startswith(("roofcast.predictor", "roofcast.training.model"))]
+# Known offenders, each to be mended: (module, module that it must not load), and circles.
+PENDING: set[tuple[str, ...]] = {("roofcast.data.build.__main__", "roofcast.predictor.audit")}
 
 
-def _at_import(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Yield the imports that run when the module is imported: not those in functions or for type checkers."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            yield from _at_import(node)
-
-
-def _targets(module: str, node: ast.Import | ast.ImportFrom) -> list[str]:
-    """The absolute dotted names that an import statement of the module may load."""
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    base = node.module or ""
-    if node.level:
-        package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
-        parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-        base = ".".join([*parents, base] if base else parents)
-    return [f"{base}.{alias.name}" for alias in node.names]
-
-
-def _loaded(module: str) -> set[str]:
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
-    return {target for node in _at_import(tree) for target in _targets(module, node)}
+def floor(module: str) -> int:
+    parts = module.split(".")
+    return FLOORS.index("training.model" if parts[1:3] == ["training", "model"] else parts[1])
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_room_imports_only_the_rooms_upstream(module: str) -> None:
-    room = module.split(".")[1]
-    rooms = {name.split(".")[1] for name in _loaded(module) if name.startswith("roofcast.")}
-    assert rooms - {room} <= ALLOWED[room]
+def test_a_module_loads_nothing_of_a_floor_above(module: str) -> None:
+    loaded = {module_of(each.target, MODULES) for each in imports(module, MODULES[module])} - {None}
+    above = {(module, target) for target in loaded if target and floor(target) > floor(module)}
+    assert above - PENDING == set()
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        name
-        for name in MODULES
-        if name.startswith(("roofcast.predictor", "roofcast.training.model")) and name not in RUNNABLE
-    ],
-)
+def test_no_modules_load_each_other() -> None:
+    assert set(circles(graph(MODULES))) - PENDING == set()
+
+
+@pytest.mark.parametrize("module", sorted(set(ANSWERING) - RUNNABLE))
 def test_an_answering_module_imports_no_learning_library(module: str) -> None:
-    assert not {name.split(".")[0] for name in _loaded(module)} & HEAVY
+    early = [each.target for each in imports(module, MODULES[module]) if not each.lazy]
+    assert not {target.split(".")[0] for target in early} & HEAVY
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - RUNNABLE))

@@ -14,11 +14,9 @@ from ..rows.draft import note, reject, sound
 
 BORROWERS = ("aic-silicon-inferencex",)
 LENDERS = (
-    "inferencex-app-fixtures",
-    "inferencemax-official-2025-11",
-    "inferencex-csv-export",
+    "inferencex-app-fixtures", "inferencemax-official-2025-11", "inferencex-csv-export",
     "inferencex-dbdump-2026-07-20",
-)
+)  # fmt: skip
 _POOLS = [name for name in COLUMNS if name.startswith(("prefill_", "decode_"))]
 _SAME = ["gpu", "engine", "model", "weight_precision", "isl", "osl", "concurrency", "disagg"]
 _LENT = ["num_gpus", "tp", "ep", "dp", "spec_decode", "run_id", *_POOLS]

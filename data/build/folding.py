@@ -17,28 +17,16 @@ CLOSE = {"tpot": 0.02, "tput": 0.02, "ttft": 0.05, "e2e": 0.02}
 
 # The InferenceX database dump holds medians over runs; the other InferenceX sources hold runs.
 MEDIANS = frozenset({"inferencex-dbdump-2026-07-20"})
-RUNS = frozenset(
-    {
-        "inferencex-app-fixtures",
-        "inferencemax-official-2025-11",
-        "inferencex-csv-export",
-        "aic-silicon-inferencex",
-    }
-)
 UNDATED_RUNS = frozenset({"inferencemax-official-2025-11"})
+RUNS = UNDATED_RUNS | {"inferencex-app-fixtures", "inferencex-csv-export", "aic-silicon-inferencex"}
 ROUNDED_COPIES = frozenset({"sglang-docs"})
 CONFIRMED = 0.05
 CONFIRMED_WEIGHT = 0.7
 
 COMPARED = {
-    "tpot_p50_ms": "tpot",
-    "tpot_mean_ms": "tpot",
-    "ttft_p50_ms": "ttft",
-    "ttft_mean_ms": "ttft",
-    "output_tok_s": "tput",
-    "e2e_mean_ms": "e2e",
-    "e2e_p50_ms": "e2e",
-}
+    "tpot_p50_ms": "tpot", "tpot_mean_ms": "tpot", "ttft_p50_ms": "ttft", "ttft_mean_ms": "ttft",
+    "output_tok_s": "tput", "e2e_mean_ms": "e2e", "e2e_p50_ms": "e2e",
+}  # fmt: skip
 FILLED = [
     *COMPARED,
     *["total_tok_s", "request_s", "ttft_p90_ms", "ttft_p99_ms", "tpot_p90_ms", "tpot_p99_ms", "power_w"],

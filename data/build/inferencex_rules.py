@@ -1,4 +1,4 @@
-"""What is computed of InferenceX's files, of runs with its client, and of aiconfigurator's list of its runs."""
+"""What is computed of InferenceX's files, of runs with its client, and of aiconfigurator's list of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..rows.draft import note, reject
 NOMINAL = r"nominal; InferenceX client|nominal; lengths drawn uniform"
 # The dump's config_id counts configurations in order of first run; days on which dated sources ran some.
 _FIRST_RUN = {
-    1: "2025-09-29", 50: "2025-10-29", 150: "2025-11-18", 250: "2025-12-15", 350: "2026-01-29", 450: "2026-02-06",
-    550: "2026-02-12", 650: "2026-03-15", 750: "2026-04-17", 850: "2026-04-21", 1250: "2026-05-20",
-    1350: "2026-06-11", 2060: "2026-07-18",
+    1: "2025-09-29", 50: "2025-10-29", 150: "2025-11-18", 250: "2025-12-15", 350: "2026-01-29",
+    450: "2026-02-06", 550: "2026-02-12", 650: "2026-03-15", 750: "2026-04-17", 850: "2026-04-21",
+    1250: "2026-05-20", 1350: "2026-06-11", 2060: "2026-07-18",
 }  # fmt: skip
 _LAST_RUN = "2026-07-18"
 # The sample gives no dates for NVIDIA's own runs; the month in which the engine version came out stands in.

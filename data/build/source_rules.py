@@ -30,7 +30,7 @@ def naive_split_is_a_pipeline(rows: pd.DataFrame) -> None:
 
 
 def attention_dp_in_dep(rows: pd.DataFrame) -> None:
-    """ "DEP4" is attention data parallel 4 with expert parallel 4 beside tp=1, times pp where the row has it."""
+    """Read DEP4: attention data parallel 4 with expert parallel 4 beside tp=1, times any pp."""
     attention = rows["notes"].str.contains("DEP") & (rows["tp"] == 1)
     rows.loc[attention, "tp"] = rows.loc[attention, "ep"]
     rows.loc[attention, "dp_means"] = "inside"

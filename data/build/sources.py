@@ -18,7 +18,7 @@ USUAL_RANK = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """Sources of one origin and how they are aligned: the entries of sources.toml, where they are described."""
+    """Sources of one origin and how they are aligned: an entry of sources.toml, which describes the keys."""
 
     name: str
     about: str

@@ -26,7 +26,7 @@ from .base import (
     refuse,
     setting,
     statistics,
-)
+)  # fmt: skip
 from .records import Record
 
 # Their metric.statistic. Latencies are per request; inter_token_latency is (end to end - TTFT) / (tokens -

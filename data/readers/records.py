@@ -19,13 +19,14 @@ Record = dict[str, Any]
 
 FILE_BYTES = 1 << 29
 HEAD_BYTES = 1 << 16
+MOST_BROKEN = 1000
 LIST_BYTES = 1 << 10  # lists of numbers and texts that are longer than this are emptied
 
 _PACKED = {
     b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz",
     b"BZh": "bzip2", b"7z\xbc\xaf": "7z", b"PAR1": "Parquet", b"SQLite format 3": "SQLite",
 }  # fmt: skip
-_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+_STRING = rb'"(?:[^"\\]++|\\.)*+"?'  # a torn one reaches to the end
 _STRING_OR_LIST = re.compile(rb"(?s)" + _STRING + rb'|\[(?:[^\[\]{}"]++|' + _STRING + rb")*+\]")
 _BETWEEN = re.compile("[ \t\r\n,\x1e\ufeff]*")
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
@@ -80,7 +81,7 @@ def json_records(path: Path) -> Iterator[tuple[int, Record | str]]:
     """
     short = _STRING_OR_LIST.sub(_emptied, path.read_bytes())
     text = short.decode("utf-8", errors="surrogateescape")
-    at, line, listed, decoder = 0, 1, False, json.JSONDecoder(object_pairs_hook=_once)
+    at, line, listed, broken, decoder = 0, 1, False, 0, json.JSONDecoder(object_pairs_hook=_once)
     while True:
         start = _between(text, at)
         line += text.count("\n", at, start)
@@ -101,6 +102,9 @@ def json_records(path: Path) -> Iterator[tuple[int, Record | str]]:
             yield line, record if isinstance(record, dict | str) else "a JSON value, but no object"
         except (ValueError, RecursionError) as error:  # a torn line must not take the next ones with it
             yield line, f"not JSON: {_reason(error, text, at)}"
+            broken += 1
+            if broken > MOST_BROKEN:
+                raise BadRows(path, [(line, f"the {broken}th record that is no JSON")]) from None
             following = _NEXT_LINE.search(text, at)
             end = following.end() if following else len(text)
             listed = listed and following is not None
@@ -123,14 +127,14 @@ def _between(text: str, at: int) -> int:
 
 
 def _beginning(text: str, at: int) -> str:
-    return re.split(r'["\[\]{}\n]', text[at : at + 30], maxsplit=1)[0].strip()
+    return text[at] + re.split(r'["\[\]{}\n]', text[at + 1 : at + 30], maxsplit=1)[0].rstrip()
 
 
 def _reason(error: Exception, text: str, at: int) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if isinstance(error, json.JSONDecodeError):
-        error = json.JSONDecodeError(error.msg, text[at:], error.pos - at)
+        error = json.JSONDecodeError(error.msg, text[at : error.pos + 1], error.pos - at)
     return str(error)[:80]
 
 

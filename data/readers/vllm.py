@@ -21,7 +21,7 @@ from .base import (
     remark,
     setting,
     statistics,
-)
+)  # fmt: skip
 from .records import Record
 
 # Over the requests that completed; latencies in ms, per request, by the client's clock; TPOT is (end to end -

@@ -11,7 +11,7 @@ from .draft import reject, sound
 
 LITTLE = 1.5
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5, "int4": 0.5}
-# Narrower than the schema's: what lies between the two was never seen in a result that was read rightly.
+# Narrower than the columns' own: what lies between was never seen in a result that was read rightly.
 RANGES = {
     "isl": (1, 2e6),
     "osl": (1, 2e5),

@@ -13,15 +13,9 @@ from .draft import note, reject
 
 # "GH200 120GB" is NVIDIA's name of the part with 96 GB HBM3 (120 GB is its LPDDR5X).
 GPU_ALIASES = {
-    "gh200": "gh200-96g",
-    "a100-80g-pcie": "a100-pcie",
-    "h20-96g": "h20",
-    "h800-sxm": "h800",
-    "inferentia2": "inf2",
-    "trainium1": "trn1",
-    "rtxpro6000-bw": "rtx-pro-6000",
-    "v100-16g": "v100",
-}
+    "gh200": "gh200-96g", "a100-80g-pcie": "a100-pcie", "h20-96g": "h20", "h800-sxm": "h800",
+    "inferentia2": "inf2", "trainium1": "trn1", "rtxpro6000-bw": "rtx-pro-6000", "v100-16g": "v100",
+}  # fmt: skip
 
 
 @cache

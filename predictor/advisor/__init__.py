@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .advisor import Advisor
 from .economics import Cost, Economics
-from .recommendation import Crossover, Deployment, Recommendation, Rejected
+from .recommendation import Crossover, Deployment, Reason, Recommendation
 from .workload import Workload
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "Crossover",
     "Deployment",
     "Economics",
+    "Reason",
     "Recommendation",
-    "Rejected",
     "Workload",
 ]

@@ -28,7 +28,7 @@ from ...features.request import normalise
 from ..predictor import Predictor
 from .economics import Economics
 from .outcomes import Outcomes, outcomes
-from .recommendation import OVER_BUDGET, Crossover, Deployment, Reason, Recommendation, Rejected, Replacement
+from .recommendation import OVER_BUDGET, Crossover, Deployment, Reason, Recommendation, Replacement
 from .space import MOST_BOXES, Grid, Offer, Setup, offers
 from .workload import Workload, resolve_model
 
@@ -111,9 +111,9 @@ class _Search:
             limited_by = Reason("budget" if over else "nothing")
         return Recommendation(
             workload=self.workload, model=self.name, confidence=self.confidence, ranked=tuple(ranked),
-            rejected=tuple(Rejected(platform=p, reason=why) for p, why in self.rejected.items()),
+            rejected=self.rejected, closest=nearest, limited_by=limited_by,
             crossovers=tuple(self._crossovers(ranked[0].platform)) if ranked else (),
-            closest=nearest, limited_by=limited_by, notes=(self.note,) if self.note else (),
+            notes=(self.note,) if self.note else (),
         )  # fmt: skip
 
     def full_speed(self) -> FloatArray:
@@ -121,11 +121,11 @@ class _Search:
         platform = self.workload.platforms[0]
         if not len(self.grid):
             raise BadRequest("platform", platform, str(next(iter(self.rejected.values()))))
-        place = (self.capacity / self.share).argmax(keepdims=True)
-        if not self.capacity[place]:
+        row = (self.capacity / self.share).argmax(keepdims=True)
+        if not self.capacity[row]:
             raise BadRequest("limits", platform, "limits that it can hold at some load")
-        found = self._outcomes(place, np.ones(1), self.capacity[place])
-        speed: FloatArray = found.output_tok_s[:, 0] / self.share[place]
+        found = self._outcomes(row, np.ones(1), self.capacity[row])
+        speed: FloatArray = found.tok_s[0, :, 0] / self.share[row]
         return speed
 
     def _priced(self) -> list[PlatformSpec]:
@@ -170,9 +170,9 @@ class _Search:
         return Grid(model=self.name, rows=kept)
 
     def _outcomes(
-        self, places: IntArray, count: FloatArray, load: FloatArray, physics: bool = False
+        self, rows: IntArray, count: FloatArray, load: FloatArray, physics: bool = False
     ) -> Outcomes:
-        return outcomes(self.model, self.grid.frame(places, count), self.workload, load, physics)
+        return outcomes(self.model, self.grid.frame(rows, count), self.workload, load, physics)
 
     def _climb(self) -> None:
         """First pass: all configurations at a ladder of loads per offer, by physics; then the best ones."""
@@ -191,8 +191,8 @@ class _Search:
     def _look(self, physics: bool) -> None:
         """Predict every configuration at every rung: odds, room, and the capacity that follows."""
         shape = (len(self.grid), len(self.ladder))
-        places, loads = np.repeat(np.arange(shape[0]), shape[1]), np.tile(self.ladder, shape[0])
-        found = self._outcomes(places, np.ones(len(places)), loads, physics)
+        rows, loads = np.repeat(np.arange(shape[0]), shape[1]), np.tile(self.ladder, shape[0])
+        found = self._outcomes(rows, np.ones(len(rows)), loads, physics)
         self.odds = found.probability.reshape(shape)
         room = np.where(found.fits & found.served, found.room.min(axis=0), -np.inf)
         self.room = room.reshape(shape)
@@ -202,12 +202,14 @@ class _Search:
         """Second pass: yield each platform's best exact trial; where none will do, reject the platform."""
         counts, cost = self._expected(self.workload.load)
         names = list(dict.fromkeys(self.platform.tolist()))
-        rows = {name: np.flatnonzero(self.platform == name) for name in names}
-        pairs = [pair for here in rows.values() for pair in self._promising(here, counts[here], cost[here])]
-        self.places, self.count = np.array([p for p, _ in pairs]), np.array([n for _, n in pairs])
-        self.found = self._outcomes(self.places, self.count, np.full(len(pairs), self.workload.load))
-        for name, here in rows.items():
-            best = self._best(name, np.flatnonzero(self.platform[self.places] == name), cost[here].min())
+        rows_of = {name: np.flatnonzero(self.platform == name) for name in names}
+        tried = [
+            pair for rows in rows_of.values() for pair in self._promising(rows, counts[rows], cost[rows])
+        ]
+        self.tried, self.count = np.array([row for row, _ in tried]), np.array([n for _, n in tried])
+        self.found = self._outcomes(self.tried, self.count, np.full(len(tried), self.workload.load))
+        for name, rows in rows_of.items():
+            best = self._best(name, np.flatnonzero(self.platform[self.tried] == name), cost[rows].min())
             if best:
                 yield best
 
@@ -226,15 +228,15 @@ class _Search:
             near = np.where(needed <= self.most[rows][:, None], self.room[rows], -np.inf)
             cost = self.hourly[rows][:, None] * np.ceil(needed)
             cost = np.where(near >= near.max() - _SAME_ROOM, cost, np.inf)
-            place, rung = np.unravel_index(int(cost.argmin()), near.shape)
-            chosen = {(rows[place], max(1.0, math.ceil(needed[rung] - 1e-6)))}
-        return sorted((int(place), float(n)) for place, n in chosen if n <= self.most[place])
+            row, rung = np.unravel_index(int(cost.argmin()), near.shape)
+            chosen = {(rows[row], max(1.0, math.ceil(needed[rung] - 1e-6)))}
+        return sorted((int(row), float(n)) for row, n in chosen if n <= self.most[row])
 
     def _best(self, platform: str, here: IntArray, estimate: float) -> Deployment | None:
         """Return the best of one platform's trials, or None and enter the reason among the rejected."""
         found, odds, w = self.found, self.found.probability[here], self.workload
-        places, count = self.places[here], self.count[here]
-        hourly = count * self.hourly[places]
+        rows, count = self.tried[here], self.count[here]
+        hourly = count * self.hourly[rows]
         holds = odds >= self.confidence
         if not holds.any():
             room = found.room[:, here].min(axis=0)
@@ -246,12 +248,12 @@ class _Search:
         cost = np.where(holds, hourly / np.maximum(odds, 1e-9), np.inf)
         # Crossovers start from what the exact trial found.
         self.scale[self.platform == platform] = cost.min() / estimate if np.isfinite(estimate) else 1.0
-        buy = self.economics.purchase(platform) * self.share[places] * count
+        buy = self.economics.purchase(platform) * self.share[rows] * count
         kept = holds & (hourly <= (w.budget_usd_per_hour or math.inf))
         kept = kept & (buy <= w.budget_usd) if w.budget_usd else kept
         if kept.any():
             cost = np.where(kept, cost, np.inf).round(4)
-            return self._deployment(here[np.lexsort((-found.output_tok_s[0, here], cost))[0]])
+            return self._deployment(here[np.lexsort((-found.tok_s[0, 0, here], cost))[0]])
         least = self._deployment(here[int(np.where(holds, hourly, np.inf).argmin())])
         pay, code, limit = least.cost.usd_per_hour, "hour", w.budget_usd_per_hour
         if w.budget_usd is not None and not least.cost.purchase_usd <= w.budget_usd:
@@ -269,10 +271,10 @@ class _Search:
         counts = np.minimum(np.ceil(fewest * _NUMBERS - 1e-6), MOST_BOXES)
         each = np.log(np.clip(load / counts, self.ladder[0], self.ladder[-1]))
         logs, rows = np.log(self.ladder), np.arange(len(counts))[:, None]
-        place = np.clip(np.searchsorted(logs, each, side="right") - 1, 0, max(len(logs) - 2, 0))
-        after = np.minimum(place + 1, len(logs) - 1)
-        share = (each - logs[place]) / np.maximum(logs[after] - logs[place], 1e-9)
-        low, high = self.odds[rows, place], self.odds[rows, after]
+        rung = np.clip(np.searchsorted(logs, each, side="right") - 1, 0, max(len(logs) - 2, 0))
+        after = np.minimum(rung + 1, len(logs) - 1)
+        share = (each - logs[rung]) / np.maximum(logs[after] - logs[rung], 1e-9)
+        low, high = self.odds[rows, rung], self.odds[rows, after]
         odds = np.where(high > 0, low + share * (high - low), low)
         cost = counts * (self.hourly * self.scale)[:, None] / np.maximum(odds, 1e-9)
         most = self.most[:, None]
@@ -280,14 +282,14 @@ class _Search:
         return counts, np.where(fine, cost, np.inf)
 
     def _deployment(self, at: int) -> Deployment:
-        place, count = int(self.places[at]), float(self.count[at])
-        (offer, setup), v = self.grid.rows[place], self.found.values(at)
+        row, count = int(self.tried[at]), float(self.count[at])
+        (offer, setup), v = self.grid.rows[row], self.found.values(at)
         output, share = v["output_tok_s"], count * offer.share
         cost = self.economics.cost(offer.platform, share, output, v["total_tok_s"][""] / output[""])
         return Deployment(
             **vars(setup), **v, platform=offer.platform, boxes=share, gpus=int(count * offer.gpus),
             replicas=int(count * (offer.gpus // (setup.tp * setup.pp))), cost=cost, cost_ratio=math.nan,
-            capacity=float(self.capacity[place] / offer.share),
+            capacity=float(self.capacity[row] / offer.share),
         )  # fmt: skip
 
     def _crossovers(self, best: str) -> Iterator[Crossover]:

@@ -29,7 +29,7 @@ def measured_points(space: SweepSpace, store: Path | None = None) -> pd.DataFram
     """Return the benchmark rows of the model's shape on the swept GPUs, with the sweep's figures.
 
     Rows of closed loops with both output rate and TPOT, of the kinds that were swept (no pools apart).
-    Columns gpu, isl, osl, tok_s_per_gpu, tok_s_per_user, ttft_ms, what (in words), source.
+    Columns gpu, isl, osl, tok_s_per_gpu, tok_s_per_user, ttft_ms, what (its configuration), source.
     """
     from ...data.store import BenchmarkStore
 

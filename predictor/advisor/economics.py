@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...data import catalogue
-from ...data.errors import BadRequest
 from ...data.prices import price
+from .workload import check
 
 HOURS_PER_YEAR = 8766.0
 BASES = {"own": "purchase", "rent": "on-demand", "reserve": "reserved"}  # and the kind of price each takes
@@ -62,8 +62,7 @@ class Economics:
     usd_per_gpu_hour: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.basis not in BASES:
-            raise BadRequest("basis", self.basis, f"one of {', '.join(BASES)}")
+        check("basis", self.basis, self.basis in BASES, f"one of {', '.join(BASES)}")
         for name, good, allowed in (
             ("amortisation_years", 0 < self.amortisation_years < math.inf, "a number above 0"),
             ("other_share", 0 <= self.other_share < math.inf, "at least 0"),
@@ -71,13 +70,11 @@ class Economics:
             ("pue", 1 <= self.pue < math.inf, "at least 1"),
             ("utilisation", 0 < self.utilisation <= 1, "above 0 and at most 1"),
         ):
-            if not good:
-                raise BadRequest(name, getattr(self, name), allowed)
+            check(name, getattr(self, name), good, allowed)
         for name in ("purchase_usd", "usd_per_gpu_hour"):
             own = {catalogue.platform(platform).name: usd for platform, usd in getattr(self, name).items()}
             for platform, usd in own.items():
-                if not 0 < usd < math.inf:
-                    raise BadRequest(f"price of {platform}", usd, "a number above 0")
+                check(f"price of {platform}", usd, 0 < usd < math.inf, "a number above 0")
             object.__setattr__(self, name, own)
 
     def purchase(self, platform: str, share: float = 1.0) -> float:
@@ -89,17 +86,10 @@ class Economics:
         known = _usd(platform, "reserved" if self.basis == "reserve" else "on-demand")
         return self.usd_per_gpu_hour.get(platform, known) * share * catalogue.platform(platform).num_gpus
 
-    def watts(self, platform: str, share: float = 1.0) -> float:
-        """Return the power at the meter [W], PUE included; NaN where it is not published."""
-        return (catalogue.platform(platform).power_w or math.nan) * self.pue * share
-
     def own_per_hour(self, platform: str, share: float = 1.0) -> float:
         """Return the cost of owning [USD/h]: amortisation, other costs, power (TDP where none is known)."""
-        yearly = 1.0 / self.amortisation_years + self.other_share
-        watts = self.watts(platform, share)
-        if math.isnan(watts):
-            spec = catalogue.platform(platform)
-            watts = catalogue.gpu(spec.gpu).tdp_w * spec.num_gpus * self.pue * share
+        spec, yearly = catalogue.platform(platform), 1.0 / self.amortisation_years + self.other_share
+        watts = (spec.power_w or catalogue.gpu(spec.gpu).tdp_w * spec.num_gpus) * self.pue * share
         return self.purchase(platform, share) * yearly / HOURS_PER_YEAR + watts / 1e3 * self.usd_per_kwh
 
     def per_hour(self, platform: str, share: float = 1.0) -> float:
@@ -116,13 +106,14 @@ class Economics:
         used = hour if self.basis == "rent" else hour / self.utilisation
         mid, low, high = (used / (output[k] * 3600.0) * 1e6 for k in ("", "_hi", "_lo"))
         own, rent = self.own_per_hour(platform, share), self.rent_per_hour(platform, share)
+        watts = (catalogue.platform(platform).power_w or math.nan) * self.pue * share  # at the meter
         return Cost(
             purchase_usd=self.purchase(platform, share), usd_per_hour=hour,
             usd_per_m_output=mid, usd_per_m_output_lo=low, usd_per_m_output_hi=high,
             usd_per_m_total=mid / total_per_output, usd_per_m_total_lo=low / total_per_output,
             usd_per_m_total_hi=high / total_per_output,
             usd_per_tok_s=self.purchase(platform, share) / output[""],
-            tokens_per_joule=output[""] / self.watts(platform, share), break_even_utilisation=own / rent,
+            tokens_per_joule=output[""] / watts, break_even_utilisation=own / rent,
         )  # fmt: skip
 
 

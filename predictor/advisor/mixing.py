@@ -1,4 +1,4 @@
-"""Several kinds of requests sent to one deployment at a rate: how much they load it together.
+"""Several kinds of requests on one deployment: how much they load it together, and their percentiles.
 
 Each kind comes at its share of the rate. What a deployment sustains of one kind alone, limit_k [1/s], is what
 a request takes of it: 1 / limit_k of its time, for prefill and decode at the largest batch alike. The times
@@ -9,6 +9,10 @@ add up, so the mix loads it to
 and kind k is answered as if alone at load x limit_k, where batch and prefill are about as full. Prompts wait
 behind those of all kinds alike: the M/G/1 queue, sum of rate_k d_k^2 / (2 (1 - sum of rate_k d_k)) (Pollaczek
 1930; Khinchine 1932), d_k the time that a prompt takes.
+
+Each kind's times are log-logistic through its median and percentile, which come from the queues
+(features/percentiles.py). That the prediction itself may be off is another spread: the probability that a
+limit holds is `probability` of training/model/intervals.py.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from ...features.request import Requests
 
 _OVERLOAD = 1e12  # requests/s, more than anything sustains: the baseline answers with what it does
 _MOST_BUSY = 0.98  # as features/serving.py caps one kind's
+_STEPS = 40  # of bisection
 
 
 def at_equal_load(r: Requests, coefficients: Coefficients, shares: FloatArray) -> Requests:
@@ -58,3 +63,36 @@ def in_one_queue(r: Requests, base: Estimate, rate: FloatArray, shares: FloatArr
         base, ttft_s=base.ttft_s - base.terms["ttft_queue"] + whole,
         burst_s=np.maximum(base.batch - 1.0, 0.0) * demand, terms={**base.terms, "ttft_queue": whole},
     )  # fmt: skip
+
+
+def spread(ratio: FloatArray, percent: float) -> FloatArray:
+    """Return the log-logistic scale [-] of times whose `percent` is `ratio` medians."""
+    scale: FloatArray = np.log(np.maximum(ratio, 1.0)) / _logit(percent)
+    return scale
+
+
+def log_percentile(medians: FloatArray, scales: FloatArray, shares: FloatArray, percent: float) -> FloatArray:
+    """Return the logarithm of the percentile over requests of m kinds, shape (n,).
+
+    medians, scales: (n, m) by kind of request; shares: (m,), together 1. One kind: median x (q / (1 -
+    q))^scale; more: the t with sum shares x F((t - log median) / scale) = q, by bisection.
+
+    >>> kind = np.array([[100.0]]), spread(np.array([[1.85]]), 90.0)
+    >>> np.exp(log_percentile(*kind, np.ones(1), 90.0)).round(0).tolist()
+    [185.0]
+    """
+    ends = np.log(medians) + scales * _logit(percent)
+    low: FloatArray = ends.min(axis=1)
+    high: FloatArray = ends.max(axis=1)
+    if medians.shape[1] == 1:
+        return low
+    logs, widths = np.log(medians), np.maximum(scales, 1e-6)
+    for _ in range(_STEPS):
+        middle = (low + high) / 2.0
+        below = (shares / (1.0 + np.exp(-(middle[:, None] - logs) / widths))).sum(axis=1) < percent / 100.0
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return high
+
+
+def _logit(percent: float) -> float:
+    return float(np.log(percent / (100.0 - percent)))

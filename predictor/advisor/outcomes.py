@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data.columns import BOUNDS
-from ...features.baseline import Estimate, baseline
+from ...features.baseline import baseline
 from ...features.facts import FloatArray, IntArray
 from ...features.percentiles import tpot_ratio, ttft_ratio
 from ...features.request import Requests, normalise
@@ -18,8 +18,7 @@ from ...features.serving import sent_at_a_rate
 from ...training.model.intervals import probability
 from ...training.model.model import Model, answer
 from ..predictor import CHUNK_ROWS, in_chunks
-from .mixing import at_equal_load, in_one_queue
-from .odds import log_percentile, spread
+from .mixing import at_equal_load, in_one_queue, log_percentile, spread
 from .recommendation import Reason
 from .workload import Workload
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 TERMS = ("weights", "kv", "compute", "communication", "launch", "queue")
 LIMITED = ("ttft", "tpot")
-_RATES = ("output_tok_s", "ttft_ms", "tpot_ms")
+_FIGURES = ("output_tok_s", "ttft_ms", "tpot_ms")
 _MIDDLE, _WIDE = 60.0, 90.0  # per cent
 _DOUBT = np.array([[1.0], [0.5], [2.0]])  # of the physics' answers, by BOUNDS
 _FULL = 1.001  # in flight over the batch: above, somebody waits for a slot
@@ -36,18 +35,16 @@ _FULL = 1.001  # in flight over the batch: above, somebody waits for a slot
 
 @dataclass(frozen=True, kw_only=True)
 class Outcomes:
-    """n deployments under one workload.
+    """n deployments under one workload, by the last axis.
 
-    output_tok_s, total_tok_s [tok/s], `ttft_ms` and `tpot_ms` [ms] at the workload's percentile, shape (3,
-    n) by BOUNDS. Shape (2, n) by LIMITED: room, the log factor left to the limit; held, its probability;
-    floor_ms. Shape (n,): batch, the largest of TERMS, `fits` into memory, `served` (everybody has a slot, or
-    the rate can be kept up), support.
+    tok_s: output and total rates, shape (2, 3, n) by BOUNDS; times_ms: by LIMITED at the workload's
+    percentile, (2, 3, n). Shape (2, n) by LIMITED: room, the log factor left to the limit; held, its
+    probability; floor_ms. Shape (n,): batch, the largest of TERMS, `fits` into memory, `served` (everybody
+    has a slot, or the rate can be kept up), support.
     """
 
-    output_tok_s: FloatArray
-    total_tok_s: FloatArray
-    ttft_ms: FloatArray
-    tpot_ms: FloatArray
+    tok_s: FloatArray
+    times_ms: FloatArray
     room: FloatArray
     held: FloatArray
     floor_ms: FloatArray
@@ -64,9 +61,10 @@ class Outcomes:
 
     def values(self, at: int) -> dict[str, Any]:
         """Return what a `Deployment` says of one of them."""
-        figures = ("output_tok_s", "total_tok_s", "ttft_ms", "tpot_ms")
+        values = np.concatenate([self.tok_s, self.times_ms])[..., at].tolist()
+        figures = zip(("output_tok_s", "total_tok_s", "ttft_ms", "tpot_ms"), values, strict=True)
         return {
-            **{name: dict(zip(BOUNDS, getattr(self, name)[:, at].tolist(), strict=True)) for name in figures},
+            **{name: dict(zip(BOUNDS, by_bound, strict=True)) for name, by_bound in figures},
             "probability": float(self.probability[at]), "batch": float(self.batch[at]),
             "held": dict(zip(LIMITED, self.held[:, at].tolist(), strict=True)),
             "bottleneck": TERMS[self.bottleneck[at]], "support": str(self.support[at]),
@@ -86,7 +84,7 @@ class Outcomes:
         """Return how one of them stands to the limit that it misses most, or keeps with the least room."""
         which = int(self.room[:, at].argmin())
         name, floor_ms = LIMITED[which], float(self.floor_ms[which, at])
-        limit, value = getattr(workload, f"{name}_ms"), float(getattr(self, f"{name}_ms")[0, at])
+        limit, value = getattr(workload, f"{name}_ms"), float(self.times_ms[which, 0, at])
         facts = {"limit": name.upper(), "term": TERMS[self.bottleneck[at]], "floor_ms": floor_ms}
         return Reason("floor" if floor_ms > limit else "slow", value, limit, facts)
 
@@ -113,23 +111,23 @@ def outcomes(
 def _outcomes(
     model: Model, frame: pd.DataFrame, workload: Workload, load: FloatArray, physics: bool
 ) -> Outcomes:
-    """Return the outcomes of one chunk: kinds side by side, shape (m x n,), then joined."""
+    """Return the outcomes of one chunk: m kinds of requests one after the other, then joined."""
     kinds = workload.kinds
-    shares, osl = np.array([kind.share for kind in kinds]), np.array([kind.osl for kind in kinds])
+    shares, isl, osl = (np.array([getattr(k, name) for k in kinds]) for name in ("share", "isl", "osl"))
     r = _requests(frame, workload, load)
     mixed = len(kinds) > 1 and not workload.closed
     if mixed:
         r = at_equal_load(r, model.coefficients, shares)
-    floor, support = np.zeros((2, len(r))), np.full(len(r), "far", dtype=object)
     if physics:
         base = baseline(r, model.coefficients)
         middle = (base.output_tok_s, base.ttft_s * 1e3, base.tpot_s * 1e3)
         figures = np.stack([values * _DOUBT for values in middle])
+        floor, support = np.zeros((2, len(r))), np.full(len(r), "far", dtype=object)
     else:
-        answers = answer(model, r)
-        base, support = answers.baseline, answers.support.astype(object)
-        figures = np.stack([[answers.values[f"{name}{bound}"] for bound in BOUNDS] for name in _RATES])
-        floor = np.stack([answers.floor.ttft_s, answers.floor.tpot_s]) * 1e3
+        found = answer(model, r)
+        base, support = found.baseline, found.support.astype(object)
+        figures = np.stack([[found.values[f"{name}{bound}"] for bound in BOUNDS] for name in _FIGURES])
+        floor = np.stack([found.floor.ttft_s, found.floor.tpot_s]) * 1e3
     queued = in_one_queue(r, base, load, shares) if mixed else base
     if mixed:
         figures[1] *= queued.ttft_s / base.ttft_s
@@ -137,25 +135,26 @@ def _outcomes(
     def by_kind(values: NDArray[Any]) -> NDArray[Any]:
         return values.reshape(*values.shape[:-1], len(kinds), -1)
 
-    output, *times = by_kind(figures)
-    scales = [by_kind(scale) for scale in _scales(r, base, queued, workload.percentile)]
-    main = int(shares.argmax())
+    # A median has no width: the 90th percentile gives it. Beyond that the first wave of a benchmark, whose
+    # clients all arrive at once, would set the tail of a closed loop: users do not come like that.
+    at = workload.percentile if workload.percentile > _MIDDLE else _WIDE
+    first = min(at, _WIDE) if workload.closed else at
+    widths = spread(ttft_ratio(r, queued, first), first), spread(tpot_ratio(r, base, at), at)
+    rates, *times = by_kind(figures)
     with np.errstate(all="ignore"):
-        rate = 1.0 / (shares[:, None] / (output / osl[:, None])).sum(axis=1)
+        request_s = 1.0 / (shares[:, None] / (rates / osl[:, None])).sum(axis=1)
         limits = [
-            _limit(
-                model.intervals[name].alpha, time, scale, shares, getattr(workload, f"{name}_ms"), workload
-            )
-            for name, time, scale in zip(LIMITED, times, scales, strict=True)
+            _limit(time, by_kind(width), workload, name, model.intervals[name].alpha)
+            for name, time, width in zip(LIMITED, times, widths, strict=True)
         ]
+    times_ms, room, held = (np.stack(values) for values in zip(*limits, strict=True))
     terms = np.nan_to_num(np.stack([base.terms[name] for name in TERMS])).argmax(axis=0)
     # At a rate the batch is what the rate makes it: prompts in prefill or in its queue are beside it.
     slots = sent_at_a_rate(r) | (base.concurrency <= base.batch * r.replicas * _FULL)
+    main = int(shares.argmax())
     return Outcomes(
-        output_tok_s=rate * (shares @ osl),
-        total_tok_s=rate * (shares @ np.array([kind.isl + kind.osl for kind in kinds])),
-        ttft_ms=limits[0][0], tpot_ms=limits[1][0], room=np.stack([room for _, room, _ in limits]),
-        held=np.stack([held for _, _, held in limits]), floor_ms=by_kind(floor).max(axis=1),
+        tok_s=np.stack([request_s * (shares @ osl), request_s * (shares @ (isl + osl))]),
+        times_ms=times_ms, room=room, held=held, floor_ms=by_kind(floor).max(axis=1),
         batch=by_kind(base.batch).min(axis=0), bottleneck=by_kind(terms)[main],
         fits=by_kind(base.feasible).min(axis=0), served=by_kind(base.stable & slots).min(axis=0),
         support=by_kind(support)[main],
@@ -174,26 +173,16 @@ def _requests(frame: pd.DataFrame, workload: Workload, load: FloatArray) -> Requ
     return normalise(pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0])
 
 
-def _scales(
-    r: Requests, base: Estimate, queued: Estimate, percentile: float
-) -> tuple[FloatArray, FloatArray]:
-    """Return how TTFT and TPOT spread over requests, by the queues; `queued`: behind prompts of all kinds."""
-    # A median has no width: the 90th percentile gives it. Beyond that the first wave of a benchmark, whose
-    # clients all arrive at once, would set the tail of a closed loop: users do not come like that.
-    at = percentile if percentile > _MIDDLE else _WIDE
-    first = min(at, _WIDE) if r.is_mode("closed-loop").all() else at
-    return spread(ttft_ratio(r, queued, first), first), spread(tpot_ratio(r, base, at), at)
-
-
 def _limit(
-    alpha: float, time: FloatArray, scale: FloatArray, shares: FloatArray, limit_ms: float, workload: Workload
+    time: FloatArray, width: FloatArray, workload: Workload, name: str, alpha: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return a time at the percentile by BOUNDS, its room to the limit and the probability that it holds.
 
-    time: (3, m, n) medians by kind; scale: (m, n) of their spread over requests.
+    time: (3, m, n) medians by kind; width: (m, n) log-logistic scales over requests.
     """
-    log = log_percentile(time[0].T, scale.T, shares, workload.percentile)
-    lower, upper = ((np.log(bound / time[0]) * shares[:, None]).sum(axis=0) for bound in time[1:])
-    room = np.log(limit_ms) - log
+    shares = np.array([kind.share for kind in workload.kinds])
+    log = log_percentile(time[0].T, width.T, shares, workload.percentile)
+    lower, upper = (np.log(time[1:] / time[0]) * shares[:, None]).sum(axis=1)
+    room = np.log(getattr(workload, f"{name}_ms")) - log
     held = np.nan_to_num(probability(room, lower, upper, alpha))
     return np.exp(np.stack([log, log + lower, log + upper])), room, np.where(np.isinf(room), 1.0, held)

@@ -1,6 +1,6 @@
 """The answer of the advisor: ranked deployments, what was rejected and why, where the ranking turns.
 
-Why something was rejected or missed is a record; its words are made here, when they are read.
+Why something was rejected or missed is a record, which becomes a sentence here, when it is read.
 """
 
 from __future__ import annotations
@@ -79,18 +79,10 @@ class Deployment(Setup):
 
     @property
     def what(self) -> str:
-        """The thing that is bought, in words: "2 x hgx-b200", "16 GPUs of a gb200-nvl72"."""
+        """What is bought, such as "2 x hgx-b200" or "16 GPUs of a gb200-nvl72"."""
         if self.boxes < 1:
             return f"{self.gpus} GPUs of a {self.platform}"
         return f"{self.boxes:g} x {self.platform}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rejected:
-    """A platform that was not recommended, and why."""
-
-    platform: str
-    reason: Reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +109,7 @@ class Replacement:
 class Recommendation:
     """Deployments that hold the limits, cheapest first; where there is none, the closest that can be had.
 
-    `rejected` has every other platform with its reason; `limited_by` says what stands between the closest
+    `rejected` has the reason of every other platform; `limited_by` says what stands between the closest
     deployment and the limits.
     """
 
@@ -125,7 +117,7 @@ class Recommendation:
     model: str
     confidence: float
     ranked: tuple[Deployment, ...]
-    rejected: tuple[Rejected, ...]
+    rejected: Mapping[str, Reason]
     crossovers: tuple[Crossover, ...]
     closest: Deployment | None
     limited_by: Reason | None
@@ -148,12 +140,12 @@ class Recommendation:
         return f"{fits}; {after.what}, the next, costs {after.cost_ratio:.2f} times as much"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values fit for JSON, reasons in words; None for no number."""
+        """Return everything as plain values fit for JSON, reasons as sentences; None for no number."""
         plain: dict[str, Any] = for_json(
             asdict(self)
             | {
                 "ranked": [asdict(d) | {"reason": self.reason(d)} for d in self.ranked],
-                "rejected": [{"platform": r.platform, "reason": str(r.reason)} for r in self.rejected],
+                "rejected": [{"platform": p, "reason": str(why)} for p, why in self.rejected.items()],
                 "closest": asdict(self.closest) | {"reason": ""} if self.closest else None,
                 "limited_by": str(self.limited_by or ""),
             }

@@ -127,13 +127,13 @@ class Grid:
         texts = [name for name in table.columns if name != "tier" and table[name].dtype.kind not in "if"]
         return table.drop(columns="tier").astype(dict.fromkeys(texts, "category"))
 
-    def frame(self, places: IntArray, count: FloatArray) -> pd.DataFrame:
-        """Return request columns of these configurations on so many offers each; the load is to come."""
+    def frame(self, rows: IntArray, count: FloatArray) -> pd.DataFrame:
+        """Return request columns of some rows on so many offers each; the load is still to come."""
         import pandas as pd
 
-        rows = self._columns.iloc[places].reset_index(drop=True)
-        gpus = self.per_offer("gpus").astype(np.float64)[places] * count
-        return rows.assign(model=pd.Categorical([self.model]).repeat(len(rows)), num_gpus=gpus)
+        frame = self._columns.iloc[rows].reset_index(drop=True)
+        gpus = self.per_offer("gpus").astype(np.float64)[rows] * count
+        return frame.assign(model=pd.Categorical([self.model]).repeat(len(frame)), num_gpus=gpus)
 
 
 def offers(platform: PlatformSpec) -> Iterator[Offer]:

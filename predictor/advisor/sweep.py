@@ -34,7 +34,7 @@ from ...training.model.model import answer
 from ..predictor import Predictor, in_chunks
 from .economics import Economics
 from .space import Grid
-from .workload import DEFAULT_ISL, DEFAULT_OSL, resolve_model
+from .workload import DEFAULT_ISL, DEFAULT_OSL, check, resolve_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,15 +65,11 @@ class SweepSpace:
 
     def __post_init__(self) -> None:
         for name in ("lengths", "concurrency", "boxes", "spec_decode"):
-            if not getattr(self, name):
-                raise BadRequest(name, getattr(self, name), "at least one")
-        numbers = (*self.concurrency, *self.boxes, *(n for pair in self.lengths for n in pair))
-        wrong = next((n for n in numbers if not 1 <= n < np.inf), None)
-        if wrong is not None:
-            raise BadRequest("lengths, concurrency, boxes", wrong, "numbers of at least 1")
+            check(name, getattr(self, name), bool(getattr(self, name)), "at least one")
+        for number in (*self.concurrency, *self.boxes, *(n for pair in self.lengths for n in pair)):
+            check("lengths, concurrency, boxes", number, 1 <= number < np.inf, "numbers of at least 1")
         for name in self.spec_decode:
-            if name not in SPECULATION:
-                raise BadRequest("spec_decode", name, f"one of {', '.join(SPECULATION)}")
+            check("spec_decode", name, name in SPECULATION, f"one of {', '.join(SPECULATION)}")
 
     @cached_property
     def grid(self) -> Grid:
@@ -95,21 +91,21 @@ class SweepSpace:
     def rows(self, numbers: IntArray) -> pd.DataFrame:
         """Return some rows of the product, without those that ask for more boxes than there are.
 
-        Beside request columns: number, `place` in the grid, `group` (platform and lengths as one code).
+        Beside request columns: number, `row` of the grid, `group` (platform and lengths as one code).
         """
         import pandas as pd
 
         index = np.stack(np.unravel_index(numbers, self.shape))
         boxes, most = np.array(self.boxes, dtype=np.float64), self.grid.per_offer("most")
         kept = boxes[index[1]] <= most[index[0]]
-        place, box, spec, length, load = index[:, kept]
+        row, box, spec, length, load = index[:, kept]
         isl, osl = np.array(self.lengths, dtype=np.float64)[length].T
         platform = pd.factorize(self.grid.per_offer("platform"))[0]
-        return self.grid.frame(place, boxes[box]).assign(
-            mode=pd.Categorical(["closed-loop"]).repeat(len(place)), isl=isl, osl=osl,
+        return self.grid.frame(row, boxes[box]).assign(
+            mode=pd.Categorical(["closed-loop"]).repeat(len(row)), isl=isl, osl=osl,
             concurrency=np.array(self.concurrency)[load], number=numbers[kept],
             spec_decode=pd.Categorical(np.array(self.spec_decode)[spec]),
-            place=place, group=platform[place] * len(self.lengths) + length,
+            row=row, group=platform[row] * len(self.lengths) + length,
         )  # fmt: skip
 
 
@@ -134,9 +130,8 @@ class Sweeper:
     """One sweep: the model, the space, and what an hour of each row's GPUs costs."""
 
     def __init__(self, predictor: Predictor, space: SweepSpace, economics: Economics | None = None) -> None:
-        if not space.size:
-            asked = "platforms, engines and precisions that go together"
-            raise BadRequest("platforms", space.platforms, asked)
+        matching = "platforms, engines and precisions that go together"
+        check("platforms", space.platforms, space.size > 0, matching)
         self.predictor, self.space, self.economics = predictor, space, economics or Economics()
         self.hourly = space.grid.usd_per_hour(self.economics) / space.grid.per_offer("gpus")
 
@@ -198,8 +193,8 @@ class Sweeper:
                 corrected[here], support[here] = True, found.support
 
         in_chunks(frame, work)
-        hours = (self.hourly[frame["place"]] * frame["num_gpus"].to_numpy()).astype(np.float32)
-        table = frame.drop(columns=["model", "mode", "place", "group"]).assign(
+        hours = (self.hourly[frame["row"]] * frame["num_gpus"].to_numpy()).astype(np.float32)
+        table = frame.drop(columns=["model", "mode", "row", "group"]).assign(
             **out, corrected=corrected, support=pd.Categorical(support, categories=["in", "near", "far"]),
             usd_per_hour=hours,
         )  # fmt: skip
@@ -223,13 +218,13 @@ class Sweeper:
         return {key: pair[:, front(*pair)] for key, pair in joined.items()}
 
     def _physics(self, part: pd.DataFrame) -> tuple[Requests, Estimate, FloatArray, dict[Any, Any]]:
-        """Return some rows as requests, the baseline, the figures of both fronts, and places by group.
+        """Return some rows as requests, the baseline, the figures of both fronts, and rows by group.
 
         Figures, shape (2, 2, n), all to be large: speed, then cost.
         """
         r = normalise(part)
         base = baseline(r, self.predictor.model.coefficients)
-        hour, per_gpu = np.nan_to_num(self.hourly[part["place"]], nan=1.0), base.output_tok_s / r.num_gpus
+        hour, per_gpu = np.nan_to_num(self.hourly[part["row"]], nan=1.0), base.output_tok_s / r.num_gpus
         figures = np.stack([[per_gpu, 1.0 / base.tpot_s], [per_gpu / hour, 1.0 / base.ttft_s]])
         return r, base, figures, part.groupby("group").indices
 
@@ -241,17 +236,17 @@ class Sweeper:
         digest = sha256(json.dumps(whole, default=str, sort_keys=True).encode()).hexdigest()
         path, text = folder / _MANIFEST, json.dumps({"digest": digest, **space}, indent=1, default=str)
         if path.exists():
-            if path.read_text(encoding="utf-8") != text:
-                raise BadRequest("out", str(folder), "a new folder, or the one of this very sweep")
+            same = path.read_text(encoding="utf-8") == text
+            check("out", str(folder), same, "a new folder, or the one of this very sweep")
             return
-        if folder.exists() and any(folder.iterdir()):
-            raise BadRequest("out", str(folder), "an empty or new folder")
+        empty = not folder.exists() or not any(folder.iterdir())
+        check("out", str(folder), empty, "an empty or new folder")
         folder.mkdir(parents=True, exist_ok=True)
         replace_text(path, text)
 
 
 def front(x: FloatArray, y: FloatArray) -> NDArray[np.int64]:
-    """Return the places of the points that no other beats in both, by falling x; NaN is never on it.
+    """Return the positions of the points that no other beats in both, by falling x; NaN is never on it.
 
     >>> front(np.array([1.0, 2.0, 3.0, 2.5]), np.array([9.0, 5.0, 1.0, 5.0])).tolist()
     [2, 3, 0]

@@ -1,9 +1,9 @@
-"""A recommendation as tables for people."""
+"""What the advisor and a sweep found, as tables and text for people."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -17,37 +17,35 @@ if TYPE_CHECKING:
 
     from .sweep import Sweep
 
-_COLUMNS = ("", "replica", "engine", "output tok/s", "TTFT ms", "TPOT ms", "hold", "$/h", "cost")
+_RANKING = ("", "replica", "engine", "output tok/s", "TTFT ms", "TPOT ms", "hold", "$/h", "cost")
+_SWEPT = {
+    "concurrency": "in flight", "tok_s_per_gpu": "tok/s/GPU", "tok_s_per_user": "tok/s/user",
+    "ttft_ms": "TTFT ms", "usd_per_m_output": "$/M out",
+}  # fmt: skip
 
 
 def recommendation_tables(r: Recommendation) -> Iterable[RenderableType]:
     """Yield the question, the ranking, the economics of the first, the crossovers and what was rejected."""
     w = r.workload
-    yield Text(
-        f"{r.model}: {w.load_text()}, TTFT to {w.ttft_ms:g} ms and TPOT to {w.tpot_ms:g} ms at "
-        f"p{w.percentile:g}, with probability {r.confidence:g} or more",
-        style="bold",
-    )
+    limits = f"TTFT to {w.ttft_ms:g} ms and TPOT to {w.tpot_ms:g} ms at p{w.percentile:g}"
+    asked = f"{r.model}: {w.load_text()}, {limits}, with probability {r.confidence:g} or more"
+    yield Text(asked, style="bold")
+    if not r.best:
+        closest = "; the closest" if r.closest else ""
+        yield Text(f"no deployment holds these limits{closest}: {r.limited_by}", style="red")
     shown = r.ranked or ((r.closest,) if r.closest else ())
-    if not r.ranked:
-        yield Text(
-            f"no deployment holds these limits{'; the closest' if r.closest else ''}: {r.limited_by}",
-            style="red",
-        )
     if shown:
-        yield _ranking(shown)
+        yield _table(_RANKING, 3, (_cells(d) for d in shown))
     if r.best:
         yield Text(r.reason(r.best))
         yield Text(_economics(r.best))
     for cross in r.crossovers:
         yield Text(f"{cross.direction} about {w.load_text(cross.load)}: {cross.platform}")
-    reasons: dict[str, list[str]] = {}
-    for rejected in r.rejected:
-        reasons.setdefault(str(rejected.reason), []).append(rejected.platform)
-    for reason, platforms in reasons.items():
-        yield Text(f"not {', '.join(platforms)}: {reason}")
-    for note in r.notes:
-        yield Text(f"note: {note}")
+    platforms: dict[str, list[str]] = {}
+    for platform, reason in r.rejected.items():
+        platforms.setdefault(str(reason), []).append(platform)
+    yield from (Text(f"not {', '.join(names)}: {reason}") for reason, names in platforms.items())
+    yield from (Text(f"note: {note}") for note in r.notes)
 
 
 def replacement_text(r: Replacement) -> str:
@@ -55,17 +53,43 @@ def replacement_text(r: Replacement) -> str:
     return f"one {r.platform} replaces {r.value:.1f} {r.instead} ({r.lo:.1f} to {r.hi:.1f})"
 
 
-def _ranking(deployments: Iterable[Deployment]) -> Table:
+def sweep_tables(sweep: Sweep, most: int = 24) -> Iterable[RenderableType]:
+    """Yield what a sweep did, and its speed fronts thinned to about `most` rows."""
+    yield Text(
+        f"{sweep.valid:,} valid of {sweep.rows:,} configurations, {sweep.corrected:,} corrected, in "
+        f"{sweep.seconds:.1f} s; parts, front.parquet and sweep.html in {sweep.folder}"
+    )
+    order = ["platform", "isl", "osl", "tok_s_per_user"]
+    fast = sweep.front[sweep.front["on_speed_front"]].sort_values(order)
+    rows = fast.iloc[:: max(1, math.ceil(len(fast) / most))].to_dict("records")
+    header = ("platform", "in/out", "replica", "engine", *_SWEPT.values())
+    yield _table(
+        header,
+        4,
+        (
+            (r["platform"], f"{r['isl']:g}/{r['osl']:g}", f"tp{r['tp']} {r['weight_precision']}", r["engine"],
+             *(_number(r[name]) for name in _SWEPT))
+            for r in rows
+        ),
+    )  # fmt: skip
+
+
+def _table(header: Sequence[str], left: int, rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table whose first `left` columns are text."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(_COLUMNS):
-        table.add_column(Text(name), justify="right" if number > 2 else "left")
-    for d in deployments:
-        table.add_row(
-            d.what, f"{d.layout} {d.weight_precision} x {d.replicas}", d.engine, _number(d.output_tok_s[""]),
-            _number(d.ttft_ms[""]), _number(d.tpot_ms[""]), f"{d.probability:.0%}",
-            f"{d.cost.usd_per_hour:,.2f}", "-" if math.isnan(d.cost_ratio) else f"{d.cost_ratio:.2f}x",
-        )  # fmt: skip
+    for number, name in enumerate(header):
+        table.add_column(Text(name), justify="left" if number < left else "right")
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def _cells(d: Deployment) -> tuple[str, ...]:
+    return (
+        d.what, f"{d.layout} {d.weight_precision} x {d.replicas}", d.engine, _number(d.output_tok_s[""]),
+        _number(d.ttft_ms[""]), _number(d.tpot_ms[""]), f"{d.probability:.0%}",
+        f"{d.cost.usd_per_hour:,.2f}", "-" if math.isnan(d.cost_ratio) else f"{d.cost_ratio:.2f}x",
+    )  # fmt: skip
 
 
 def _economics(d: Deployment) -> str:
@@ -87,27 +111,3 @@ def _range(values: Mapping[str, float]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-_SWEPT = ("concurrency", "tok_s_per_gpu", "tok_s_per_user", "ttft_ms", "usd_per_m_output")
-
-
-def sweep_tables(sweep: Sweep, most: int = 24) -> Iterable[RenderableType]:
-    """Yield what a sweep did, and its speed fronts thinned to about `most` rows."""
-    yield Text(
-        f"{sweep.valid:,} valid of {sweep.rows:,} configurations, {sweep.corrected:,} corrected, in "
-        f"{sweep.seconds:.1f} s; parts, front.parquet and sweep.html in {sweep.folder}"
-    )
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    counted = ("in flight", "tok/s/GPU", "tok/s/user", "TTFT ms", "$/M out")
-    for number, name in enumerate(("platform", "in/out", "replica", "engine", *counted)):
-        table.add_column(Text(name), justify="right" if number > 3 else "left")
-    fast = sweep.front[sweep.front["on_speed_front"]].sort_values(
-        ["platform", "isl", "osl", "tok_s_per_user"]
-    )
-    for row in fast.iloc[:: max(1, math.ceil(len(fast) / most))].to_dict("records"):
-        table.add_row(
-            row["platform"], f"{row['isl']:g}/{row['osl']:g}", f"tp{row['tp']} {row['weight_precision']}",
-            row["engine"], *(_number(row[name]) for name in _SWEPT),
-        )  # fmt: skip
-    yield table

@@ -14,7 +14,7 @@ from ...data.huggingface import model_from_config
 from ...data.specs import ModelSpec
 
 DEFAULT_ISL, DEFAULT_OSL = (float(COLUMNS[name].default or 0.0) for name in ("isl", "osl"))
-# Two seconds to the first token and 20 tokens per second and user, where nothing is said.
+# Two seconds to the first token and 20 tokens per second and user, where no limit is given.
 DEFAULT_TTFT_MS, DEFAULT_TPOT_MS, DEFAULT_PERCENTILE = 2000.0, 50.0, 90.0
 MOST_KINDS = 32
 # What grows with the width of a model's layers, and with their number.
@@ -67,23 +67,23 @@ class Workload:
     weight_precisions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if (self.users is None) == (self.request_rate is None):
-            raise BadRequest("users", self.users, "either users or request_rate, one of them")
+        one = (self.users is None) != (self.request_rate is None)
+        check("users", self.users, one, "either users or request_rate, one of them")
         for name in ("users", "request_rate", "budget_usd", "budget_usd_per_hour", "context"):
             value = getattr(self, name)
-            _check(name, value, value is None or 0 < value < math.inf, "a number above 0")
+            check(name, value, value is None or 0 < value < math.inf, "a number above 0")
         for name in ("ttft_ms", "tpot_ms"):
-            _check(name, getattr(self, name), getattr(self, name) > 0, "a number above 0")
-        _check("percentile", self.percentile, 0 < self.percentile < 100, "above 0 and below 100")
+            check(name, getattr(self, name), getattr(self, name) > 0, "a number above 0")
+        check("percentile", self.percentile, 0 < self.percentile < 100, "above 0 and below 100")
         cached = self.prefix_cached_frac
-        _check("prefix_cached_frac", cached, 0 <= cached <= 1, "a share from 0 to 1")
-        _check("mix", f"{len(self.mix)} kinds", len(self.mix) <= MOST_KINDS, f"at most {MOST_KINDS}")
+        check("prefix_cached_frac", cached, 0 <= cached <= 1, "a share from 0 to 1")
+        check("mix", f"{len(self.mix)} kinds", len(self.mix) <= MOST_KINDS, f"at most {MOST_KINDS}")
         for isl, osl, share in self._mix:
             for name, value in (("isl", isl), ("osl", osl)):
-                _check(name, value, 1 <= value < math.inf, "a number of at least 1")
-            _check("share", share, 0 < share < math.inf, "a number above 0")
+                check(name, value, 1 <= value < math.inf, "a number of at least 1")
+            check("share", share, 0 < share < math.inf, "a number above 0")
             enough = self.context is None or self.context >= isl + osl
-            _check("context", self.context, enough, f"at least isl + osl = {isl + osl:g}")
+            check("context", self.context, enough, f"at least isl + osl = {isl + osl:g}")
 
     @property
     def _mix(self) -> tuple[tuple[float, float, float], ...]:
@@ -119,7 +119,8 @@ class Workload:
         )  # fmt: skip
 
 
-def _check(name: str, value: object, good: bool, allowed: str) -> None:
+def check(name: str, value: object, good: bool, allowed: str) -> None:
+    """Raise BadRequest for a value that is not good."""
     if not good:
         raise BadRequest(name, value, allowed)
 
@@ -141,8 +142,7 @@ def _of_size(text: str, size: re.Match[str]) -> tuple[str, str]:
     """Enter the nearest catalogue model of that size and kind, scaled to it."""
     params = float(size[1]) * (1e12 if size[2] == "t" else 1e9)
     active = float(size[3]) * 1e9 if size[3] else params
-    if not 0 < active <= params:
-        raise BadRequest("model", text, "active parameters above 0 and at most the total")
+    check("model", text, 0 < active <= params, "active parameters above 0 and at most the total")
 
     def distance(spec: ModelSpec) -> float:
         gap = abs(math.log(spec.params_total / params))

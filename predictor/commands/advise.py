@@ -9,71 +9,68 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .request import Option, takes
 from .shared import Bundle, Json, Many, Number, Text, fail, load, print_json, progress_bar, show
 
 if TYPE_CHECKING:
     from ..advisor import Economics
 
+WORKLOAD: dict[str, Option] = {
+    "users": (Number, "Users with a request in flight each."),
+    "request_rate": (Number, "Requests per second, instead of users."),
+    "isl": (Number, "New tokens in per request [default: 1024]"),
+    "osl": (Number, "Tokens out per request [default: 1024]"),
+    "mix": (Many, "Kind of request isl/osl/share, instead of isl and osl; may repeat."),
+    "context": (Number, "Tokens that a user's conversation holds in all."),
+    "prefix_cached_frac": (Number, "Share of the prompt common to all."),
+    "ttft_ms": (Number, "Limit of the first token [default: 2000]"),
+    "tpot_ms": (Number, "Limit per output token [default: 50]"),
+    "percentile": (Number, "Of the requests within limits [default: 90]"),
+    "budget_usd": (Number, "Most to pay for the purchase."),
+    "budget_usd_per_hour": (Number, "Most to pay per hour."),
+}
+ECONOMICS: dict[str, Option] = {
+    "basis": (Text, "How it is paid: own, rent, reserve [default: own]"),
+    "amortisation_years": (Number, "Years of amortisation [default: 4]"),
+    "other_share": (Number, "Other costs of owning per year, share of price [default: 0.1]"),
+    "usd_per_kwh": (Number, "Price of electricity [default: 0.08]"),
+    "pue": (Number, "Power at the meter over that of the platform [default: 1.3]"),
+    "utilisation": (Number, "Share of the hours that the load is there [default: 1]"),
+    "price": (Many, "Purchase price, such as hgx-b200=300000; may repeat."),
+    "rent": (Many, "USD per GPU and hour, such as b200=4.5; may repeat."),
+}
+# Those that name what is considered, by the field that holds them.
+ONLY = {"platform": "platforms", "engine": "engines", "weight_precision": "weight_precisions"}
+CHOICES: dict[str, Option] = dict.fromkeys(ONLY, (Many, "Consider only this; may repeat."))
+SWEPT: dict[str, Option] = {
+    "lengths": (Many, "Tokens isl/osl; may repeat. [default: 1024/1024]"),
+    "concurrency": (list[float] | None, "Requests in flight; may repeat. [default: 1 to 1024, doubling]"),
+    "boxes": (list[int] | None, "Boxes; may repeat. [default: 1]"),
+    "spec_decode": (Many, "Speculation; may repeat. [default: none]"),
+}
 Model = Annotated[
     str, typer.Option(help="Name, alias, Hugging Face id, config.json or a size: 300b, 1t-a32b.")
 ]
-Only = Annotated[Many, typer.Option(help="Consider only this; may repeat.")]
-Basis = Annotated[Text, typer.Option(help="How it is paid: own, rent, reserve [default: own]")]
-Years = Annotated[Number, typer.Option(help="Years of amortisation [default: 4]")]
-Other = Annotated[Number, typer.Option(help="Other costs of owning per year, share of price [default: 0.1]")]
-Power = Annotated[Number, typer.Option(help="Price of electricity [default: 0.08]")]
-Pue = Annotated[Number, typer.Option(help="Power at the meter over that of the platform [default: 1.3]")]
-Used = Annotated[Number, typer.Option(help="Share of the hours that the load is there [default: 1]")]
-Prices = Annotated[Many, typer.Option(help="Purchase price, such as hgx-b200=300000; may repeat.")]
-Rents = Annotated[Many, typer.Option(help="USD per GPU and hour, such as b200=4.5; may repeat.")]
 
 
+@takes(WORKLOAD | CHOICES | ECONOMICS)
 def recommend(
+    given: dict[str, Any],
     model: Model,
-    users: Annotated[Number, typer.Option(help="Users with a request in flight each.")] = None,
-    request_rate: Annotated[Number, typer.Option(help="Requests per second, instead of users.")] = None,
-    isl: Annotated[Number, typer.Option(help="New tokens in per request [default: 1024]")] = None,
-    osl: Annotated[Number, typer.Option(help="Tokens out per request [default: 1024]")] = None,
-    mix: Annotated[
-        Many, typer.Option(help="Kind of request isl/osl/share, instead of isl and osl; may repeat.")
-    ] = None,
-    context: Annotated[Number, typer.Option(help="Tokens that a user's conversation holds in all.")] = None,
-    prefix_cached_frac: Annotated[Number, typer.Option(help="Share of the prompt common to all.")] = None,
-    ttft_ms: Annotated[Number, typer.Option(help="Limit of the first token [default: 2000]")] = None,
-    tpot_ms: Annotated[Number, typer.Option(help="Limit per output token [default: 50]")] = None,
-    percentile: Annotated[Number, typer.Option(help="Of the requests within limits [default: 90]")] = None,
     confidence: Annotated[float, typer.Option(help="Least probability that the limits hold.")] = 0.5,
-    budget_usd: Annotated[Number, typer.Option(help="Most to pay for the purchase.")] = None,
-    budget_usd_per_hour: Annotated[Number, typer.Option(help="Most to pay per hour.")] = None,
-    platform: Only = None,
-    engine: Only = None,
-    weight_precision: Only = None,
     instead: Annotated[
         Text, typer.Option(help="Say how many of this platform the best one replaces.")
     ] = None,
-    basis: Basis = None,
-    amortisation_years: Years = None,
-    other_share: Other = None,
-    usd_per_kwh: Power = None,
-    pue: Pue = None,
-    utilisation: Used = None,
-    price: Prices = None,
-    rent: Rents = None,
     bundle: Bundle = None,
     as_json: Json = False,
 ) -> None:
     """Recommend the cheapest deployment that carries a workload within its limits."""
-    given = {name: value for name, value in locals().items() if value is not None}
     from ..advisor import Advisor, Workload
     from ..advisor.tables import recommendation_tables, replacement_text
 
-    kinds = [_numbers("mix", text, 3, "isl/osl/share, such as 2000/300/0.7") for text in mix or ()]
-    workload = Workload(
-        **_options(Workload, given) | {"mix": tuple(kinds)},
-        platforms=tuple(platform or ()),
-        engines=tuple(engine or ()),
-        weight_precisions=tuple(weight_precision or ()),
-    )
+    kinds = [_numbers("mix", text, 3, "isl/osl/share, such as 2000/300/0.7") for text in given.get("mix", ())]
+    limits = {name: given[name] for name in WORKLOAD if name in given} | {"mix": tuple(kinds)}
+    workload = Workload(model=model, **limits, **_only(given))
     advisor = Advisor.load(bundle, _economics(given))
     answer = advisor.recommend(workload, confidence)
     replaced = advisor.replaces(answer.best.platform, instead, workload) if instead and answer.best else None
@@ -86,16 +83,15 @@ def recommend(
         typer.echo(replacement_text(replaced))
 
 
-def _options(kind: type[Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that are fields of a dataclass."""
-    return {field.name: given[field.name] for field in fields(kind) if field.name in given}
+def _only(given: dict[str, Any]) -> dict[str, Any]:
+    return {field: tuple(given.get(name) or ()) for name, field in ONLY.items()}
 
 
 def _economics(given: dict[str, Any]) -> Economics:
     from ..advisor import Economics
 
     return Economics(
-        **_options(Economics, given),
+        **{f.name: given[f.name] for f in fields(Economics) if f.name in given},
         purchase_usd=_overrides("price", given.get("price", ())),
         usd_per_gpu_hour=_overrides("rent", given.get("rent", ())),
     )
@@ -124,21 +120,12 @@ def _number(text: str, wrong: str) -> float:
     return value if math.isfinite(value) else fail(wrong)
 
 
+@takes(CHOICES | SWEPT | {"basis": ECONOMICS["basis"]})
 def sweep(
+    given: dict[str, Any],
     model: Model,
     out: Annotated[Path, typer.Option(help="Folder for the parts, the fronts and the chart.")],
-    platform: Only = None,
-    engine: Only = None,
-    weight_precision: Only = None,
-    lengths: Annotated[Many, typer.Option(help="Tokens isl/osl; may repeat. [default: 1024/1024]")] = None,
-    concurrency: Annotated[
-        list[float] | None,
-        typer.Option(help="Requests in flight; may repeat. [default: 1 to 1024, doubling]"),
-    ] = None,
-    boxes: Annotated[list[int] | None, typer.Option(help="Boxes; may repeat. [default: 1]")] = None,
-    spec_decode: Annotated[Many, typer.Option(help="Speculation; may repeat. [default: none]")] = None,
     measured: Annotated[bool, typer.Option(help="Show measured points in the chart.")] = True,
-    basis: Basis = None,
     bundle: Bundle = None,
     as_json: Json = False,
 ) -> None:
@@ -147,18 +134,13 @@ def sweep(
     from ..advisor.sweep import Sweeper, SweepSpace
     from ..advisor.tables import sweep_tables
 
-    optional: dict[str, Any] = {
-        "lengths": [_numbers("lengths", text, 2, "isl/osl, such as 2048/512") for text in lengths or ()],
-        "concurrency": concurrency,
-        "boxes": boxes,
-        "spec_decode": spec_decode,
-    }
-    space = SweepSpace(
-        model=model, platforms=tuple(platform or ()), engines=tuple(engine or ()),
-        weight_precisions=tuple(weight_precision or ()),
-        **{name: tuple(values) for name, values in optional.items() if values},
-    )  # fmt: skip
-    sweeper = Sweeper(load(bundle), space, _economics({"basis": basis} if basis else {}))
+    swept = {name: tuple(given[name]) for name in SWEPT if given.get(name)}
+    if "lengths" in swept:
+        swept["lengths"] = tuple(
+            _numbers("lengths", text, 2, "isl/osl, such as 2048/512") for text in swept["lengths"]
+        )
+    space = SweepSpace(model=model, **swept, **_only(given))
+    sweeper = Sweeper(load(bundle), space, _economics(given))
     with progress_bar(as_json) as progress:
         found = sweeper.run(out, progress)
     write_chart(found, space, out / "sweep.html", measured_points(space) if measured else None)

@@ -123,9 +123,7 @@ def audit(
         if as_json:
             print_json([finding.to_dict() for finding in findings])
         else:
-            from ..show import show_findings
-
-            show_findings(findings)
+            show(findings)
         return
     _refuse_options(claim, "a file")
     counts: Counter[str] = Counter()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...data.columns import COLUMNS
 from .request import REQUEST, takes
 from .shared import Count, File, Json, Text, fail, print_json
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 20  # rows a file's report lists in full; --json lists all
 ANSWERS: dict[str, tuple[Any, str]] = {
-    **{name: (kind, words.partition(" [default")[0]) for name, (kind, words) in REQUEST.items()},
+    **{name: (kind, COLUMNS[name].help) for name, (kind, _) in REQUEST.items()},
     "engine": (Text, "The engine that served: vllm, trtllm, sglang, ..."),
     "date": (Text, "Day of the measurement, YYYY-MM-DD or YYYY-MM."),
     "replicas": (Count, "Independent copies of the model behind one address."),

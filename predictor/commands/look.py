@@ -13,23 +13,17 @@ Find = Annotated[str, typer.Argument(help="Show only entries whose name, alias o
 
 def models(find: Find = "", as_json: Json = False) -> None:
     """List the models of the catalogue."""
-    from ..show import model_rows
-
-    _list(model_rows(find), find, as_json)
+    _list_catalogue("models", find, as_json)
 
 
 def gpus(find: Find = "", as_json: Json = False) -> None:
     """List the GPUs of the catalogue: memory, bandwidth, dense peaks, one-way link rates."""
-    from ..show import gpu_rows
-
-    _list(gpu_rows(find), find, as_json)
+    _list_catalogue("gpus", find, as_json)
 
 
 def platforms(find: Find = "", as_json: Json = False) -> None:
     """List the platforms of the catalogue."""
-    from ..show import platform_rows
-
-    _list(platform_rows(find), find, as_json)
+    _list_catalogue("platforms", find, as_json)
 
 
 def coefficients(
@@ -43,13 +37,17 @@ def coefficients(
     _list(coefficient_rows(load(bundle).model.coefficients, find), find, as_json)
 
 
+def _list_catalogue(kind: str, find: str, as_json: bool) -> None:
+    from ..show import catalogue_rows
+
+    _list(catalogue_rows(kind, find), find, as_json)
+
+
 def _list(rows: list[dict[str, Any]], find: str, as_json: bool) -> None:
     """Print rows as JSON or a table; a search without a match is an error where people read it."""
+    from ..show import listing
+
     if as_json:
         print_json(rows)
-    elif not rows:
-        fail(f"nothing in the catalogue holds '{find}'")
     else:
-        from ..show import listing
-
-        show(listing(rows))
+        show(listing(rows) if rows else fail(f"nothing in the catalogue holds '{find}'"))

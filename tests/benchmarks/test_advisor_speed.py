@@ -6,7 +6,6 @@ run: `python -m pytest tests/benchmarks`.
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import time
@@ -18,6 +17,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from roofcast.predictor import Predictor
 from roofcast.predictor.advisor import Advisor, Workload
+
+from ..docs.pages import Part
+from ..markdown import markdown_table
 
 pytestmark = pytest.mark.xdist_group("speed")
 
@@ -82,15 +84,13 @@ def test_a_sweep_of_a_million_configurations(advisor: Advisor, tmp_path: Path) -
 
 
 def test_the_figures_are_on_record(repo_root: Path, regenerate: bool) -> None:
-    page = repo_root / "docs" / "advise.md"
-    text = page.read_text(encoding="utf-8")
+    path, table = repo_root / "docs" / "advise.md", markdown_table(("what", "measured", "target"), _rows())
+    part = Part(page="docs/advise.md", name="speed", make=lambda: table)
     if regenerate and len(FIGURES) == 4:
-        rows = "".join(
-            f"| {name} | {measured} | {target} |\n" for name, (measured, target) in FIGURES.items()
-        )
-        table = (
-            f"<!-- begin: speed -->\n| what | measured | target |\n|---|---|---|\n{rows}<!-- end: speed -->"
-        )
-        text = re.sub("<!-- begin: speed -->.*?<!-- end: speed -->", lambda _: table, text, flags=re.DOTALL)
-        page.write_text(text, encoding="utf-8")
-    assert all(name in text for name in FIGURES)
+        path.write_text(part.in_place(path.read_text(encoding="utf-8")), encoding="utf-8")
+    shown = part.shown(path.read_text(encoding="utf-8"))
+    assert all(name in shown for name in FIGURES)
+
+
+def _rows() -> list[list[str]]:
+    return [[name, *figures] for name, figures in FIGURES.items()]

@@ -177,7 +177,7 @@ NOTES = """\
 Where the time goes, and what keeps it there:
 
 - **A cold start** imports numpy, typer and rich, and reads the catalogues and the bundle. One request needs
-  no pandas (`features/columns.py` reads it from lists), and the trees are walked by LightGBM's own library
+  no pandas (`features/cells.py` reads it from lists), and the trees are walked by LightGBM's own library
   without its Python package, which would import scikit-learn, scipy and pandas (`training/model/trees.py`).
 - **One prediction** is a few hundred numpy calls on arrays of one row: it costs calls, not numbers.
 - **A frame** spends four fifths of its time in the trees, in proportion to their number times their depth.

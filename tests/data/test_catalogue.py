@@ -6,7 +6,8 @@ import csv
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,22 @@ import pytest
 from roofcast.data import catalogue
 from roofcast.data.errors import BadRequest, UnknownName
 from roofcast.data.prices import price
-from roofcast.data.specs import Conflict, GpuSpec, ModelSpec, PlatformSpec
+from roofcast.data.specs import GpuSpec, ModelSpec, PlatformSpec
 
 Entry = GpuSpec | PlatformSpec | ModelSpec
-ALL: list[Entry] = [
-    *catalogue.gpus().values(),
-    *catalogue.platforms().values(),
-    *catalogue.models().values(),
-]
+LOOK_UP: dict[type, Callable[[str], Entry]] = {
+    GpuSpec: catalogue.gpu, PlatformSpec: catalogue.platform, ModelSpec: catalogue.model,
+}  # fmt: skip
 MODELS = list(catalogue.models().values())
+ALL: list[Entry] = [*catalogue.gpus().values(), *catalogue.platforms().values(), *MODELS]
 
 
 def _id(entry: Entry) -> str:
     return f"{type(entry).__name__.removesuffix('Spec').lower()}:{entry.name}"
+
+
+def _ways(entry: Entry) -> set[str]:
+    return {entry.name, *entry.aliases, getattr(entry, "hf_id", "")} - {""}
 
 
 def _value(entry: Entry, field: str) -> object:
@@ -36,43 +40,24 @@ def _value(entry: Entry, field: str) -> object:
     return value
 
 
-def _conflicts() -> Iterator[tuple[Entry, Conflict]]:
-    for entry in ALL:
-        for conflict in entry.conflicts:
-            yield entry, conflict
-
-
 @pytest.mark.parametrize("entry", ALL, ids=_id)
-def test_every_entry_says_where_it_comes_from(entry: Entry) -> None:
+def test_every_entry_has_a_source_and_is_found_by_name_alias_and_hub_id_in_any_case(entry: Entry) -> None:
     assert len(entry.source) >= 10
+    for way in _ways(entry):
+        assert LOOK_UP[type(entry)](way) is LOOK_UP[type(entry)](f" {way.upper()} ") is entry
 
 
-@pytest.mark.parametrize("entry", ALL, ids=_id)
-def test_every_entry_is_found_by_name_alias_and_hub_id_in_any_case(entry: Entry) -> None:
-    look_up = {GpuSpec: catalogue.gpu, PlatformSpec: catalogue.platform, ModelSpec: catalogue.model}[
-        type(entry)
-    ]
-    ways = [entry.name, *entry.aliases, *([entry.hf_id] if isinstance(entry, ModelSpec) else [])]
-    for way in filter(None, ways):
-        assert look_up(way) is entry
-        assert look_up(f" {way.upper()} ") is entry
-
-
-@pytest.mark.parametrize("kind", [GpuSpec, PlatformSpec, ModelSpec])
+@pytest.mark.parametrize("kind", LOOK_UP)
 def test_no_two_entries_share_a_name_an_alias_or_a_hub_id(kind: type[Entry]) -> None:
-    ways = Counter(
-        way.lower()
-        for entry in ALL
-        if isinstance(entry, kind)
-        for way in {entry.name, *entry.aliases, getattr(entry, "hf_id", "")} - {""}
-    )
+    ways = Counter(way.lower() for entry in ALL if isinstance(entry, kind) for way in _ways(entry))
     assert [way for way, times in ways.items() if times > 1] == []
 
 
 def test_a_conflict_marks_the_value_in_use_and_keeps_the_others() -> None:
-    for entry, conflict in _conflicts():
-        assert conflict.in_use == _value(entry, conflict.field), (entry.name, conflict.field)
-        assert conflict.others
+    for entry in ALL:
+        for conflict in entry.conflicts:
+            assert conflict.in_use == _value(entry, conflict.field), (entry.name, conflict.field)
+            assert conflict.others
 
 
 @pytest.mark.parametrize("spec", catalogue.gpus().values(), ids=_id)
@@ -85,54 +70,32 @@ def test_a_gpu_has_sane_orders_of_magnitude(spec: GpuSpec) -> None:
     assert spec.peak_flops("bf16") > 0
 
 
-@pytest.mark.parametrize("name", ["h100-sxm", "h200-sxm", "b200-sxm", "gb200", "b300-sxm", "gb300", "mi355x"])
-def test_peaks_are_dense_fp8_doubles_bf16(name: str) -> None:
+# Peaks are dense, each halving of bits doubles them; link rates are one way.
+@pytest.mark.parametrize(("name", "doubled", "link"), [
+    ("a100-80g", (), 300e9), ("h100-sxm", ("bf16", "fp8"), 450e9), ("h200-sxm", ("bf16", "fp8"), 450e9),
+    ("b200-sxm", ("bf16", "fp8", "fp4"), 900e9), ("gb200", ("bf16", "fp8", "fp4"), 900e9),
+    ("b300-sxm", ("bf16", "fp8"), 900e9), ("gb300", ("bf16", "fp8"), 900e9),
+    ("mi355x", ("bf16", "fp8", "fp4"), None),
+])  # fmt: skip
+def test_peaks_are_dense_and_links_one_way(name: str, doubled: tuple[str, ...], link: float | None) -> None:
     spec = catalogue.gpu(name)
-    assert spec.flops["fp8"] == pytest.approx(2 * spec.flops["bf16"], rel=0.01)
+    for wide, narrow in pairwise(doubled):
+        assert spec.flops[narrow] == pytest.approx(2 * spec.flops[wide], rel=0.01)
+    assert link in (None, spec.link_bandwidth)
 
 
-@pytest.mark.parametrize("name", ["b200-sxm", "gb200", "mi355x"])
-def test_peaks_are_dense_fp4_doubles_fp8(name: str) -> None:
-    spec = catalogue.gpu(name)
-    assert spec.flops["fp4"] == pytest.approx(2 * spec.flops["fp8"], rel=0.01)
-
-
-@pytest.mark.parametrize(
-    ("name", "rate"),
-    [("a100-80g", 300e9), ("h100-sxm", 450e9), ("h200-sxm", 450e9), ("b200-sxm", 900e9), ("gb200", 900e9)],
-)
-def test_link_rates_are_one_way(name: str, rate: float) -> None:
-    assert catalogue.gpu(name).link_bandwidth == rate
-
-
-@pytest.mark.parametrize(
-    ("name", "stored", "used"),
-    [
-        ("b200-sxm", "fp4", "fp4"),
-        ("b200-sxm", "fp8", "fp8"),
-        ("b200-sxm", "int4", "bf16"),
-        ("h100-sxm", "fp4", "bf16"),
-        ("h100-sxm", "fp8", "fp8"),
-        ("h100-sxm", "int8", "int8"),
-        ("mi300x", "fp4", "bf16"),
-        ("a100-80g", "fp8", "bf16"),
-        ("a100-80g", "int8", "int8"),
-        ("b300-sxm", "int8", "bf16"),
-        ("v100", "bf16", "fp16"),
-        ("h100-sxm", "fp16", "bf16"),
-        ("gaudi2", "fp32", "bf16"),
-    ],
-)
+@pytest.mark.parametrize(("name", "stored", "used"), [
+    ("b200-sxm", "fp4", "fp4"), ("b200-sxm", "fp8", "fp8"), ("b200-sxm", "int4", "bf16"),
+    ("h100-sxm", "fp4", "bf16"), ("h100-sxm", "fp8", "fp8"), ("h100-sxm", "int8", "int8"),
+    ("mi300x", "fp4", "bf16"), ("a100-80g", "fp8", "bf16"), ("a100-80g", "int8", "int8"),
+    ("b300-sxm", "int8", "bf16"), ("v100", "bf16", "fp16"), ("h100-sxm", "fp16", "bf16"),
+    ("gaudi2", "fp32", "bf16"),
+])  # fmt: skip
 def test_weights_without_units_are_widened(name: str, stored: str, used: str) -> None:
     spec = catalogue.gpu(name)
     assert spec.math_precision(stored) == used
     assert spec.peak_flops(stored) == spec.flops[used]
     assert spec.has_units(stored) == (stored == used or {stored, used} == {"bf16", "fp16"})
-
-
-def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(BadRequest, match="weight_precision"):
-        catalogue.gpu("b200-sxm").peak_flops("fp3")
 
 
 def test_a_platform_holds_known_gpus_and_agrees_with_their_links() -> None:
@@ -142,17 +105,13 @@ def test_a_platform_holds_known_gpus_and_agrees_with_their_links() -> None:
         assert platform.link_bandwidth in (0.0, gpu.link_bandwidth)
 
 
-def test_the_ladder_has_its_four_tiers() -> None:
+def test_the_ladder_has_its_four_tiers_and_one_grace_serves_two_gpus() -> None:
     tiers = [catalogue.platform(name) for name in ("b200", "hgx-b200", "gb200-superchip", "nvl72")]
     assert [tier.num_gpus for tier in tiers] == [1, 8, 2, 72]
     purchases = [price(tier.name, "purchase") for tier in tiers]
     assert [p.usd for p in purchases if p] == [45e3, 280e3, 100e3, 3.0e6]
-
-
-def test_one_grace_serves_two_gpus() -> None:
-    superchip = catalogue.platform("gb200-superchip")
-    assert superchip.c2c_bandwidth == 450e9
-    assert superchip.c2c_bandwidth_per_gpu == 225e9
+    superchip = tiers[2]
+    assert (superchip.c2c_bandwidth, superchip.c2c_bandwidth_per_gpu) == (450e9, 225e9)
     assert superchip.host_memory_bytes / superchip.num_gpus == 240e9
     assert superchip.host_memory_bandwidth < superchip.c2c_bandwidth
 
@@ -208,78 +167,59 @@ def test_models_of_one_shape_share_their_shape_key() -> None:
     assert catalogue.model("llama-2-70b").shape_key != catalogue.model("llama-3-70b").shape_key
 
 
-@pytest.mark.parametrize(
-    ("typed", "name"),
-    [
-        ("B200", "b200-sxm"),
-        ("H100 SXM", "h100-sxm"),
-        ("h100", "h100-sxm"),
-        ("h100_pcie", "h100-pcie"),
-        ("gh200", "gh200-96g"),
-        ("a100-80g-pcie", "a100-pcie"),
-    ],
-)
-def test_gpu_names_people_use(typed: str, name: str) -> None:
-    assert catalogue.gpu(typed).name == name
-
-
-@pytest.mark.parametrize(
-    ("typed", "name"),
-    [
-        ("Qwen/Qwen2.5-72B-Instruct", "qwen2.5-72b"),
-        ("qwen2.5-72b-instruct", "qwen2.5-72b"),
-        ("meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b"),
-        ("meta-llama/Meta-Llama-3.1-405B-Instruct", "llama-3.1-405b"),
-        ("Llama-2-70b-chat-hf", "llama-2-70b"),
-        ("Qwen/Qwen3-235B-A22B-Instruct-2507", "qwen3-235b-a22b-2507"),
-        ("mistralai/Mixtral-8x7B-Instruct-v0.1", "mixtral-8x7b"),
-        ("google/gemma-3-27b-it", "gemma-3-27b"),
-        ("somebody/Qwen3-32B", "qwen3-32b"),
-        ("deepseek-ai/DeepSeek-V3-0324", "deepseek-v3"),
-    ],
-)
-def test_model_names_people_use(typed: str, name: str) -> None:
-    assert catalogue.model(typed).name == name
+@pytest.mark.parametrize(("look_up", "typed", "name"), [
+    (catalogue.gpu, "B200", "b200-sxm"), (catalogue.gpu, "H100 SXM", "h100-sxm"),
+    (catalogue.gpu, "h100", "h100-sxm"), (catalogue.gpu, "h100_pcie", "h100-pcie"),
+    (catalogue.gpu, "gh200", "gh200-96g"), (catalogue.gpu, "a100-80g-pcie", "a100-pcie"),
+    (catalogue.model, "Qwen/Qwen2.5-72B-Instruct", "qwen2.5-72b"),
+    (catalogue.model, "qwen2.5-72b-instruct", "qwen2.5-72b"),
+    (catalogue.model, "meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b"),
+    (catalogue.model, "meta-llama/Meta-Llama-3.1-405B-Instruct", "llama-3.1-405b"),
+    (catalogue.model, "Llama-2-70b-chat-hf", "llama-2-70b"),
+    (catalogue.model, "Qwen/Qwen3-235B-A22B-Instruct-2507", "qwen3-235b-a22b-2507"),
+    (catalogue.model, "mistralai/Mixtral-8x7B-Instruct-v0.1", "mixtral-8x7b"),
+    (catalogue.model, "google/gemma-3-27b-it", "gemma-3-27b"),
+    (catalogue.model, "somebody/Qwen3-32B", "qwen3-32b"),
+    (catalogue.model, "deepseek-ai/DeepSeek-V3-0324", "deepseek-v3"),
+])  # fmt: skip
+def test_names_people_use(look_up: Callable[[str], Entry], typed: str, name: str) -> None:
+    assert look_up(typed).name == name
 
 
 def test_the_models_of_the_project_are_there() -> None:
-    sizes = ("qwen2.5-7b", "qwen2.5-14b", "qwen2.5-32b", "qwen2.5-72b", "llama-3.1-405b")
-    dense = tuple(f"qwen3-{size}" for size in ("0.6b", "1.7b", "4b", "8b", "14b", "32b"))
-    for name in (*sizes, *dense, "qwen3-30b-a3b", "qwen3-235b-a22b", "qwen3-next-80b-a3b"):
-        assert catalogue.models()[name].name == name
+    sizes = {f"qwen2.5-{size}" for size in ("7b", "14b", "32b", "72b")} | {"llama-3.1-405b"}
+    dense = {f"qwen3-{size}" for size in ("0.6b", "1.7b", "4b", "8b", "14b", "32b")}
+    experts = {"qwen3-30b-a3b", "qwen3-235b-a22b", "qwen3-next-80b-a3b"}
+    assert sizes | dense | experts <= set(catalogue.models())
 
 
-@pytest.mark.parametrize(
-    ("look_up", "typed", "nearest"),
-    [
-        (catalogue.gpu, "b20", "b200-sxm"),
-        (catalogue.model, "qwen2.5-71b", "qwen2.5-72b"),
-        (catalogue.platform, "hgx-b20", "hgx-b200"),
-    ],
-)
-def test_an_unknown_name_raises_with_the_nearest(look_up: object, typed: str, nearest: str) -> None:
-    assert callable(look_up)
-    with pytest.raises(UnknownName, match=nearest) as caught:
+@pytest.mark.parametrize(("look_up", "typed", "nearest"), [
+    (catalogue.gpu, "b20", ("b200-sxm",)), (catalogue.model, "qwen2.5-71b", ("qwen2.5-72b",)),
+    (catalogue.platform, "hgx-b20", ("hgx-b200",)),
+    *((catalogue.model, typed, ()) for typed in ("", " ", "/", "-instruct", "\n", "x" * 10_000)),
+])  # fmt: skip
+def test_an_unknown_name_is_refused_with_the_nearest(
+    look_up: Callable[[str], Entry], typed: str, nearest: tuple[str, ...]
+) -> None:
+    with pytest.raises(UnknownName) as caught:
         look_up(typed)
-    assert nearest in caught.value.nearest
+    assert set(nearest) <= set(caught.value.nearest)
 
 
-@pytest.mark.parametrize("typed", ["", " ", "/", "-instruct", "\n", "x" * 10_000])
-def test_a_senseless_name_is_unknown(typed: str) -> None:
-    with pytest.raises(UnknownName):
-        catalogue.model(typed)
-
-
-def test_a_name_must_be_text() -> None:
-    with pytest.raises(BadRequest, match="gpu"):
-        catalogue.gpu(None)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("ask", "field"), [
+    (lambda: catalogue.gpu(None), "gpu"),  # type: ignore[arg-type]
+    (lambda: catalogue.gpu("b200-sxm").peak_flops("fp3"), "weight_precision"),
+])  # fmt: skip
+def test_what_is_no_name_and_no_precision_is_refused(ask: Callable[[], object], field: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        ask()
+    assert caught.value.field == field
 
 
 def test_the_catalogues_are_read_only() -> None:
-    with pytest.raises(TypeError):
-        catalogue.gpus()["x"] = catalogue.gpu("b200")  # type: ignore[index]
-    with pytest.raises(TypeError):
-        catalogue.gpu("b200").flops["bf16"] = 1.0  # type: ignore[index]
+    for mapping in (catalogue.gpus(), catalogue.gpu("b200").flops):
+        with pytest.raises(TypeError):
+            mapping["x"] = 1.0  # type: ignore[index]
 
 
 # In a process of its own: a model added stays.
@@ -302,19 +242,14 @@ def test_what_was_made_of_the_models_while_one_was_added_is_made_anew() -> None:
     assert done.stdout.split() == ["False", "True", "65"]
 
 
-def _benchmark_names(folder: Path, column: str) -> Counter[str]:
-    names: Counter[str] = Counter()
-    for file in sorted((folder / "benchmarks").glob("*.csv")):
-        with file.open(newline="", encoding="utf-8") as stream:
-            names.update(row[column] for row in csv.DictReader(stream))
-    return names
-
-
 @pytest.mark.parametrize(("column", "look_up"), [("gpu", catalogue.gpu), ("model", catalogue.model)])
 def test_every_frequent_name_of_the_benchmarks_resolves(
-    shared_root: Path, column: str, look_up: object
+    shared_root: Path, column: str, look_up: Callable[[str], Entry]
 ) -> None:
-    assert callable(look_up)
-    for name, rows in _benchmark_names(shared_root, column).items():
+    names: Counter[str] = Counter()
+    for file in sorted((shared_root / "benchmarks").glob("*.csv")):
+        with file.open(newline="", encoding="utf-8") as stream:
+            names.update(row[column] for row in csv.DictReader(stream))
+    for name, rows in names.items():
         if name and rows >= 20:
             look_up(name)

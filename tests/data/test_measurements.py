@@ -12,16 +12,9 @@ from roofcast.data.columns import STORED
 from roofcast.data.errors import BadRows
 
 ROW = {
-    "row_id": "r1",
-    "source": "mine",
-    "gpu": "h100-sxm",
-    "model": "llama-3.1-8b",
-    "engine": "vllm",
-    "mode": "closed-loop",
-    "num_gpus": 1,
-    "osl": 128.0,
-    "tpot_ms": 7.5,
-}
+    "row_id": "r1", "source": "mine", "gpu": "h100-sxm", "model": "llama-3.1-8b", "engine": "vllm",
+    "mode": "closed-loop", "num_gpus": 1, "osl": 128.0, "tpot_ms": 7.5,
+}  # fmt: skip
 
 
 def frame(**changes: object) -> pd.DataFrame:
@@ -36,47 +29,37 @@ def test_a_minimal_row_is_completed_with_defaults_and_unknowns() -> None:
     assert row["kv_precision"] == ""
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"tpot_ms": -1.0}, "tpot_ms = -1.0"),
-        ({"tpot_ms": math.inf}, "tpot_ms = inf"),
-        ({"osl": "many"}, "osl = 'many': a number"),
-        ({"osl": 0}, "osl = 0.0"),
-        ({"num_gpus": math.nan}, "num_gpus = nan: not missing"),
-        ({"mode": "fast"}, "mode = 'fast': one of static-batch"),
-        ({"gpu": ""}, "gpu = '': not empty"),
-        ({"weight_precision": "fp16"}, "weight_precision = 'fp16'"),
-        ({"tpot_ms": math.nan}, "no throughput, TTFT or TPOT"),
-        ({"prefix_cached_frac": 1.5}, "prefix_cached_frac = 1.5"),
-    ],
-)
-def test_a_bad_value_is_named_with_file_line_and_column(changes: dict[str, object], said: str) -> None:
-    rows = pd.concat([frame(), frame(**{"row_id": "r2", **changes})], ignore_index=True)
-    with pytest.raises(BadRows, match=r"my\.csv") as caught:
+def found(rows: pd.DataFrame) -> dict[int, list[tuple[str, str]]]:
+    """Return code and column of each fault by row."""
+    faults = measurements.faults(measurements.complete(rows))
+    return {row: [(fault.code, fault.column) for fault in each] for row, each in faults.items()}
+
+
+@pytest.mark.parametrize(("column", "value"), [
+    ("tpot_ms", -1.0), ("tpot_ms", math.inf), ("osl", "many"), ("osl", 0), ("num_gpus", math.nan),
+    ("mode", "fast"), ("gpu", ""), ("weight_precision", "fp16"), ("prefix_cached_frac", 1.5),
+])  # fmt: skip
+def test_a_bad_value_is_a_fault_of_its_column(column: str, value: object) -> None:
+    assert found(frame(**{column: value})) == {0: [("value", column)]}
+
+
+def test_every_fault_of_every_row_is_found_at_once_and_raised_with_file_and_line() -> None:
+    bad = ({"osl": -1, "mode": "x"}, {}, {"gpu": ""}, {"tpot_ms": math.nan})
+    rows = pd.concat([frame(row_id=f"r{i}", **changes) for i, changes in enumerate(bad)], ignore_index=True)
+    assert found(rows) == {
+        0: [("value", "mode"), ("value", "osl")], 2: [("value", "gpu")], 3: [("no-figure", "")],
+    }  # fmt: skip
+    with pytest.raises(BadRows) as caught:
         measurements.validate(rows, file="my.csv")
-    assert [line for line, _ in caught.value.rows] == [2]
-    assert said in caught.value.rows[0][1]
-
-
-def test_every_fault_of_every_row_is_reported_at_once() -> None:
-    rows = pd.concat(
-        [frame(osl=-1, mode="x"), frame(row_id="r2"), frame(row_id="r3", gpu="")], ignore_index=True
-    )
-    found = measurements.faults(measurements.complete(rows))
-    assert {i: [fault.column for fault in faults] for i, faults in found.items()} == {
-        0: ["mode", "osl"],
-        2: ["gpu"],
-    }
+    assert caught.value.file == "my.csv"
+    assert [line for line, _ in caught.value.rows] == [1, 3, 4]
 
 
 def test_row_ids_are_unique() -> None:
-    rows = pd.concat([frame(), frame()], ignore_index=True)
-    assert set(measurements.faults(measurements.complete(rows))) == {0, 1}
+    assert set(found(pd.concat([frame(), frame()], ignore_index=True))) == {0, 1}
 
 
 def test_unknown_and_missing_columns_are_refused_by_name() -> None:
-    with pytest.raises(BadRows, match="unknown column tps"):
-        measurements.validate(frame(tps=3.0))
-    with pytest.raises(BadRows, match="missing column gpu"):
-        measurements.validate(frame().drop(columns="gpu"))
+    for rows, name in ((frame(tps=3.0), "tps"), (frame().drop(columns="gpu"), "gpu")):
+        with pytest.raises(BadRows, match=name):
+            measurements.validate(rows)

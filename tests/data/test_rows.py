@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,12 @@ import pandas as pd
 import pytest
 
 from roofcast.data.build import borrowing, folding, inferencex_rules, sources
+from roofcast.data.fault_texts import FAULT_TEXTS
 from roofcast.data.rows import align, checks, layout, names
 from roofcast.data.rows.draft import DECIDED_NUMBERS, drafts, sound
 
 NAN = math.nan
+DATA = Path(__file__).parents[2] / "data"
 B200 = {"gpu": "b200-sxm", "model": "deepseek-r1", "engine": "sglang", "weight_precision": "fp8"}
 B200 |= {"mode": "closed-loop", "spec_decode": "none", "disagg": 0.0, "isl": 1024.0, "osl": 1024.0}
 H100 = {"gpu": "h100-sxm", "model": "llama-2-70b"}
@@ -333,6 +337,18 @@ def test_a_database_median_lends_its_throughput_only_where_little_s_law_closes(c
     rows = folded({**COPY, "osl": 921.6}, {**median, "output_tok_s": rate})
     assert rows.loc[0, "output_tok_s"] == pytest.approx(rate if closes else NAN, nan_ok=True)
     assert rows["folded_into"].tolist() == ["", "r0" if closes else ""]
+
+
+def test_every_fault_has_a_text_and_every_text_a_fault() -> None:
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in DATA.rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    constants = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    assert all(constants.count(code) > 1 for code in FAULT_TEXTS)
+    adders = {"reject": 2, "note": 2, "refuse": 1, "remark": 1}
+    calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    codes = [call.args[adders[call.func.id]] for call in calls if call.func.id in adders]  # type: ignore[attr-defined]
+    used = {part.value for code in codes for part in ast.walk(code) if isinstance(part, ast.Constant)}
+    assert used <= FAULT_TEXTS.keys()
 
 
 def test_every_decided_number_is_a_number() -> None:

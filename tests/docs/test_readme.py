@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -13,13 +12,15 @@ from typing import Any
 
 import pytest
 
+from ..imports import graph, modules
+from .pages import run
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
 # Minutes long, endless, or in need of a registry: their options are parsed, nothing is run.
 HEAVY = {"train", "evaluate", "tune", "retrain", "rollback", "ui"}
-WIDTH = "100"
 
 
 def _blocks(document: Path, *languages: str) -> list[str]:
@@ -53,19 +54,6 @@ CALLS = [
 ]
 
 
-def _roofcast(arguments: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": WIDTH, "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
-    environment.pop("FORCE_COLOR", None)
-    return subprocess.run(
-        [sys.executable, "-m", "roofcast.predictor", *arguments],
-        cwd=directory,
-        env=environment,
-        text=True,
-        encoding="utf-8",
-        capture_output=True,
-    )
-
-
 def _parse(arguments: list[str]) -> None:
     """Parse a command's arguments without running it; a bad option or value raises."""
     import typer.main
@@ -93,7 +81,7 @@ def test_a_documented_command_works(
         monkeypatch.chdir(workplace)
         _parse(arguments)
         return
-    done = _roofcast(arguments, workplace)
+    done = run(arguments, workplace)
     assert done.returncode == 0, done.stderr
 
 
@@ -104,33 +92,25 @@ def test_the_documented_python_runs(name: str, tmp_path: Path) -> None:
     assert (done.returncode, bool(code)) == (0, True), done.stderr
 
 
-def test_the_first_command_sets_up_and_prints_the_prediction() -> None:
-    first = _blocks(DOCUMENTS[0], "sh")[0]
-    assert first.startswith("python3 -m venv .venv &&")
-    assert 'pip install -q -e ".[dev]"' in first
-    assert {"qwen2.5-72b", "hgx-b200"} <= set(_split(first.replace("\\\n", " "))[-1])
+@pytest.mark.parametrize(("place", "runs"), [(0, "roofcast predict"), (1, "python -m pytest")])
+def test_the_first_two_commands_set_up_from_a_clean_clone_and_run(place: int, runs: str) -> None:
+    command = _blocks(DOCUMENTS[0], "sh")[place]
+    assert command.startswith('python3 -m venv .venv && .venv/bin/pip install -q -e ".[dev]" && .venv/bin/')
+    assert f".venv/bin/{runs}" in command
 
 
-def test_the_second_command_sets_up_and_runs_the_tests() -> None:
-    second = _blocks(DOCUMENTS[0], "sh")[1]
-    assert second.startswith("python3 -m venv .venv &&")
-    assert 'pip install -q -e ".[dev]"' in second
-    assert ".venv/bin/python -m pytest" in second
-
-
-def test_the_readme_shows_what_the_first_command_prints(regenerate: bool, tmp_path: Path) -> None:
-    (call,) = _split(_blocks(DOCUMENTS[0], "sh")[0].replace("\\\n", " "))
-    done = _roofcast(call, tmp_path)
-    assert done.returncode == 0, done.stderr
-    printed = "".join(f"{line.rstrip()}\n" for line in done.stdout.strip("\n").splitlines())
-    shown = _blocks(DOCUMENTS[0], "text")[0]
-    if regenerate:
-        text = DOCUMENTS[0].read_text(encoding="utf-8")
-        DOCUMENTS[0].write_text(
-            text.replace(f"```text\n{shown}```", f"```text\n{printed}```", 1), encoding="utf-8"
-        )
-    else:
-        assert shown == printed
+def test_the_reading_order_uses_nothing_before_it_is_read() -> None:
+    found = modules(ROOT)
+    text = DOCUMENTS[0].read_text(encoding="utf-8").partition("## Reading the code")[2]
+    order = [
+        f"roofcast.{room.replace('/', '.')}.{name}"
+        for room, names in re.findall(r"^\d\. \*\*(.*?)\*\*(.*?)(?=^\d\.|^$)", text, re.MULTILINE | re.DOTALL)
+        for name in re.findall(r"`(\w+)`", names)
+    ]
+    assert len(order) > 20
+    assert set(order) <= set(found)
+    used = graph(found)
+    assert not [(name, later) for i, name in enumerate(order) for later in order[i:] if later in used[name]]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

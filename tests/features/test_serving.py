@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
-from roofcast.features.baseline import Estimate, baseline, floor
+from roofcast.features.baseline import Estimate, floor
 from roofcast.features.coefficients import Coefficients
-from roofcast.features.facts import FloatArray
-from roofcast.features.request import Requests, normalise
 from roofcast.features.roofline import MAX_SEQUENCES
 from roofcast.features.serving import _queue_wait
 
+from . import questions
+from .questions import one, with_values
 
-def ask(mode: str = "closed-loop", n: int = 1, **columns: Any) -> Requests:
-    given = {
-        "model": "llama-3.1-8b",
-        "gpu": "h100-sxm",
-        "tp": 1,
-        "weight_precision": "bf16",
-        "engine": "vllm",
-        "isl": 1000,
-        "osl": 200,
-        "mode": mode,
-    }
-    r = normalise({name: [value] * n for name, value in (given | columns).items()})
-    assert r.valid.all(), r.reason[0]
-    return r
+GIVEN = {
+    "model": "llama-3.1-8b", "gpu": "h100-sxm", "tp": 1, "weight_precision": "bf16", "engine": "vllm",
+    "isl": 1000, "osl": 200,
+}  # fmt: skip
 
 
-def solve(mode: str = "closed-loop", **columns: Any) -> Estimate:
-    return baseline(ask(mode, **columns), Coefficients())
+def solve(mode: str = "closed-loop", coefficients: Coefficients | None = None, **columns: Any) -> Estimate:
+    return questions.solve(coefficients, **(GIVEN | {"mode": mode} | columns))
 
 
-def with_value(name: str, value: float) -> Coefficients:
-    entries = dict(Coefficients().entries)
-    return Coefficients(entries={**entries, name: replace(entries[name], value=value)})
+def pools(**columns: Any) -> Estimate:
+    given = {"disagg": 1, "num_gpus": 4, "prefill_gpus": 2, "decode_gpus": 2, "prefill_tp": 1, "decode_tp": 1}
+    return solve(**(given | columns))
 
 
 def exact_wait(demand: float, delay: float, customers: int) -> float:
@@ -50,34 +38,17 @@ def exact_wait(demand: float, delay: float, customers: int) -> float:
     return response - demand
 
 
-# ------------------------------------------------------------------------------------------------- queue
-
-
-def wait(demand: float, delay: float, customers: float, factor: float = 1.0) -> float:
-    arrays: list[FloatArray] = [np.array([float(x)]) for x in (demand, delay, customers, factor)]
-    return float(_queue_wait(*arrays)[0])
-
-
-@pytest.mark.parametrize("customers", [1, 2, 5, 20])
-def test_with_no_time_elsewhere_everyone_waits_for_all_others(customers: int) -> None:
-    assert wait(3.0, 0.0, customers) == pytest.approx(3.0 * (customers - 1))
-
-
-def test_one_customer_never_waits() -> None:
-    assert wait(3.0, 5.0, 1) == 0.0
-
-
-@pytest.mark.parametrize(("delay", "customers"), [(10.0, 4), (50.0, 16), (100.0, 64), (1.0, 8)])
-def test_the_approximate_queue_is_near_the_exact_one(delay: float, customers: int) -> None:
-    assert wait(1.0, delay, customers) == pytest.approx(exact_wait(1.0, delay, customers), rel=0.1, abs=0.2)
-
-
-def test_a_saturated_station_serves_one_per_demand() -> None:
-    response = wait(1.0, 10.0, 1000) + 1.0
-    assert 1000 / (response + 10.0) == pytest.approx(1.0, rel=1e-3)
-
-
-# ------------------------------------------------------------------------------------------------- modes
+@pytest.mark.parametrize(("demand", "delay", "customers", "rel", "slack"), [
+    *((3.0, 0.0, n, 1e-6, 0.0) for n in (1, 2, 5, 20)),  # with no time elsewhere all wait for all others
+    (3.0, 5.0, 1, 0.0, 0.0),  # one customer never waits
+    *((1.0, delay, n, 0.1, 0.2) for delay, n in ((10.0, 4), (50.0, 16), (100.0, 64), (1.0, 8))),
+    (1.0, 10.0, 1000, 1e-3, 0.0),  # a saturated station serves one per demand
+])  # fmt: skip
+def test_the_approximate_queue_is_near_the_exact_one(
+    demand: float, delay: float, customers: int, rel: float, slack: float
+) -> None:
+    found = _queue_wait(one(demand), one(delay), one(customers), one(1))[0]
+    assert found == pytest.approx(exact_wait(demand, delay, customers), rel=rel, abs=slack)
 
 
 def test_a_static_batch_prefills_together_and_decodes_in_step() -> None:
@@ -91,21 +62,16 @@ def test_a_static_batch_prefills_together_and_decodes_in_step() -> None:
 def test_a_static_batch_too_large_for_memory_takes_turns() -> None:
     """Twice what fits: twice the time for all of it, and the mean first token waits half a batch longer."""
     most = solve("static-batch", concurrency=1, isl=8000).max_batch[0]
-    one, two = (solve("static-batch", concurrency=k * most, isl=8000) for k in (1, 2))
-    assert two.e2e_s[0] == pytest.approx(2 * one.e2e_s[0], rel=1e-9)
-    assert two.output_tok_s[0] == pytest.approx(one.output_tok_s[0], rel=1e-9)
-    assert two.ttft_s[0] == pytest.approx(one.ttft_s[0] + one.e2e_s[0] / 2, rel=1e-9)
-
-
-def test_one_closed_loop_client_waits_for_nobody() -> None:
-    e = solve(concurrency=1)
-    assert e.terms["queue"][0] == e.terms["ttft_queue"][0] == 0.0
+    once, twice = (solve("static-batch", concurrency=k * most, isl=8000) for k in (1, 2))
+    assert twice.e2e_s[0] == pytest.approx(2 * once.e2e_s[0], rel=1e-9)
+    assert twice.output_tok_s[0] == pytest.approx(once.output_tok_s[0], rel=1e-9)
+    assert twice.ttft_s[0] == pytest.approx(once.ttft_s[0] + once.e2e_s[0] / 2, rel=1e-9)
 
 
 def test_in_a_closed_loop_prompts_of_others_stall_tokens_and_queue() -> None:
-    e, more = solve(concurrency=16), solve(concurrency=64)
-    assert more.terms["queue"][0] > e.terms["queue"][0] > 0.0
-    assert more.terms["ttft_queue"][0] > e.terms["ttft_queue"][0] > 0.0
+    lone, some, more = (solve(concurrency=n) for n in (1, 16, 64))
+    for name in ("queue", "ttft_queue"):
+        assert 0.0 == lone.terms[name][0] < some.terms[name][0] < more.terms[name][0]
 
 
 def test_requests_beyond_the_memory_wait_for_a_slot() -> None:
@@ -118,9 +84,9 @@ def test_requests_beyond_the_memory_wait_for_a_slot() -> None:
 
 
 def test_replicas_share_the_load() -> None:
-    one, four = solve(concurrency=16), solve(concurrency=64, num_gpus=4)
-    assert four.tpot_s[0] == pytest.approx(one.tpot_s[0], rel=1e-12)
-    assert four.output_tok_s[0] == pytest.approx(4 * one.output_tok_s[0], rel=1e-12)
+    single, four = solve(concurrency=16), solve(concurrency=64, num_gpus=4)
+    assert four.tpot_s[0] == pytest.approx(single.tpot_s[0], rel=1e-12)
+    assert four.output_tok_s[0] == pytest.approx(4 * single.output_tok_s[0], rel=1e-12)
 
 
 def test_offline_fills_memory_and_scheduler() -> None:
@@ -143,8 +109,7 @@ def test_an_idle_open_loop_server_answers_as_if_alone() -> None:
 def test_an_open_loop_is_stable_up_to_about_the_offline_rate() -> None:
     offline = solve("offline").request_s[0]
     calm, swamped = (solve("open-loop", request_rate=share * offline) for share in (0.5, 2.0))
-    assert calm.stable[0]
-    assert not swamped.stable[0]
+    assert (calm.stable[0], swamped.stable[0]) == (True, False)
     assert swamped.request_s[0] < 2.0 * offline
     assert calm.tpot_s[0] < swamped.tpot_s[0]
 
@@ -153,18 +118,10 @@ def test_a_server_without_a_rate_is_a_closed_loop() -> None:
     assert solve("server", concurrency=8).tpot_s[0] == solve(concurrency=8).tpot_s[0]
 
 
-def pools(**columns: Any) -> Estimate:
-    given = {"disagg": 1, "num_gpus": 4, "prefill_gpus": 2, "decode_gpus": 2, "prefill_tp": 1, "decode_tp": 1}
-    return solve(**(given | columns))
-
-
-def test_separate_pools_never_stall_decoding() -> None:
-    assert pools(concurrency=64).terms["queue"][0] == 0.0
-    assert pools(concurrency=64).tpot_s[0] < solve(concurrency=32).tpot_s[0]
-
-
-def test_more_prefill_workers_shorten_the_queue() -> None:
+def test_separate_pools_never_stall_decoding_and_more_prefill_workers_shorten_the_queue() -> None:
     few, many = pools(concurrency=64), pools(concurrency=64, num_gpus=8, prefill_gpus=6)
+    assert few.terms["queue"][0] == 0.0
+    assert few.tpot_s[0] < solve(concurrency=32).tpot_s[0]
     assert many.terms["ttft_queue"][0] < few.terms["ttft_queue"][0]
     assert many.tpot_s[0] > few.tpot_s[0]  # who waits less for the first token decodes with more others
 
@@ -172,28 +129,27 @@ def test_more_prefill_workers_shorten_the_queue() -> None:
 def test_the_cache_travels_between_pools_over_the_links_or_the_network() -> None:
     """1000 tokens x 65,536 bytes (8-bit) over 450 GB/s inside the box, over 50 GB/s between boxes."""
     inside, apart = (
-        floor(ask(disagg=1, num_gpus=8, concurrency=1)),
-        floor(ask(disagg=1, num_gpus=16, concurrency=1)),
+        floor(questions.ask(**GIVEN, disagg=1, num_gpus=n, concurrency=1)).ttft_s[0] for n in (8, 16)
     )
-    size = 1000 * 65_536
-    assert apart.ttft_s[0] - inside.ttft_s[0] == pytest.approx(size / 50e9 - size / 450e9, rel=1e-6)
+    assert apart - inside == pytest.approx(1000 * 65_536 * (1 / 50e9 - 1 / 450e9), rel=1e-6)
 
 
 def test_accepted_drafts_divide_the_time_per_token() -> None:
-    plain, drafting = solve(concurrency=1), solve(concurrency=1, spec_decode="eagle")
-    accepted = Coefficients().entries["accepted_tokens"].value
-    assert drafting.tpot_s[0] == pytest.approx(plain.tpot_s[0] / accepted, rel=0.05)
-    better = baseline(ask(concurrency=1, spec_decode="eagle"), with_value("accepted_tokens", 3.5))
-    assert better.tpot_s[0] < drafting.tpot_s[0]
+    plain = solve(concurrency=1).tpot_s[0]
+    for accepted in (2.2, 3.5):
+        drafting = solve(
+            coefficients=with_values(accepted_tokens=accepted), concurrency=1, spec_decode="eagle"
+        )
+        assert drafting.tpot_s[0] == pytest.approx(plain / accepted, rel=0.05)
 
 
 def test_a_cached_prefix_brings_the_first_token_sooner() -> None:
-    cold, warm = solve(isl=30_000, concurrency=1), solve(isl=30_000, concurrency=1, prefix_cached_frac=0.9)
+    cold, warm = (solve(isl=30_000, concurrency=1, prefix_cached_frac=share) for share in (0.0, 0.9))
     assert warm.ttft_s[0] < 0.5 * cold.ttft_s[0]
     assert warm.tpot_s[0] == cold.tpot_s[0]
 
 
 def test_the_mean_first_token_sees_the_opening_burst() -> None:
-    median, mean = solve(concurrency=64, ttft_stat="p50"), solve(concurrency=64, ttft_stat="mean")
+    median, mean = (solve(concurrency=64, ttft_stat=stat) for stat in ("p50", "mean"))
     assert mean.ttft_s[0] > median.ttft_s[0]
     assert mean.tpot_s[0] == median.tpot_s[0]

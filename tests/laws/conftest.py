@@ -12,16 +12,9 @@ from hypothesis import strategies as st
 from roofcast.features.coefficients import Coefficients
 
 MODELS = (
-    "llama-3.1-8b",
-    "llama-3.1-70b",
-    "qwen2.5-72b",
-    "gemma-3-27b",
-    "mixtral-8x7b",
-    "gpt-oss-120b",
-    "deepseek-r1",
-    "deepseek-v3.2",
-    "qwen3.5-397b-a17b",
-)
+    "llama-3.1-8b", "llama-3.1-70b", "qwen2.5-72b", "gemma-3-27b", "mixtral-8x7b", "gpt-oss-120b",
+    "deepseek-r1", "deepseek-v3.2", "qwen3.5-397b-a17b",
+)  # fmt: skip
 GPUS = ("a100-80g", "h100-sxm", "h200-sxm", "b200-sxm", "gb200", "mi300x", "mi355x", "l40s", "rtx-pro-6000")
 CLOSED = ("closed-loop",)
 ALL_MODES = ("static-batch", "closed-loop", "open-loop", "offline", "server")

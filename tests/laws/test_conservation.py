@@ -16,8 +16,11 @@ from roofcast.features.request import Requests, normalise
 
 from .conftest import ALL_MODES, questions
 
+Rows = list[dict[str, Any]]
+TERMS = ("weights", "kv", "compute", "communication", "launch", "queue")
 
-def table(rows: list[dict[str, Any]]) -> Requests:
+
+def table(rows: Rows) -> Requests:
     """Return the valid requests of several questions, asked at once."""
     names = dict.fromkeys(name for row in rows for name in row)
     r = normalise({name: [row.get(name) for row in rows] for name in names})
@@ -26,50 +29,42 @@ def table(rows: list[dict[str, Any]]) -> Requests:
 
 @given(rows=st.lists(questions(modes=ALL_MODES), min_size=1, max_size=8))
 @settings(max_examples=60)
-def test_littles_law_ties_throughput_to_time_in_every_mode(
-    coefficients: Coefficients, rows: list[dict[str, Any]]
-) -> None:
+def test_littles_law_ties_throughput_to_time_in_every_mode(coefficients: Coefficients, rows: Rows) -> None:
     """The floor's prompts wait for nobody: where they would have to, it serves fewer than its times say."""
     r = table(rows)
-    for e, exact in ((floor(r), False), (baseline(r, coefficients), True)):
+    low, base = floor(r), baseline(r, coefficients)
+    for e in (low, base):
         known = e.feasible
-        in_flight, rate = e.concurrency[known], e.request_s[known]
-        assert np.all(rate * e.e2e_s[known] <= in_flight * (1 + 1e-9))
-        if exact:
-            np.testing.assert_allclose(rate * e.e2e_s[known], in_flight, rtol=1e-9)
-        np.testing.assert_allclose(e.output_tok_s[known], rate * r.osl[known], rtol=1e-12)
-        np.testing.assert_allclose(e.total_tok_s[known], rate * (r.isl + r.osl)[known], rtol=1e-12)
+        assert np.all((e.request_s * e.e2e_s <= e.concurrency * (1 + 1e-9))[known])
+        np.testing.assert_allclose(e.output_tok_s[known], (e.request_s * r.osl)[known], rtol=1e-12)
+        np.testing.assert_allclose(e.total_tok_s[known], (e.request_s * (r.isl + r.osl))[known], rtol=1e-12)
+    known = base.feasible
+    np.testing.assert_allclose((base.request_s * base.e2e_s)[known], base.concurrency[known], rtol=1e-9)
+    steady = known & base.stable & r.is_mode("open-loop")
+    np.testing.assert_allclose(base.request_s[steady], r.request_rate[steady], rtol=1e-9)
 
 
 @given(rows=st.lists(questions(modes=("closed-loop", "open-loop", "server")), min_size=1, max_size=8))
-@settings(max_examples=40)
-def test_the_end_is_the_first_token_and_the_rest(
-    coefficients: Coefficients, rows: list[dict[str, Any]]
+@settings(max_examples=60)
+def test_a_request_is_its_first_token_and_the_rest_and_each_the_sum_of_its_terms(
+    coefficients: Coefficients, rows: Rows
 ) -> None:
     r = table(rows)
-    for e in (floor(r), baseline(r, coefficients)):
+    base = baseline(r, coefficients)
+    for e in (floor(r), base):
         np.testing.assert_allclose(e.e2e_s, e.ttft_s + (r.osl - 1.0) * e.tpot_s, rtol=1e-9)
-
-
-@given(rows=st.lists(questions(modes=("open-loop",)), min_size=1, max_size=8))
-@settings(max_examples=40)
-def test_no_rate_above_the_asked_one_is_served(
-    coefficients: Coefficients, rows: list[dict[str, Any]]
-) -> None:
-    r = table(rows)
-    e = baseline(r, coefficients)
-    steady = e.feasible & e.stable
-    np.testing.assert_allclose(e.request_s[steady], r.request_rate[steady], rtol=1e-9)
+    known = base.feasible & r.is_mode("closed-loop")
+    for prefix, whole in (("", base.tpot_s), ("ttft_", base.ttft_s)):
+        total = sum(base.terms[prefix + name] for name in TERMS)
+        np.testing.assert_allclose(total[known], whole[known], rtol=1e-9)
 
 
 @given(rows=st.lists(questions(modes=ALL_MODES), min_size=2, max_size=12))
 @settings(max_examples=30)
-def test_a_row_asked_alone_gets_the_same_answer(
-    coefficients: Coefficients, rows: list[dict[str, Any]]
-) -> None:
+def test_a_row_asked_alone_gets_the_same_answer(coefficients: Coefficients, rows: Rows) -> None:
     r = table(rows)
-    low, base = floor(r), baseline(r, coefficients)
-    matrix, _ = feature_matrix(r, low, base)
+    base = baseline(r, coefficients)
+    matrix, _ = feature_matrix(r, floor(r), base)
     for i in range(len(r)):
         one = r.take(np.array([i]))
         alone = baseline(one, coefficients)
@@ -78,18 +73,6 @@ def test_a_row_asked_alone_gets_the_same_answer(
                 np.testing.assert_allclose(getattr(alone, f.name)[0], getattr(base, f.name)[i], rtol=1e-9)
         features = feature_matrix(one, floor(one), alone)[0]
         np.testing.assert_allclose(features[0], matrix[i], rtol=1e-9, atol=1e-9)
-
-
-@given(rows=st.lists(questions(), min_size=1, max_size=8))
-@settings(max_examples=40)
-def test_the_terms_of_a_token_add_up(coefficients: Coefficients, rows: list[dict[str, Any]]) -> None:
-    r = table(rows)
-    e = baseline(r, coefficients)
-    known = e.feasible
-    names = ("weights", "kv", "compute", "communication", "launch", "queue")
-    np.testing.assert_allclose(sum(e.terms[n] for n in names)[known], e.tpot_s[known], rtol=1e-9)
-    first = sum(e.terms[f"ttft_{n}"] for n in names)[known]
-    np.testing.assert_allclose(first, e.ttft_s[known], rtol=1e-9)
 
 
 def test_no_request_is_no_answer(coefficients: Coefficients) -> None:

@@ -246,7 +246,7 @@ def test_the_store_quarantines_what_the_audit_calls_impossible(table: pd.DataFra
     fast = pd.DataFrame([KNOWN_BAD[2]]).assign(source="mine", num_gpus=2.0)
     report = store.append(fast, rejected=dict(enumerate(impossible(complete(fast)))))
     assert (report.added, report.rejected) == (0, 1)
-    assert "tpot_ms 0." in report.reasons[0][1]
+    assert "tpot_ms 0." in next(iter(report.reason_of.values()))
     assert "of the least time" in store.quarantine()["reason"].iloc[0]
 
 

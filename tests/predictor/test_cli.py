@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -35,10 +34,8 @@ def twins(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
         options["progress"]("family", 1.0)
         return {"family": {"tpot_ms": 0.1}}
 
-    for name, function in (("train", train), ("evaluate", evaluate)):
-        module = ModuleType(f"roofcast.training.{name}")
-        setattr(module, name, function)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("roofcast.training.train.train", train)
+    monkeypatch.setattr("roofcast.training.report.evaluate", evaluate)
     return calls
 
 
@@ -154,8 +151,10 @@ def test_train_hands_its_options_on(run: Run, twins: dict[str, dict[str, Any]], 
     assert code == 0
     assert json.loads(out)["metrics"] == {"family": {"tpot_ms": 0.1}}
     assert twins["train"]["out"] == tmp_path
-    assert twins["train"]["track"] is False
+    assert twins["train"]["serving"] is None
     assert twins["train"]["store"] is None
+    run("train")
+    assert twins["train"]["serving"].code.is_file()
 
 
 def test_evaluate_runs_the_protocols_asked_for(run: Run, twins: dict[str, dict[str, Any]]) -> None:
@@ -173,7 +172,7 @@ def test_an_error_while_training_is_one_line_too(
     def fails(**options: Any) -> None:
         raise BadStore("benchmarks.parquet is truncated")
 
-    monkeypatch.setattr(sys.modules["roofcast.training.train"], "train", fails)
+    monkeypatch.setattr("roofcast.training.train.train", fails)
     code, _, err = run("train")
     assert code == 2
     assert "roofcast: benchmarks.parquet is truncated" in err

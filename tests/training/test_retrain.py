@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from roofcast.data import errors
 from roofcast.data.store import BenchmarkStore
 from roofcast.features.coefficients import Coefficients
 from roofcast.predictor import Predictor
+from roofcast.predictor.commands import learn
 from roofcast.predictor.commands.learn import serving
 from roofcast.training import crossfit, fit, registry, tracking, trust
 from roofcast.training.fit import Settings, sample_of
@@ -159,6 +161,17 @@ def test_a_champion_that_had_all_rows_and_the_same_settings_answers_the_same(
     champion = crossfit.Procedure(settings=QUICK, rows=np.ones(len(sample.table), dtype=bool))
     now, then = crossfit.cross_fit(sample, ["platform"], QUICK, n_folds=2, champion=champion)
     pd.testing.assert_frame_equal(*(trust.all_scores([one], bounds=False) for one in (now, then)))
+
+
+def test_a_registry_without_a_champion_adopts_the_shipped_bundle_which_knows_its_rows(
+    tmp_path: Path, repo_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ROOFCAST_MLRUNS", str(tmp_path))
+    learn.retrain(as_json=True)
+    result = json.loads(capsys.readouterr().out)
+    assert (result["decision"], result["champion"]) == ("nothing new", "1")
+    for path in (repo_root / "predictor" / "bundle").iterdir():
+        assert (tmp_path / "champion" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_two_retrainings_at_once_are_refused(place: Path, again: Retrain) -> None:

@@ -1,4 +1,4 @@
-"""Kinds of requests at a rate load a deployment together: their busy shares add up, their prompts queue."""
+"""Kinds of requests on one deployment: busy shares add up, prompts queue, percentiles and probabilities."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from roofcast.features.baseline import Estimate, baseline
 from roofcast.features.coefficients import Coefficients
 from roofcast.features.request import Requests, normalise
 from roofcast.predictor import Predictor
 from roofcast.predictor.advisor import Advisor, Workload
-from roofcast.predictor.advisor.mixing import at_equal_load, in_one_queue
+from roofcast.predictor.advisor.mixing import at_equal_load, in_one_queue, log_percentile, spread
+from roofcast.training.model.intervals import probability
 
 SHORT, LONG = (500.0, 100.0), (6000.0, 400.0)
 SHARES = np.array([0.75, 0.25])
@@ -78,10 +81,8 @@ def test_short_prompts_wait_behind_long_ones_and_all_wait_the_same() -> None:
 def test_a_kind_split_in_two_is_recommended_what_the_whole_is(predictor: Predictor, rate: float) -> None:
     advisor = Advisor(predictor)
     ask: dict[str, Any] = {"model": "llama-3.1-8b", "request_rate": rate, "platforms": ("hgx-h100",)}
-    whole = advisor.recommend(Workload(**ask, isl=500, osl=100)).best
-    split = advisor.recommend(Workload(**ask, mix=((500, 100, 2), (500, 100, 1)))).best
-    assert whole is not None
-    assert split is not None
+    whole = advisor.recommend(Workload(**ask, isl=500, osl=100)).ranked[0]
+    split = advisor.recommend(Workload(**ask, mix=((500, 100, 2), (500, 100, 1)))).ranked[0]
     assert (split.what, split.layout, split.engine) == (whole.what, whole.layout, whole.engine)
     assert split.ttft_ms[""] == pytest.approx(whole.ttft_ms[""], rel=1e-6)
     assert split.output_tok_s[""] == pytest.approx(whole.output_tok_s[""], rel=1e-6)
@@ -89,7 +90,37 @@ def test_a_kind_split_in_two_is_recommended_what_the_whole_is(predictor: Predict
 
 def test_the_whole_rate_is_served_where_every_kind_keeps_up(predictor: Predictor) -> None:
     asked = Workload(model="llama-3.1-8b", request_rate=30.0, mix=((*SHORT, 3.0), (*LONG, 1.0)))
-    best = Advisor(predictor).recommend(asked).best
-    assert best is not None
+    best = Advisor(predictor).recommend(asked).ranked[0]
     tokens = 30.0 * (0.75 * SHORT[1] + 0.25 * LONG[1])
     assert 0.5 * tokens < best.output_tok_s[""] <= tokens * 1.001
+
+
+def _percentile(medians: list[float], ratios: list[float], shares: list[float], percent: float) -> float:
+    scales = spread(np.array([ratios]), 90.0)
+    return float(np.exp(log_percentile(np.array([medians]), scales, np.array(shares), percent)[0]))
+
+
+def test_one_kind_of_request_has_the_percentile_it_was_given() -> None:
+    assert _percentile([100.0], [1.7], [1.0], 90.0) == pytest.approx(170.0)
+    assert _percentile([100.0], [1.7], [1.0], 50.0) == pytest.approx(100.0)
+
+
+def test_kinds_that_are_alike_make_no_difference() -> None:
+    alone = _percentile([100.0], [1.7], [1.0], 90.0)
+    assert _percentile([100.0, 100.0], [1.7, 1.7], [0.3, 0.7], 90.0) == pytest.approx(alone, rel=1e-6)
+
+
+def test_the_percentile_of_two_far_kinds_is_that_of_the_slow_one_alone() -> None:
+    # A fifth of the requests is slow: the 90th percentile of all is the median of the slow.
+    assert _percentile([1.0, 1000.0], [1.2, 1.2], [0.8, 0.2], 90.0) == pytest.approx(1000.0, rel=1e-3)
+
+
+def test_the_interval_bounds_are_missed_by_half_of_alpha_each() -> None:
+    bounds = probability(np.array([-0.4, 0.0, 0.7]), np.full(3, -0.4), np.full(3, 0.7), 0.08)
+    assert bounds.tolist() == pytest.approx([0.04, 0.5, 0.96])
+
+
+@given(st.floats(-3, 3), st.floats(0.001, 2), st.floats(0.01, 2), st.floats(0.01, 2))
+def test_more_room_never_lowers_the_probability(room: float, more: float, low: float, high: float) -> None:
+    odds = probability(np.array([room, room + more]), np.full(2, -low), np.full(2, high), 0.1)
+    assert 0.0 <= odds[0] <= odds[1] <= 1.0

@@ -14,7 +14,7 @@ import pytest
 
 from roofcast.data.errors import BadBundle
 from roofcast.features.request import normalise
-from roofcast.predictor import load_bundle, save_bundle
+from roofcast.training.model.bundle import load_bundle, save_bundle
 from roofcast.training.model.model import Model, answer
 
 from .conftest import requests_frame

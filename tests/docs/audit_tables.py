@@ -1,9 +1,6 @@
-"""The tables of docs/audit.md are what the audit says; `--regenerate` rewrites them."""
+"""The tables of docs/audit.md: what the audit says of projections and of the shipped table."""
 
 from __future__ import annotations
-
-import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +9,8 @@ from roofcast.data.store import BenchmarkStore
 from roofcast.predictor import Predictor
 from roofcast.predictor.audit import MARGIN, OUTSIDE, audit, audit_frame
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "audit.md"
+from ..markdown import markdown_table
+
 SETUP = {"model": "qwen2.5-72b", "gpu": "b200-sxm", "weight_precision": "fp4", "kv_precision": "fp8"}
 SETUP |= {"engine": "trtllm"}
 STREAM, LONG = {"concurrency": 1}, {"concurrency": 8, "isl": 32768, "mode": "static-batch"}
@@ -25,17 +23,13 @@ PROJECTIONS = [
 ]
 
 
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def projections(predictor: Predictor) -> str:
-    rows = []
+def projections() -> str:
+    """Return the audit of commonly quoted figures."""
+    predictor, rows = Predictor.load(), []
     for words, load, figure, claims in PROJECTIONS:
         for tp, value in claims.items():
             (f,) = audit(predictor, **SETUP, **load, tp=tp, num_gpus=tp, **{figure: value})
@@ -44,11 +38,12 @@ def projections(predictor: Predictor) -> str:
                 [words, str(tp), f"{value:,}", _number(f.bound), interval, f"{f.ratio:.2f}", f.verdict]
             )
     heads = ["", "TP", "projected", "floor", "roofcast (90 %)", "times the floor's time", "verdict"]
-    return _table(heads, rows)
+    return markdown_table(heads, rows)
 
 
-def thresholds(predictor: Predictor) -> str:
-    found = audit_frame(predictor, BenchmarkStore().load())
+def thresholds() -> str:
+    """Return how the table's own rows lie beside the thresholds in use."""
+    found = audit_frame(Predictor.load(), BenchmarkStore().load())
     frame = pd.DataFrame(
         {
             "figure": [f.figure for f in found],
@@ -65,17 +60,4 @@ def thresholds(predictor: Predictor) -> str:
         shown = [f"{nearer:.2f}", f"{MARGIN[figure]:g}", f"{outside:.2f}", f"{OUTSIDE[figure]:g}"]
         rows.append([f"`{figure}`", f"{len(part):,}", *map(str, counts), *shown])
     heads = ["figure", "rows", "impossible", "suspicious", "nearer", "in use", "outside", "in use"]
-    return _table(heads, rows)
-
-
-def test_the_page_shows_the_audit_of_projections_and_table(regenerate: bool) -> None:
-    predictor = Predictor.load()
-    text = PAGE.read_text(encoding="utf-8")
-    wanted = text
-    for name, block in (("projections", projections(predictor)), ("thresholds", thresholds(predictor))):
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-        wanted = re.sub(pattern, lambda m, block=block: f"{m[1]}\n{block}\n{m[2]}", wanted, flags=re.DOTALL)
-    if regenerate:
-        PAGE.write_text(wanted, encoding="utf-8")
-    else:
-        assert text == wanted
+    return markdown_table(heads, rows)

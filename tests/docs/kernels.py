@@ -1,27 +1,18 @@
-"""The fitted coefficients beside kernels, collectives and copies measured on their own.
-
-`data/kernels.toml` sums the measurements up; it is written from the collected ones where they are there. The
-table of docs/physics.md is written from it. `pytest --regenerate` does both.
-"""
+"""data/kernels.toml: kernels, collectives and copies measured on their own, of the collected sources."""
 
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from roofcast.data import catalogue
 from roofcast.features.collectives import all_reduce_s, fabric_arrays
 from roofcast.features.facts import ARCHITECTURE_OF
-
-from .conftest import replace_or_compare
 
 SOURCE = "aiconfigurator-core 0.12.0"
 HEAD = """\
@@ -44,21 +35,6 @@ FILES = {
     "attention_compute": ("kernel_context_attention_eff", "med", "attn"),
 }
 LOW, HIGH = 0.1, 0.9
-# Why a coefficient leaves the range of the kernels; a new outlier needs its reason here.
-EXPLAINED = {
-    "weight_bandwidth below": "a step reads its weights in hundreds of short kernels, at whose start and end "
-    "the memory idles; a kernel timed alone runs back to back. One value also serves all precisions: most "
-    "rows of the table are of 4 and 8 bits, whose kernels reach less",
-    "kv_bandwidth below": "sequences of a batch differ in length and lie in scattered pages; kernels are "
-    "timed with equal ones. What a step does per sequence beside attention lands here too",
-    "compute below": "the series multiply the largest matrices; a prompt's are cut by tensor parallelism, "
-    "and normalising, quantising and routing, which the work does not count, land here",
-    "attention_compute below": "one value for both cache precisions and all lengths, with chunks of a prompt "
-    "that read the cache of earlier ones again; kernels are timed on whole prompts",
-    "attention_compute above": "the 8-bit kernels timed reach a third of a doubled peak, and engines with an "
-    "8-bit cache multiply in 16 bits where that is faster: counted against the peak of 8 bits",
-    "collective_latency above": "GPUs reach a collective at different times and wait for the last",
-}  # fmt: skip
 
 
 def _spread(values: Sequence[float] | pd.Series[float]) -> dict[str, float]:
@@ -132,7 +108,7 @@ HOST_COPIES = {
 }  # fmt: skip
 
 
-def _summary(root: Path) -> str:
+def summary(root: Path) -> str:
     def block(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
         lines = (", ".join(f"{k} = {json.dumps(v)}" for k, v in row.items()) for row in rows)
         return f"{name} = [\n" + "".join(f"    {{ {line} }},\n" for line in lines) + "]\n"
@@ -140,54 +116,3 @@ def _summary(root: Path) -> str:
     kernels = [*_kernels(root), *_collectives(root), HOST_COPIES]
     small = list(_small_all_reduces(root))
     return "\n".join([HEAD, block("kernels", kernels), block("small_all_reduces", small)])
-
-
-def measured(repo_root: Path) -> dict[str, Any]:
-    """Return the summary that the repository holds."""
-    return tomllib.loads((repo_root / "data" / "kernels.toml").read_text(encoding="utf-8"))
-
-
-def verdict(entry: Mapping[str, Any], kernels: Mapping[str, Any]) -> str:
-    """Return whether two standard errors round the fitted value reach the range of the kernels."""
-    reach = 2 * entry["standard_error"] if np.isfinite(entry["standard_error"]) else 0.0
-    if entry["value"] + reach < kernels["low"]:
-        return "below"
-    return "above" if entry["value"] - reach > kernels["high"] else "agrees"
-
-
-def agreement(repo_root: Path) -> str:
-    text = files("roofcast.predictor").joinpath("bundle", "coefficients.json").read_text("utf-8")
-    entries: dict[str, dict[str, Any]] = json.loads(text)
-    lines = [
-        "| coefficient | measured in | fitted | rows | measured | series | |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    reasons: dict[str, None] = {}
-    for kernels in measured(repo_root)["kernels"]:
-        entry, name = entries[kernels["coefficient"]], kernels["coefficient"]
-        found = verdict(entry, kernels)
-        if found != "agrees":
-            short = name.split(".")[0].split("_bf")[0].split("_fp")[0]
-            reasons[f"- `{short}` {found}: {EXPLAINED[f'{short} {found}']}."] = None
-        error = f" ± {entry['standard_error']:.2g}" if entry["rows"] else " (prior)"
-        spread = f"{kernels['median']:.3g} ({kernels['low']:.3g} to {kernels['high']:.3g})"
-        lines.append(
-            f"| `{name}` | {kernels['precision']} | {entry['value']:.3g}{error} | {entry['rows']:,} "
-            f"| {spread} | {kernels['series']:,} | {found} |"
-        )
-    return "\n".join([*lines, "", *sorted(reasons)])
-
-
-def test_the_summary_is_that_of_the_collected_measurements(
-    shared_root: Path, repo_root: Path, regenerate: bool
-) -> None:
-    if not (shared_root / "catalogue" / "kernel_gemv_weight_bw.csv").is_file():
-        pytest.skip("the collected sources hold no kernels")
-    path, text = repo_root / "data" / "kernels.toml", _summary(shared_root)
-    if regenerate:
-        path.write_text(text, encoding="utf-8")
-    assert path.read_text(encoding="utf-8") == text, "run pytest tests/golden --regenerate"
-
-
-def test_the_page_shows_how_the_coefficients_agree(repo_root: Path, regenerate: bool) -> None:
-    replace_or_compare(repo_root / "docs" / "physics.md", "agreement", agreement(repo_root), regenerate)

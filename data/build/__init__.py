@@ -1,0 +1,1 @@
+"""The workshop that built the shipped table from the collected files: see __main__.py."""

@@ -1,0 +1,55 @@
+"""`--help` is the reference of the command line: each command's, as a user sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from roofcast.data.columns import COLUMNS, REQUEST_COLUMNS, TIER_COLUMNS
+from roofcast.predictor.cli import app
+
+WIDTH = 80
+
+
+def walk(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    for name, child in getattr(command, "commands", {}).items():
+        yield from walk(child, *path, name)
+
+
+COMMANDS = [pytest.param(p, c, id=" ".join(("roofcast", *p))) for p, c in walk(typer.main.get_command(app))]
+
+
+def shown(*path: str) -> str:
+    """Return what a command's help prints."""
+    done = CliRunner().invoke(app, [*path, "--help"], terminal_width=WIDTH, color=False)
+    assert done.exit_code == 0
+    return done.output
+
+
+def words(text: object) -> str:
+    """Return a text without spaces: lines break at blanks and at hyphens."""
+    return "".join(str(text).split())
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS)
+def test_the_help_fits_and_says_of_every_option_what_it_is_and_its_default(
+    path: tuple[str, ...], command: Any
+) -> None:
+    text = shown(*path)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    for option in command.params:
+        if option.name != "help":
+            assert option.help
+            assert words(option.help) in words(text)
+            if option.default not in (None, False, True, "", ()):
+                assert words(f"[default: {option.default}") in words(text)
+
+
+@pytest.mark.parametrize("name", [n for n in (*REQUEST_COLUMNS, *TIER_COLUMNS) if COLUMNS[n].asked])
+def test_predicting_says_each_columns_default(name: str) -> None:
+    assert words(COLUMNS[name].described) in words(shown("predict"))
