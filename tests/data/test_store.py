@@ -86,7 +86,7 @@ def test_a_bad_row_goes_to_the_quarantine_once(store: BenchmarkStore, column: st
     given = rows(3, start=20)
     given.loc[1, column] = value
     report = store.append(given, file="night.csv")
-    assert (report.added, report.rejected, report.reasons[0][0]) == (2, 1, 2)
+    assert (report.added, report.rejected, list(report.reason_of)) == (2, 1, [1])
     store.append(given, file="night.csv")
     kept = store.quarantine()
     assert kept[["file", "line"]].to_numpy().tolist() == [["night.csv", 2]]
