@@ -125,30 +125,32 @@ def _read_all(
     readings: dict[int, recognise.Reading] = {}
     reports: dict[int, FileReport] = {}
     for i, path in enumerate(paths):
+        file = plain(str(path))
         try:
             readings[i] = recognise.read(path, mapped)
         except BadRows as error:
             line, reason = error.rows[0]
-            problem = f"line {line}: {reason}" if line else reason
-            reports[i] = FileReport(file=plain(str(path)), problem=problem)
+            reports[i] = FileReport(file=file, problem=f"line {line}: {reason}" if line else reason)
+        else:
+            if readings[i].tool == recognise.SYSTEM:
+                reports[i] = FileReport(file=file, tool=recognise.SYSTEM)
     systems = {reading.path.stem: reading.system for reading in readings.values() if reading.system}
-    for i, reading in list(readings.items()):
+    for reading in readings.values():
         if reading.tool == "mlperf":
-            _add_system(reading, systems)
-        elif reading.tool == recognise.SYSTEM:
-            reports[i] = FileReport(file=plain(str(readings.pop(i).path)), tool=recognise.SYSTEM)
-    return readings, reports
+            stated = _system_of(reading.path, systems)
+            for draft in reading.drafts:
+                draft.update({name: value for name, value in stated.items() if value == value})
+    return {i: reading for i, reading in readings.items() if i not in reports}, reports
 
 
-def _add_system(reading: recognise.Reading, systems: Mapping[str, Draft]) -> None:
-    named = [system for name, system in systems.items() if name in reading.path.parts]
-    beside = mlperf.system_beside(reading.path)
-    if beside and not systems:
+def _system_of(path: Path, systems: Mapping[str, Draft]) -> Draft:
+    """Return the system of an MLPerf run: named in its path, else beside it, else the only one given."""
+    beside = mlperf.system_beside(path)
+    named = [system for name, system in systems.items() if name in path.parts]
+    if not named and beside and not systems:
         with suppress(BadRows):  # What it would have held is asked for.
             named = [recognise.read(beside).system or {}]
-    only = named or (list(systems.values()) if len(systems) == 1 else [{}])
-    for draft in reading.drafts:
-        draft.update({name: value for name, value in only[0].items() if value == value})
+    return (named or (list(systems.values()) if len(systems) == 1 else [{}]))[0]
 
 
 def _store_one(
@@ -156,9 +158,8 @@ def _store_one(
 ) -> FileReport:
     file = plain(str(reading.path))
     answered = [asked.answered(draft, given, reading.tool) for draft in reading.drafts]
-    missing = list(
-        dict.fromkeys(name for row in answered if not row.get("faults") for name in asked.missing(row))
-    )
+    sound_rows = [row for row in answered if not row.get("faults")]
+    missing = [*dict.fromkeys(name for row in sound_rows for name in asked.missing(row))]
     if missing:
         flags = tuple(map(asked.flag, missing))
         problem = f"the file does not say {', '.join(missing)}: give {', '.join(flags)}"
@@ -175,7 +176,7 @@ def _store_one(
     fates |= {position[i]: (QUARANTINED, reason) for i, reason in done.reason_of.items()}
     fates |= {position[i]: (DUPLICATE, f"of {row_id}") for i, row_id in done.duplicate_of.items()}
     reports = []
-    for i, row in zip(rows.index, rows.to_dict("records"), strict=True):
+    for i, row in enumerate(rows.to_dict("records")):
         fate, reason = fates.get(i, (ACCEPTED, row["notes"]))
         reports.append(RowReport(line=int(row["line"]), fate=fate, reason=reason, what=_what(row)))
     return FileReport(file=file, tool=reading.tool, rows=tuple(reports))
@@ -199,8 +200,12 @@ def settled(answered: Sequence[Draft], file: str) -> pd.DataFrame:
     """
     rows = drafts([{"kind": "measured", "source_ref": file, "file": file, **row} for row in answered])
     rows[sorted(NUMERIC)] = rows[sorted(NUMERIC)].apply(pd.to_numeric, errors="coerce")
-    for kind in asked.CATALOGUES:
-        _resolve(rows, kind)
+    for kind, find in asked.CATALOGUES.items():
+        for name in rows.loc[sound(rows), kind].unique():
+            try:
+                rows.loc[rows[kind] == name, kind] = find(name).name
+            except UnknownName as error:
+                reject(rows, rows[kind] == name, "name-to-say", column=kind, value=name, allowed=str(error))
     good = rows[sound(rows)].copy()
     if len(good):
         _align(good)
@@ -211,34 +216,21 @@ def settled(answered: Sequence[Draft], file: str) -> pd.DataFrame:
 
 
 def _align(rows: pd.DataFrame) -> None:
-    names.resolve(rows)
-    layout.settle(rows)
-    align.lengths(rows)
-    layout.check(rows)
-    align.throughputs(rows)
-    align.latencies(rows)
-    checks.ranges(rows)
-    checks.little(rows)
+    for step in (
+        names.resolve, layout.settle, align.lengths, layout.check, align.throughputs, align.latencies,
+        checks.ranges, checks.little,
+    ):  # fmt: skip
+        step(rows)
     ratio = checks.residence_ratio(rows)
-    for power, unit in ((3, "s"), (-3, "us"), (-6, "ns")):
-        slip = (ratio / 10.0**power).between(0.7, 1.4)
+    for factor, unit in ((1e3, "s"), (1e-3, "us"), (1e-6, "ns")):
+        slip = (ratio / factor).between(0.7, 1.4)
         reject(rows, slip & ~sound(rows), "time-unit", value=unit)
     if sound(rows).any():
         checks.memory(rows)
 
 
-def _resolve(rows: pd.DataFrame, kind: str) -> None:
-    for name in rows.loc[sound(rows), kind].unique():
-        try:
-            found = asked.CATALOGUES[kind](name).name
-        except UnknownName as error:
-            reject(rows, rows[kind] == name, "name-to-say", column=kind, value=name, allowed=str(error))
-        else:
-            rows.loc[rows[kind] == name, kind] = found
-
-
 def _what(row: Mapping[Any, Any]) -> str:
-    load = {"open-loop": ("request_rate", "requests/s"), "server": ("request_rate", "requests/s")}
-    name, unit = load.get(row["mode"], ("concurrency", "in flight"))
-    amount = f" {row[name]:g} {unit}" if row[name] == row[name] else ""
+    rated = row["mode"] in ("open-loop", "server")
+    load, unit = (row["request_rate"], "requests/s") if rated else (row["concurrency"], "in flight")
+    amount = f" {load:g} {unit}" if load == load else ""
     return f"{row['model']} on {row['num_gpus']:g} x {row['gpu']}, {row['engine']}, {row['mode']}{amount}"

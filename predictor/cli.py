@@ -11,7 +11,7 @@ import sys
 import typer
 
 from ..data.errors import RoofcastError
-from .commands import advise, ask, fabric, ingest, learn, look
+from .commands import advise, ask, fabric, intake, learn, look
 
 EXIT_ERROR = 2
 app = typer.Typer(
@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 for command in (
     ask.predict, advise.recommend, advise.sweep, ask.explain, ask.audit, look.coefficients, learn.train,
-    learn.evaluate, learn.tune, learn.retrain, learn.rollback, learn.suggest, learn.ui, ingest.ingest,
+    learn.evaluate, learn.tune, learn.retrain, learn.rollback, learn.suggest, learn.ui, intake.ingest,
     look.models, look.gpus, look.platforms,
 ):  # fmt: skip
     app.command()(command)

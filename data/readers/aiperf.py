@@ -12,27 +12,17 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from .base import (
-    Draft,
-    Fields,
-    Lines,
-    Rows,
-    at,
-    completed,
-    fill,
-    gpu,
-    load,
-    plain,
-    refuse,
-    setting,
-    statistics,
-)  # fmt: skip
-from .records import Record
+from .base import Draft, Fields, Lines, Record, Rows, at, fill, gpu, has, plain, refuse, setting, statistics
+from .runs import completed, load
 
 # Their metric.statistic. Latencies are per request; inter_token_latency is (end to end - TTFT) / (tokens -
 # 1): TPOT (the time between chunks is inter_chunk_latency). Lengths are means, by the client's tokenizer.
 FIELDS: Fields = {
     "start_time": "date",
+    "input_config.models.items.0.name": "model_raw",
+    "input_config.models.items.0": "model_raw",
+    "input_config.endpoint.model_names.0": "model_raw",
+    "input_config.model_names.0": "model_raw",  # genai-perf
     "request_throughput.avg": "req_tput",
     "output_token_throughput.avg": "output_tput",
     "total_token_throughput.avg": "total_tput",
@@ -42,22 +32,18 @@ FIELDS: Fields = {
 LATENCIES = {"time_to_first_token": "ttft", "inter_token_latency": "tpot", "request_latency": "e2e"}
 STATISTICS = {"avg": "mean", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99"}
 MS = {"": 1.0, "ns": 1e-6, "us": 1e-3, "ms": 1.0, "sec": 1e3, "s": 1e3}
-# Where the client's load and the model stand: aiperf's earlier form, genai-perf.
+# Where the client's load stands: aiperf's earlier form, genai-perf.
 LOADS = ("input_config.loadgen", "input_config.perf_analyzer.stimulus")
-MODELS = ("input_config.models.items", "input_config.endpoint.model_names", "input_config.model_names")
 
-
-def knows(record: Record) -> bool:
-    """Whether a record is an export of these tools."""
-    return bool(at(record, "request_throughput.unit")) and "request_latency" in record
+knows = has("request_throughput.unit", "request_latency")
+knows_text = re.compile(r"Metric,\s*avg,").match
 
 
 def rows(record: Record) -> Iterator[Draft]:
     """Yield the one row of a run."""
-    listed = [found[0] for path in MODELS if isinstance(found := at(record, path), list) and found]
-    draft: Draft = {"model_raw": plain(at(listed[0], "name") or listed[0]) if listed else ""}
-    endpoints = _values(record, "telemetry_data.endpoints")
-    cards = {plain(at(card, "gpu_name")) for endpoint in endpoints for card in _values(endpoint, "gpus")}
+    draft: Draft = {}
+    endpoints = _values(at(record, "telemetry_data.endpoints"))
+    cards = {plain(at(card, "gpu_name")) for endpoint in endpoints for card in _values(at(endpoint, "gpus"))}
     draft["gpu"] = gpu(cards.pop()) if len(cards) == 1 else ""
     fill(draft, record, FIELDS)
     for theirs, ours in LATENCIES.items():
@@ -66,32 +52,21 @@ def rows(record: Record) -> Iterator[Draft]:
             fill(draft, record, statistics(theirs + ".{}", ours, MS[unit], STATISTICS))
         else:
             refuse(draft, "unit", column=theirs, value=unit)
-    good, failed = setting(at(record, "request_count.avg")), setting(at(record, "error_request_count.avg"))
-    if failed > 0:
-        completed(draft, good, good + failed)
+    good = setting(at(record, "request_count.avg"))
+    completed(draft, good, good + setting(at(record, "error_request_count.avg")))
     if record.get("was_cancelled") or record.get("is_complete") is False:
         refuse(draft, "cut-short")
-    _load(draft, record, good)
-    yield draft
-
-
-def _values(record: Any, path: str) -> list[Any]:
-    found = at(record, path)
-    return list(found.values()) if isinstance(found, dict) else []
-
-
-def _load(draft: Draft, record: Record, requests: float) -> None:
     phases = at(record, "input_config.phases")
     profiling = [p for p in phases if at(p, "kind") == "profiling"] if isinstance(phases, list) else []
     settings = profiling[-1:] + [found for path in LOADS if isinstance(found := at(record, path), dict)]
     if settings:  # The CSV does not say: asked for.
-        rate = setting(settings[0].get("rate", settings[0].get("request_rate")))
-        load(draft, rate=rate, cap=setting(settings[0].get("concurrency")), requests=requests)
+        rate = settings[0].get("rate", settings[0].get("request_rate"))
+        load(draft, rate=rate, cap=settings[0].get("concurrency"), requests=good)
+    yield draft
 
 
-def knows_text(head: str) -> bool:
-    """Whether a text is the CSV export: a header of statistics."""
-    return bool(re.match(r"Metric,\s*avg,", head))
+def _values(found: Any) -> list[Any]:
+    return list(found.values()) if isinstance(found, dict) else []
 
 
 def text_rows(lines: Lines) -> Rows:

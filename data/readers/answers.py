@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,7 @@ NAMES = (
 )  # fmt: skip
 FIGURES = names(roles=("layout", "load"), stored=True, text=False)
 CATALOGUES: dict[str, Callable[[str], Any]] = {"gpu": catalogue.gpu, "model": catalogue.model}
-_STATED = ("weight_precision", "kv_precision", "spec_decode")
-_ANYTHING = (0.0, 1e12)
+_STATED = ("engine", "weight_precision", "kv_precision", "spec_decode")
 _LOADED = {"closed-loop": "concurrency", "static-batch": "concurrency", "open-loop": "request_rate"}
 
 
@@ -35,16 +35,14 @@ def checked(answers: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in list(given.items()):
         if name not in (*NAMES, *FIGURES):
             raise BadRequest(name, value, f"one of {', '.join((*NAMES, *FIGURES))}")
-        allowed = COLUMNS[name].allowed
-        if allowed:
+        column = COLUMNS[name]
+        if column.allowed:
             given[name] = PRECISIONS.stored(str(value)) if name.endswith("precision") else value
-            if given[name] not in allowed:
-                raise BadRequest(name, given[name], f"one of {', '.join(filter(None, allowed))}")
-        if name in FIGURES:
-            bounds = (COLUMNS[name].low, COLUMNS[name].high)
-            low, high = bounds if bounds != _ANYTHING else (1, 1e6)
-            if not low <= setting(value) <= high:
-                raise BadRequest(name, value, f"a number between {low:g} and {high:g}")
+            if given[name] not in column.allowed:
+                raise BadRequest(name, given[name], f"one of {', '.join(filter(None, column.allowed))}")
+        low, high = (column.low, column.high) if (column.low, column.high) != (0.0, 1e12) else (1, 1e6)
+        if name in FIGURES and not low <= setting(value) <= high:
+            raise BadRequest(name, value, f"a number between {low:g} and {high:g}")
     if not re.fullmatch(r"20\d\d(-[01]\d(-[0-3]\d)?)?", str(given.get("date", "2000"))):
         raise BadRequest("date", given["date"], "YYYY-MM-DD or YYYY-MM")
     platform = given.pop("platform", None)
@@ -59,27 +57,14 @@ def checked(answers: Mapping[str, Any]) -> dict[str, Any]:
 def answered(draft: Draft, answers: Mapping[str, Any], tool: str) -> Draft:
     """Return a row with the answers where its file leaves a gap; refused where they contradict the file."""
     row = {"source": f"ingested-{tool.split()[0]}", "source_family": "ingested", **draft}
-    for name in sorted(answers.keys() & {*NAMES, "platform_raw"}):
-        stated = _stated(name, row)
-        if stated and stated != answers[name]:
-            refuse(
-                row, "contradicts-answer", column=name, value=stated, allowed=f"{flag(name)} {answers[name]}"
-            )
-        else:
-            row[name] = answers[name]
-    for name in sorted(answers.keys() & set(FIGURES)):
-        value = float(answers[name])
-        if not _known(row.get(name)):
-            row[name] = value
-        elif not math.isclose(row[name], value, rel_tol=0.01):
-            allowed = f"{flag(name)} {value:g}"
-            refuse(row, "contradicts-answer", column=name, value=f"{row[name]:g}", allowed=allowed)
-    _derive(row)
-    return row
-
-
-def _derive(row: Draft) -> None:
-    """Fill in what follows from the rest of a row."""
+    for name in sorted(answers, key=lambda name: (name in FIGURES, name)):
+        figure, stated = name in FIGURES, _stated(name, row)
+        answer = float(answers[name]) if figure else answers[name]
+        if stated in ("", answer):
+            row[name] = answer
+        elif not (figure and math.isclose(stated, answer, rel_tol=0.01)):
+            value, said = (f"{stated:g}", f"{answer:g}") if figure else (stated, answer)
+            refuse(row, "contradicts-answer", column=name, value=value, allowed=f"{flag(name)} {said}")
     if row.get("disagg") == 1 and not _known(row.get("num_gpus")):
         row["num_gpus"] = row.get("prefill_gpus", math.nan) + row.get("decode_gpus", math.nan)
     row["model"] = row.get("model") or row.get("model_raw", "")
@@ -92,17 +77,18 @@ def _derive(row: Draft) -> None:
     for name, tokens in (("osl", output), ("isl", total - output)):
         if not _known(row.get(name)) and requests > 0 and tokens > 0:
             row[name] = tokens / requests
+    return row
 
 
-def _stated(name: str, row: Draft) -> str:
-    """Return what the file itself states, where that is a known name that the user may not replace."""
-    value = str(row.get(name) or (row.get("model_raw", "") if name == "model" else ""))
+def _stated(name: str, row: Draft) -> Any:
+    """Return what the file itself states of a figure, or of a known name that the user may not replace."""
+    value = row.get(name)
+    if name in FIGURES:
+        return value if _known(value) else ""
     if name in CATALOGUES:
-        try:
-            return str(CATALOGUES[name](value).name)
-        except UnknownName:
-            return ""
-    return value if name == "engine" or (name in _STATED and value in COLUMNS[name].allowed) else ""
+        with suppress(UnknownName):
+            return CATALOGUES[name](str(value or (row.get("model_raw", "") if name == "model" else ""))).name
+    return value if value and name in _STATED and value in (COLUMNS[name].allowed or (value,)) else ""
 
 
 def _known(value: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,22 +15,17 @@ from ..rows.draft import LATENCIES, NUMERIC, TEXTUAL
 from ..rows.names import GPU_ALIASES
 from ..vocabulary import printed_engine, printed_precision
 
-# One measured point on its way into the table: the columns of rows/draft.py, as far as they are known.
-Draft = dict[str, Any]
-# A tool's field, with dots into nested objects, to our column, or to (column, factor to our unit).
+Record = dict[str, Any]  # one result as its tool wrote it
+Draft = dict[str, Any]  # one measured point on its way into the table, by the columns of rows/draft.py
+# A tool's field, with dots into nested objects and lists, to our column, or to (column, factor to our unit).
 Fields = Mapping[str, str | tuple[str, float]]
 Lines = Iterable[tuple[int, str]]
 Rows = Iterator[tuple[int, Draft]]
 
 MEDIAN_NAMED = {"mean": "mean", "median": "p50", "p90": "p90", "p95": "p95", "p99": "p99"}
-FEWEST_DONE = 0.9
-AT_CAP = 0.9
-RATE_REACHED = 0.8
-UNSTEADY_WEIGHT = 0.5
 ASK = "?"  # for what the file hints at but does not state
 _TEXT_LENGTH = 200
 _NONE = ("", "none", "null", "n/a", "-")
-
 _VENDORS = re.compile(
     r"\b(nvidia|amd|instinct|geforce|tesla|virtualized|grace hopper superchip|blackwell|server|edition)\b"
 )
@@ -46,10 +42,18 @@ def statistics(
 
 
 def at(record: Any, path: str) -> Any:
-    """Return what lies at a dotted path of nested objects, None where it ends early."""
+    """Return what lies at a dotted path of nested objects and lists, None where it ends early."""
     for name in path.split("."):
-        record = record.get(name) if isinstance(record, dict) else None
+        if isinstance(record, list) and name.isdecimal():
+            record = record[int(name)] if int(name) < len(record) else None
+        else:
+            record = record.get(name) if isinstance(record, dict) else None
     return record
+
+
+def has(*paths: str) -> Callable[[Record], bool]:
+    """Return whether a record is a tool's result: something lies at each of these paths."""
+    return lambda record: all(at(record, path) is not None for path in paths)
 
 
 def fill(draft: Draft, record: Any, fields: Fields) -> None:
@@ -61,8 +65,7 @@ def fill(draft: Draft, record: Any, fields: Fields) -> None:
         column, factor = (target, 1.0) if isinstance(target, str) else target
         given = at(record, path)
         if column in TEXTUAL:
-            text = AS_NAMED.get(column, plain)(given)
-            draft[column] = draft.get(column) or text
+            draft[column] = draft.get(column) or AS_NAMED.get(column, plain)(given)
             continue
         try:
             value = number(given) * factor
@@ -89,15 +92,15 @@ def number(value: Any) -> float:
 
 def setting(value: Any) -> float:
     """Return a setting's number, infinite for "inf", NaN for anything that is none."""
-    try:
-        return math.nan if value is None or isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
+    with suppress(ValueError):
+        return number(value)
+    return math.nan
 
 
-def refuse(draft: Draft, code: str, **fields: Any) -> None:
-    """Add a fault: the row cannot be taken."""
+def refuse(draft: Draft, code: str, **fields: Any) -> Draft:
+    """Return the draft with a fault more: the row cannot be taken."""
     draft["faults"] = (*draft.get("faults", ()), Fault(code=code, **fields))
+    return draft
 
 
 def remark(draft: Draft, code: str, **fields: Any) -> None:
@@ -150,51 +153,6 @@ AS_NAMED: Mapping[str, Callable[[Any], str]] = {
     "weight_precision": lambda value: printed_precision(plain(value)),
     "kv_precision": lambda value: printed_precision(plain(value)),
 }
-
-
-def completed(draft: Draft, good: float, asked: float) -> None:
-    """Refuse a run in which more than a tenth of the requests failed; note where some did."""
-    if good < FEWEST_DONE * asked:
-        refuse(draft, "failed-requests", value=good, allowed=asked)
-    elif good < asked:
-        remark(draft, "some-failed", value=good, allowed=asked)
-
-
-def in_flight(draft: Draft) -> float:
-    """Return the mean number of requests in flight by Little's law, NaN where a figure is missing."""
-    residence = draft.get("e2e_mean_ms", math.nan)
-    if math.isnan(residence):
-        ttft, tpot, osl = (draft.get(name, math.nan) for name in ("ttft_mean_ms", "tpot_mean_ms", "osl"))
-        residence = ttft + tpot * (osl - 1)
-    return float(draft.get("req_tput", math.nan) * residence / 1000.0)
-
-
-def load(draft: Draft, *, rate: float, cap: float, requests: float = math.nan) -> None:
-    """Settle the mode from the client's settings, NaN or infinite where it had none.
-
-    No rate but a cap on requests in flight: a closed loop. All requests within the cap: a static batch.
-    Neither: a burst, whose TTFT is the draining of its own queue and is dropped. A rate: an open loop, unless
-    the requests in flight stood at the cap, which makes it closed. Where clearly more were served than the
-    rate asks for, arrivals came in clumps and the rate is the one served.
-    """
-    if rate > 0 and math.isfinite(rate):
-        if in_flight(draft) >= AT_CAP * cap:
-            draft.update(mode="closed-loop", concurrency=cap)
-            remark(draft, "held-at-cap", value=rate)
-            return
-        served = draft.get("req_tput", math.nan)
-        overrun = served * RATE_REACHED > rate
-        draft.update(mode="open-loop", request_rate=served if overrun else rate)
-        if overrun or served < RATE_REACHED * rate:
-            draft["weight"] = UNSTEADY_WEIGHT
-            remark(draft, "more-came" if overrun else "fewer-served", value=rate)
-    elif cap > 0 and math.isfinite(cap):
-        alone = requests <= cap
-        draft.update(mode="static-batch" if alone else "closed-loop", concurrency=requests if alone else cap)
-    else:
-        draft["mode"] = "offline"
-        drop(draft, "ttft_")
-        remark(draft, "burst")
 
 
 def drop(draft: Draft, *beginnings: str) -> None:

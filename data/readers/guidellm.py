@@ -6,11 +6,10 @@ src/guidellm/benchmark/benchmark.py for the versions before 0.4, which keep the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
-from .base import Draft, Fields, at, completed, fill, load, plain, refuse, setting, statistics
-from .records import Record
+from .base import Draft, Fields, Record, at, fill, has, plain, refuse, setting, statistics
+from .runs import completed, load
 
 # Their time_per_output_token divides the whole request, with the first token, by its tokens: not ours. Their
 # inter_token_latency is (last - first token) / (tokens - 1) of a request: TPOT; its statistics weigh each
@@ -29,42 +28,30 @@ FIELDS: Fields = {
     "run_stats.start_time": "date",
     "config.backend.model": "model_raw",
     "worker.backend.model": "model_raw",
-    "report.args.backend.model": "model_raw",
     "worker.backend_model": "model_raw",
-    "report.args.model": "model_raw",
 }
-# One request after another, a number of streams; requests per second.
-STREAMS = {"synchronous", "concurrent"}
+REPORT_FIELDS: Fields = {"args.backend.model": "model_raw", "args.model": "model_raw"}
 RATES = {"constant", "poisson", "async"}
 
-
-def knows(record: Record) -> bool:
-    """Whether a record is a report of this tool."""
-    benchmarks = record.get("benchmarks")
-    return isinstance(benchmarks, list) and all(
-        isinstance(at(one, "metrics.requests_per_second"), dict) for one in benchmarks
-    )
+knows = has("benchmarks.0.metrics.requests_per_second.successful")
 
 
 def rows(record: Record) -> Iterator[Draft]:
     """Yield a row for each benchmark of the report."""
     for benchmark in record["benchmarks"]:
         draft: Draft = {}
-        fill(draft, {**benchmark, "report": record}, FIELDS)
+        fill(draft, benchmark, FIELDS)
+        fill(draft, record, REPORT_FIELDS)
         totals = at(benchmark, "metrics.request_totals") or at(benchmark, "request_totals")
-        good, failed = setting(at(totals, "successful")), setting(at(totals, "errored"))
-        if failed > 0:
-            completed(draft, good, good + failed)
+        good = setting(at(totals, "successful"))
+        completed(draft, good, good + setting(at(totals, "errored")))
         strategy = at(benchmark, "config.strategy") or at(benchmark, "args.strategy")
-        kind = plain(at(strategy, "type_"))
-        cap = setting(at(strategy, "max_concurrency"))
-        if kind in STREAMS:
-            streams = setting(at(strategy, "streams")) if kind == "concurrent" else 1.0
-            load(draft, rate=math.nan, cap=streams, requests=good)
+        kind, cap = plain(at(strategy, "type_")), at(strategy, "max_concurrency")
+        streams = {"synchronous": 1, "concurrent": at(strategy, "streams"), "throughput": cap}
+        if kind in streams:
+            load(draft, cap=streams[kind], requests=good)
         elif kind in RATES:
-            load(draft, rate=setting(at(strategy, "rate")), cap=cap)
-        elif kind == "throughput":
-            load(draft, rate=math.nan, cap=cap, requests=good)
+            load(draft, rate=at(strategy, "rate"), cap=cap)
         else:
             refuse(draft, "load-kind", value=kind)
         yield draft

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from .base import Draft, Fields, at, drop, fill, gpu, plain, refuse, setting, statistics
-from .records import Record
+from .base import Draft, Fields, Record, drop, fill, gpu, has, plain, refuse, setting, statistics
 
 # Latencies in s, TPOT after the first token; `intvty` is 1 / TPOT.
 FIELDS: Fields = {
@@ -30,58 +29,50 @@ PER_GPU = {"tput_per_gpu": "total_tput", "avg_power_w": "power_w"}
 PER_DECODE_GPU = {"output_tput_per_gpu": "output_tput"}
 POOL = {"{}_ep": "{}_ep", "{}_num_workers": "{}_workers", "num_{}_gpu": "{}_gpus"}
 # The client draws lengths from 0.8 to 1.0 of the nominal ones, which the file repeats.
-LENGTHS = {"length_scale": 0.9, "length_kind": "uniform"}
+STATED = {"mode": "closed-loop", "dp_means": "inside", "length_scale": 0.9, "length_kind": "uniform"}
 
-
-def knows(record: Record) -> bool:
-    """Whether a record is an aggregated result."""
-    return {"hw", "conc", "framework", "precision", "tput_per_gpu"} <= record.keys()
+knows = has("hw", "conc", "framework", "precision", "tput_per_gpu")
 
 
 def rows(record: Record) -> Iterator[Draft]:
     """Yield the one row of a result."""
-    draft: Draft = {"mode": "closed-loop", "dp_means": "inside", **LENGTHS}
-    draft["gpu"] = _gpu(plain(record["hw"]))
+    hardware = plain(record["hw"])  # runner types put the cluster after the chip: b200-nb, h200-cw
+    draft: Draft = {**STATED, "gpu": gpu(hardware)}
+    if draft["gpu"] == hardware:
+        draft["gpu"] = gpu(hardware.split("-")[0].split("_")[0])
     draft["spec_decode"] = plain(record.get("spec_decoding") or record.get("mtp")).lower() or "none"
     fill(draft, record, FIELDS)
-    prefill_gpus, decode_gpus = (setting(record.get(f"num_{pool}_gpu")) for pool in ("prefill", "decode"))
+    pools = {pool: setting(record.get(f"num_{pool}_gpu")) for pool in ("prefill", "decode")}
     if _yes(record.get("is_multinode")) or _yes(record.get("disagg")):
-        _pools(draft, record, prefill_gpus, decode_gpus)
+        _pools(draft, record, pools)
     else:
         draft["num_gpus"] = draft.get("tp", math.nan) * draft.get("pp", 1.0)
         if _yes(record.get("dp_attention")):
             draft["dp"] = draft.get("tp", math.nan)
     gpus = draft["num_gpus"]
-    fill(draft, record, {theirs: (ours, gpus) for theirs, ours in PER_GPU.items()})
-    decoding = decode_gpus if draft.get("disagg") else gpus
-    fill(draft, record, {theirs: (ours, decoding) for theirs, ours in PER_DECODE_GPU.items()})
+    decoding = pools["decode"] if draft.get("disagg") else gpus
+    for fields, times in ((PER_GPU, gpus), (PER_DECODE_GPU, decoding)):
+        fill(draft, record, {theirs: (ours, times) for theirs, ours in fields.items()})
     yield draft
 
 
-def _pools(draft: Draft, record: Record, prefill_gpus: float, decode_gpus: float) -> None:
+def _pools(draft: Draft, record: Record, pools: dict[str, float]) -> None:
     """Fill the pools: a worker is as wide as its share of the GPUs, whatever notation tp is in."""
-    draft["num_gpus"] = prefill_gpus + decode_gpus
+    draft["num_gpus"] = sum(pools.values())
     if not draft["num_gpus"] > 0:
         refuse(draft, "pools-unknown")
         return
-    apart = decode_gpus > 0
-    for pool, gpus in (("prefill", prefill_gpus), ("decode", decode_gpus))[: 1 + apart]:
+    for pool, gpus in pools.items():
+        if pool == "decode" and not gpus > 0:  # prefill's pool is the whole
+            drop(draft, "prefill_")
+            return
         fill(draft, record, {theirs.format(pool): ours.format(pool) for theirs, ours in POOL.items()})
         workers = draft.get(f"{pool}_workers", math.nan)
         width = gpus / workers if workers > 0 else setting(record.get(f"{pool}_tp"))
         draft[f"{pool}_tp"] = width
-        draft[f"{pool}_dp"] = width if _yes(at(record, f"{pool}_dp_attention")) else 1.0
+        draft[f"{pool}_dp"] = width if _yes(record.get(f"{pool}_dp_attention")) else 1.0
         draft.update({name: draft.get(f"{pool}_{name}", math.nan) for name in ("tp", "ep", "dp")})
-    if apart:
-        draft["disagg"] = 1.0
-    else:
-        drop(draft, "prefill_")
-
-
-def _gpu(hardware: str) -> str:
-    """Runner types put the cluster after the chip: b200-nb, h200-cw."""
-    found = gpu(hardware)
-    return found if found != hardware else gpu(hardware.split("-")[0].split("_")[0])
+    draft["disagg"] = 1.0
 
 
 def _yes(value: object) -> bool:

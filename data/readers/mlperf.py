@@ -10,8 +10,7 @@ import math
 import re
 from pathlib import Path
 
-from .base import Draft, Fields, Lines, Rows, drop, fill, plain, refuse, setting, statistics
-from .records import Record
+from .base import Draft, Fields, Lines, Record, Rows, drop, fill, has, plain, refuse, setting, statistics
 
 # The summary's lines in lower case, dots as underscores. Times in ns; "time to output token" is per request,
 # after the first token. Completed samples and tokens per second are over the time to the last completion.
@@ -34,11 +33,10 @@ SYSTEM_FIELDS: Fields = {
 MARK = "MLPerf Results Summary"
 SCENARIOS = {"Server": "server", "Interactive": "server", "Offline": "offline"}
 WEIGHT = 0.8  # tuned to a limit, requests in flight unknown: as the shipped table weighs submissions
+_VERSION = re.compile(r"(?i)(?:vllm|tensorrt(?:[- ]llm)?|sglang)\D{0,3}(\d[\w.]*)")
 
-
-def knows_text(head: str) -> bool:
-    """Whether a text is a LoadGen summary."""
-    return MARK in head
+knows_text = re.compile(MARK).search
+is_system = has("accelerator_model_name", "accelerators_per_node", "number_of_nodes")
 
 
 def text_rows(lines: Lines) -> Rows:
@@ -50,8 +48,7 @@ def text_rows(lines: Lines) -> Rows:
         began = line_number if MARK in line else began
         if colon:
             record.setdefault(re.sub(r"(\d)\.(\d)", r"\1_\2", name.strip().lower()), value.strip())
-    scenario, mode = plain(record.get("scenario")), plain(record.get("mode"))
-    result = plain(record.get("result is"))
+    scenario, mode, result = (plain(record.get(name)) for name in ("scenario", "mode", "result is"))
     draft: Draft = {"mode": SCENARIOS.get(scenario, ""), "length_kind": "dataset", "weight": WEIGHT}
     fill(draft, record, FIELDS)
     if not draft["mode"]:
@@ -68,27 +65,17 @@ def text_rows(lines: Lines) -> Rows:
     yield began, draft
 
 
-def is_system(record: Record) -> bool:
-    """Whether a record describes a submitted system."""
-    return {"accelerator_model_name", "accelerators_per_node", "number_of_nodes"} <= record.keys()
-
-
 def system(record: Record) -> Draft:
     """Return what a system description holds for every run on it."""
     nodes = setting(record["number_of_nodes"])
-    version = re.search(
-        r"(?i)(?:vllm|tensorrt(?:[- ]llm)?|sglang)\D{0,3}(\d[\w.]*)", plain(record.get("framework"))
-    )
+    version = _VERSION.search(plain(record.get("framework")))
     draft: Draft = {"num_nodes": nodes, "num_gpus": nodes * setting(record["accelerators_per_node"])}
     fill(draft, record, SYSTEM_FIELDS)
-    return draft | {"engine_version": version.group(1) if version else ""}
+    return draft | {"engine_version": version[1] if version else ""}
 
 
 def system_beside(path: Path) -> Path | None:
     """Return the system's JSON of a submission tree: systems/NAME.json where the results lie under NAME/."""
-    for folder in path.absolute().parents:
-        for name in path.absolute().parts[:-1]:
-            candidate = folder / "systems" / f"{name}.json"
-            if len(name) > 1 and candidate.is_file():
-                return candidate
-    return None
+    whole = path.absolute()
+    named = (up / "systems" / f"{name}.json" for up in whole.parents for name in whole.parts[1:-1])
+    return next((candidate for candidate in named if candidate.is_file()), None)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ..errors import BadRows
 from . import aiperf, guidellm, inferencex, mlperf, records, sglang, table, trtllm, vllm
-from .base import Draft, Lines, Rows, refuse
-from .records import Record
+from .base import Draft, Lines, Record, Rows, refuse
+from .records import unread
 
 JSON_READERS: dict[str, tuple[Callable[[Record], bool], Callable[[Record], Iterator[Draft]]]] = {
     "vllm": (vllm.knows, vllm.rows),
@@ -22,7 +22,7 @@ JSON_READERS: dict[str, tuple[Callable[[Record], bool], Callable[[Record], Itera
     "guidellm": (guidellm.knows, guidellm.rows),
     "trtllm-bench": (trtllm.knows, trtllm.rows),
 }
-TEXT_READERS: dict[str, tuple[Callable[[str], bool], Callable[[Lines], Rows]]] = {
+TEXT_READERS: dict[str, tuple[Callable[[str], object], Callable[[Lines], Rows]]] = {
     "mlperf": (mlperf.knows_text, mlperf.text_rows),
     "trtllm-bench": (trtllm.knows_text, trtllm.text_rows),
     "aiperf": (aiperf.knows_text, aiperf.text_rows),
@@ -48,57 +48,52 @@ def read(path: Path, mapped: table.Mapped | None = None) -> Reading:
     """Read one file, by the mapping where one is given. Raises BadRows where it holds nothing known."""
     head = records.head(path)
     try:
-        if mapped is not None:
-            return _text(path, "csv", partial(table.text_rows, mapped=mapped))
-        if _JSON.match(head):
+        if mapped is None and _JSON.match(head):
             return _json(path)
-        for tool, (knows, rows) in TEXT_READERS.items():
-            if knows(head):
-                return _text(path, tool, rows)
+        readers = TEXT_READERS if mapped is None else {}
+        known = [(tool, rows) for tool, (knows, rows) in readers.items() if knows(head)]
+        if mapped is not None:
+            known = [("csv", partial(table.text_rows, mapped=mapped))]
+        for tool, rows in known[:1]:
+            drafts = _collected(path, rows(records.text_lines(path)))
+            if not drafts:
+                raise unread(path, f"{tool}: no result in it")
+            return Reading(path=path, tool=tool, drafts=drafts)
     except (OSError, csv.Error) as error:
-        raise BadRows(path, [(0, f"cannot be read: {error}")]) from None
+        raise unread(path, f"cannot be read: {error}") from None
     hint = "; a CSV of other columns needs --mapping" if "," in head.partition("\n")[0] else ""
-    raise BadRows(path, [(0, UNKNOWN + hint)])
+    raise unread(path, UNKNOWN + hint)
 
 
 def _json(path: Path) -> Reading:
-    drafts: list[Draft] = []
-    broken: list[tuple[int, str]] = []
     tools: list[str] = []
-    system: Draft | None = None
-    known = False  # whether any record is JSON at all
-    for line, record in records.json_records(path):
-        found: list[Draft] = [{}]
-        if isinstance(record, str):
-            broken.append((line, record))
-            refuse(found[0], "no-record", value=record)
-        elif mlperf.is_system(record):
-            system, found = mlperf.system(record), []
-        else:
-            known = True
-            tool = next((name for name, (knows, _) in JSON_READERS.items() if knows(record)), "")
-            if tool:
-                tools.append(tool)
-                found = list(JSON_READERS[tool][1](record))
+    systems: list[Draft] = []
+    broken: list[tuple[int, str]] = []
+
+    def rows() -> Rows:
+        for line, record in records.json_records(path):
+            if isinstance(record, str):
+                broken.append((line, record))
+                yield line, refuse({}, "no-record", value=record)
+            elif mlperf.is_system(record):
+                systems.append(mlperf.system(record))
             else:
-                refuse(found[0], "unknown-tool")
-        drafts.extend({**draft, "line": line} for draft in found)
-        _bounded(path, drafts)
-    if not tools and system is None:
-        raise BadRows(path, (broken if not known else []) or [(0, UNKNOWN)])
-    return Reading(path=path, tool=" ".join(sorted({*tools})) or SYSTEM, drafts=tuple(drafts), system=system)
+                tool = next((name for name, (knows, _) in JSON_READERS.items() if knows(record)), "")
+                tools.append(tool)
+                found = JSON_READERS[tool][1](record) if tool else [refuse({}, "unknown-tool")]
+                yield from ((line, draft) for draft in found)
+
+    drafts = _collected(path, rows())
+    if not any(tools) and not systems:
+        raise BadRows(path, ([] if tools else broken) or [(0, UNKNOWN)])
+    named = " ".join(sorted({*filter(None, tools)})) or SYSTEM
+    return Reading(path=path, tool=named, drafts=drafts, system=systems[-1] if systems else None)
 
 
-def _text(path: Path, tool: str, rows: Callable[[Lines], Rows]) -> Reading:
+def _collected(path: Path, rows: Rows) -> tuple[Draft, ...]:
     drafts: list[Draft] = []
-    for line, draft in rows(records.text_lines(path)):
+    for line, draft in rows:
         drafts.append({**draft, "line": line})
-        _bounded(path, drafts)
-    if not drafts:
-        raise BadRows(path, [(0, f"{tool}: no result in it")])
-    return Reading(path=path, tool=tool, drafts=tuple(drafts))
-
-
-def _bounded(path: Path, drafts: list[Draft]) -> None:
-    if len(drafts) > MOST_ROWS:
-        raise BadRows(path, [(0, f"more than {MOST_ROWS} rows: split the file")])
+        if len(drafts) > MOST_ROWS:
+            raise unread(path, f"more than {MOST_ROWS} rows: split the file")
+    return tuple(drafts)

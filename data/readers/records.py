@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadRows
-
-Record = dict[str, Any]
+from .base import Record
 
 FILE_BYTES = 1 << 29
 HEAD_BYTES = 1 << 16
@@ -28,9 +27,14 @@ _PACKED = {
 }  # fmt: skip
 _STRING = rb'"(?:[^"\\]++|\\.)*+"?'  # a torn one reaches to the end
 _STRING_OR_LIST = re.compile(rb"(?s)" + _STRING + rb'|\[(?:[^\[\]{}"]++|' + _STRING + rb")*+\]")
-_BETWEEN = re.compile("[ \t\r\n,\x1e\ufeff]*")
+_BEGINNING = re.compile(r'[^ \t\r\n,\x1e\ufeff][^"\[\]{}\n]{0,28}')  # of a record, or of what is none
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _NEXT_LINE = re.compile(r"\n(?=\{)")
+
+
+def unread(path: Path, reason: str, line: int = 0) -> BadRows:
+    """Return the refusal of a whole file, for what stands in a line of it or for itself."""
+    return BadRows(path, [(line, reason)])
 
 
 def head(path: Path) -> str:
@@ -39,25 +43,24 @@ def head(path: Path) -> str:
     Raises BadRows where there is no plain text file: missing, empty, too large, packed, binary, not UTF-8.
     """
     if not path.is_file():
-        raise BadRows(path, [(0, "not a regular file" if path.exists() else "no such file")])
+        raise unread(path, "not a regular file" if path.exists() else "no such file")
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
             first = stream.read(HEAD_BYTES)
     except OSError as error:
-        raise BadRows(path, [(0, f"cannot be read: {error.strerror}")]) from None
-    packed = [name for magic, name in _PACKED.items() if first.startswith(magic)]
-    if packed:
-        raise BadRows(path, [(0, f"a {packed[0]} file: give the tool's file itself, unpacked")])
-    if b"\0" in first:
-        raise BadRows(path, [(0, "binary, or text that is not UTF-8")])
+        raise unread(path, f"cannot be read: {error.strerror}") from None
     text = first.decode("utf-8", errors="replace").removeprefix("\ufeff")
-    if _BETWEEN.fullmatch(text):
-        raise BadRows(path, [(0, "empty file")])
+    packed = next((name for magic, name in _PACKED.items() if first.startswith(magic)), "")
+    if packed:
+        raise unread(path, f"a {packed} file: give the tool's file itself, unpacked")
+    if b"\0" in first:
+        raise unread(path, "binary, or text that is not UTF-8")
+    if not _BEGINNING.search(text):
+        raise unread(path, "empty file")
     if size > FILE_BYTES:
-        raise BadRows(
-            path, [(0, f"{size >> 20} MiB, more than {FILE_BYTES >> 20}: leave the requests' details out")]
-        )
+        most = FILE_BYTES >> 20
+        raise unread(path, f"{size >> 20} MiB, more than {most}: leave the requests' details out")
     return text
 
 
@@ -68,8 +71,7 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                reason = f"not UTF-8 at byte {error.start}: save it as UTF-8"
-                raise BadRows(path, [(number, reason)]) from None
+                raise unread(path, f"not UTF-8 at byte {error.start}: save it as UTF-8", number) from None
             yield number, text.rstrip("\r\n")
 
 
@@ -81,60 +83,47 @@ def json_records(path: Path) -> Iterator[tuple[int, Record | str]]:
     """
     short = _STRING_OR_LIST.sub(_emptied, path.read_bytes())
     text = short.decode("utf-8", errors="surrogateescape")
-    at, line, listed, broken, decoder = 0, 1, False, 0, json.JSONDecoder(object_pairs_hook=_once)
-    while True:
-        start = _between(text, at)
-        line += text.count("\n", at, start)
-        at = start
-        if at == len(text):
-            break
-        if text[at] in "[]" and (text[at] == "]") == listed:
-            listed, at = not listed, at + 1
+    end, line, listed, broken, decoder = 0, 1, False, 0, json.JSONDecoder(object_pairs_hook=_once)
+    while found := _BEGINNING.search(text, end):
+        start, character = found.start(), found[0][0]
+        line += text.count("\n", end, start)
+        end = start + 1
+        if character == ("]" if listed else "["):
+            listed = not listed
             continue
-        if text[at] not in "[{":
-            closing = text[at] in "]}"
-            reason = f"'{text[at]}' that closes nothing" if closing else f"not JSON: '{_beginning(text, at)}'"
-            raise BadRows(path, [(line, reason)])
+        if character not in "[{":
+            closing = f"'{character}' that closes nothing"
+            raise unread(path, closing if character in "]}" else f"not JSON: '{found[0].rstrip()}'", line)
         try:
-            record, end = decoder.raw_decode(text, at)
-            if _NOT_UTF8.search(text, at, end):
+            record, end = decoder.raw_decode(text, start)
+            if _NOT_UTF8.search(text, start, end):
                 record = "not JSON: not UTF-8"
             yield line, record if isinstance(record, dict | str) else "a JSON value, but no object"
         except (ValueError, RecursionError) as error:  # a torn line must not take the next ones with it
-            yield line, f"not JSON: {_reason(error, text, at)}"
+            yield line, f"not JSON: {_reason(error, text, start)}"
             broken += 1
             if broken > MOST_BROKEN:
-                raise BadRows(path, [(line, f"the {broken}th record that is no JSON")]) from None
-            following = _NEXT_LINE.search(text, at)
+                raise unread(path, f"the {broken}th record that is no JSON", line) from None
+            following = _NEXT_LINE.search(text, start)
             end = following.end() if following else len(text)
             listed = listed and following is not None
-        line += text.count("\n", at, end)
-        at = end
+        line += text.count("\n", start, end)
     if listed:
         yield line, "ends inside a list: the file is cut off"
 
 
 def _emptied(found: re.Match[bytes]) -> bytes:
-    whole = found.group()
+    whole = found[0]
     if len(whole) <= LIST_BYTES or whole[:1] == b'"':
         return whole
     return b"[" + b"\n" * whole.count(b"\n") + b"]"
 
 
-def _between(text: str, at: int) -> int:
-    found = _BETWEEN.match(text, at)
-    return found.end() if found else at
-
-
-def _beginning(text: str, at: int) -> str:
-    return text[at] + re.split(r'["\[\]{}\n]', text[at + 1 : at + 30], maxsplit=1)[0].rstrip()
-
-
-def _reason(error: Exception, text: str, at: int) -> str:
+def _reason(error: Exception, text: str, start: int) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
-    if isinstance(error, json.JSONDecodeError):
-        error = json.JSONDecodeError(error.msg, text[at : error.pos + 1], error.pos - at)
+    if isinstance(error, json.JSONDecodeError):  # its place within the record
+        error = json.JSONDecodeError(error.msg, text[start : error.pos + 1], error.pos - start)
     return str(error)[:80]
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .base import ASK, Draft, Fields, at, fill, load, plain, refuse, remark, setting, statistics
-from .records import Record
-from .vllm import lengths, tokens_per_step
+from .base import ASK, Draft, Fields, Record, at, fill, has, plain, refuse, remark, setting, statistics
+from .runs import lengths, load, tokens_per_step
 
 # As in vLLM's client, from which it came: ms, per request; TPOT after the first token. Unlike there the input
 # tokens, and total_throughput with them, are as the client planned them; the server's count is in the
@@ -32,39 +31,31 @@ FIELDS: Fields = {
     **{f"server_info.{name}_size": name for name in ("tp", "pp", "ep", "dp")},
 }
 SPECULATION = {"eagle": "eagle", "eagle3": "eagle3", "nextn": "mtp", "mtp": "mtp", "standalone": "draft"}
-SHARED_PREFIX = "generated-shared-prefix"
 
-
-def knows(record: Record) -> bool:
-    """Whether a record is a result of this client."""
-    return {"backend", "dataset_name", "random_input_len", "total_output_tokens"} <= record.keys()
+knows = has("backend", "dataset_name", "random_input_len", "total_output_tokens")
 
 
 def rows(record: Record) -> Iterator[Draft]:
     """Yield the one row of a run."""
-    algorithm = plain(at(record, "server_info.speculative_algorithm")).lower()
-    draft: Draft = {"spec_decode": SPECULATION.get(algorithm, "")}
+    server = record.get("server_info")
+    draft: Draft = {"spec_decode": SPECULATION.get(plain(at(server, "speculative_algorithm")).lower(), "")}
     fill(draft, record, FIELDS)
     # Data parallel without attention dp is copies of the server.
-    draft["dp_means"] = "inside" if at(record, "server_info.enable_dp_attention") else "replicas"
-    if plain(at(record, "server_info.disaggregation_mode")) not in ("", "null"):
+    draft["dp_means"] = "inside" if at(server, "enable_dp_attention") else "replicas"
+    if plain(at(server, "disaggregation_mode")) not in ("", "null"):
         draft["disagg"] = 1.0
     lengths(draft, record)
-    _data_set(draft, record)
-    tokens_per_step(draft, record, setting(record.get("accept_length")))
+    # Lengths of --dataset-name random are uniform from range_ratio x the nominal length up to it.
+    name, ratio = plain(record["dataset_name"]), setting(record.get("random_range_ratio"))
+    shared = name == "generated-shared-prefix"
+    draft["length_kind"] = "fixed" if shared or ratio == 1 else "uniform"
+    if shared:
+        draft.setdefault("prefix_cached_frac", ASK)
+    elif not name.startswith("random"):
+        draft["length_kind"] = "dataset"
+    remark(draft, "data-set", value=name)
+    tokens_per_step(draft, record, record.get("accept_length"))
     if record.get("request_rate") == "trace":
         refuse(draft, "trace")
-    load(draft, rate=setting(record.get("request_rate")), cap=setting(record.get("max_concurrency")))
+    load(draft, rate=record.get("request_rate"), cap=record.get("max_concurrency"))
     yield draft
-
-
-def _data_set(draft: Draft, record: Record) -> None:
-    """Lengths of --dataset-name random are uniform from range_ratio x the nominal length up to it."""
-    name = plain(record["dataset_name"])
-    draft["length_kind"] = "dataset"
-    if name.startswith("random"):
-        draft["length_kind"] = "fixed" if setting(record.get("random_range_ratio")) == 1 else "uniform"
-    elif name == SHARED_PREFIX:
-        draft["length_kind"] = "fixed"
-        draft.setdefault("prefix_cached_frac", ASK)
-    remark(draft, "data-set", value=name)

@@ -19,14 +19,13 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from ..errors import BadRequest, BadRows, nearest_names
 from ..rows.draft import NUMERIC, TEXTUAL
-from .base import AS_NAMED, Draft, Lines, Rows, fill, plain, refuse
+from .base import Draft, Lines, Record, Rows, fill, plain, refuse
 
 # Unit to the factor of our own: ms, tokens/s, W, shares. per_gpu multiplies by the row's num_gpus.
 UNITS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3, "k": 1e3, "percent": 1e-2, "per_gpu": 1.0}
@@ -35,12 +34,11 @@ MEASURED = frozenset(name for name in NUMERIC if name.endswith(("tput", "_ms")))
 _FORMULA = re.compile(r"[=+@\t]|-(?![\d.])")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mapped:
+class Mapped(NamedTuple):
     """What a mapping holds: our column to (theirs, unit), and the values of every row."""
 
     columns: Mapping[str, tuple[str, str]]
-    values: Mapping[str, object] = field(default_factory=dict)
+    values: Mapping[str, object]
 
 
 def mapping(path: Path) -> Mapped:
@@ -56,29 +54,20 @@ def mapping(path: Path) -> Mapped:
         if name not in COLUMNS:
             near = ", ".join(nearest_names(name, COLUMNS)) or "isl"
             raise BadRequest("mapping", name, f"one of our columns, such as {near}")
-    columns = {name: _theirs(name, value) for name, value in given["columns"].items()}
-    values = {name: _as_cell(value) for name, value in given.get("values", {}).items()}
-    return Mapped(columns=columns, values=values)
-
-
-def _as_cell(value: object) -> object:
-    """Return a date or a truth value of the mapping as a cell would hold it."""
-    if isinstance(value, bool):
-        return int(value)
-    return value.isoformat()[:10] if isinstance(value, date) else value
+    values = {
+        name: int(value) if isinstance(value, bool) else str(value) if isinstance(value, date) else value
+        for name, value in given.get("values", {}).items()
+    }
+    return Mapped({name: _theirs(name, value) for name, value in given["columns"].items()}, values)
 
 
 def _theirs(name: str, value: object) -> tuple[str, str]:
-    if isinstance(value, str):
-        return value, ""
-    if (
-        isinstance(value, dict)
-        and isinstance(value.get("column"), str)
-        and value.get("unit", "ms") in [*UNITS]
-    ):
-        return value["column"], value.get("unit", "")
-    allowed = f"a column, or {{column, unit}} with a unit of {', '.join(UNITS)}"
-    raise BadRequest(f"mapping of {name}", value, allowed)
+    cell = {"column": value} if isinstance(value, str) else value if isinstance(value, dict) else {}
+    column, unit = cell.get("column"), cell.get("unit", "")
+    if not isinstance(column, str) or (unit not in [*UNITS] and "unit" in cell):
+        allowed = f"a column, or {{column, unit}} with a unit of {', '.join(UNITS)}"
+        raise BadRequest(f"mapping of {name}", value, allowed)
+    return column, unit
 
 
 def knows_text(head: str) -> bool:
@@ -92,7 +81,7 @@ def text_rows(lines: Lines, mapped: Mapped | None = None) -> Rows:
     stream = iter(lines)
     _, first = next(stream, (1, ""))
     header = [name.strip() for name in next(csv.reader([first]), [])]
-    mapped = mapped or Mapped(columns={name: (name, "") for name in header if name in COLUMNS})
+    mapped = mapped or Mapped({name: (name, "") for name in header if name in COLUMNS}, {})
     missing = sorted({theirs for theirs, _ in mapped.columns.values()} - set(header))
     if missing:
         there = ", ".join(header)[:200]
@@ -107,26 +96,18 @@ def text_rows(lines: Lines, mapped: Mapped | None = None) -> Rows:
 
 
 def _draft(cells: dict[str, str], mapped: Mapped) -> Draft:
-    record: dict[str, Any] = {
-        ours: cells.get(theirs, "").strip() for ours, (theirs, _) in mapped.columns.items()
-    }
+    record: Record = {ours: cells.get(theirs, "").strip() for ours, (theirs, _) in mapped.columns.items()}
     record |= {name: value for name, value in mapped.values.items() if record.get(name, "") == ""}
     units = {ours: unit for ours, (_, unit) in mapped.columns.items()}
     draft: Draft = {}
-    fill(
-        draft,
-        record,
-        {name: (name, UNITS.get(units.get(name, ""), 1.0)) for name in record if name in NUMERIC},
-    )
+    fill(draft, record, {name: (name, UNITS.get(units.get(name, ""), 1.0)) for name in record})
     for name in record.keys() & TEXTUAL:
-        text = plain(record[name])
-        if _FORMULA.match(text):
-            refuse(draft, "formula", column=name, value=text[:30])
-        draft[name] = text if name == "date" else AS_NAMED.get(name, plain)(text)
-    if not draft.get("engine") and record.get("engine"):
-        draft["engine"] = plain(record["engine"]).lower()
-    if "model" in draft:
-        draft.setdefault("model_raw", draft["model"])
+        if _FORMULA.match(plain(record[name])):
+            refuse(draft, "formula", column=name, value=plain(record[name], 30))
+    # A month or a year is a date here, and an engine may be one that prints no name of its own.
+    draft["date"] = plain(record.get("date"))
+    draft["engine"] = draft.get("engine") or plain(record.get("engine")).lower()
+    draft["model_raw"] = draft.get("model_raw", draft.get("model", ""))
     for name in [name for name, unit in units.items() if unit == "per_gpu" and name in draft]:
         draft[name] *= draft.get("num_gpus", math.nan)
     return draft

@@ -9,65 +9,50 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from .base import ASK, Draft, Fields, Lines, Rows, at, fill, plain, statistics
-from .records import Record
+from .base import ASK, Draft, Fields, Lines, Record, Rows, at, fill, has, plain, statistics
 
 # Times in ms here (ns inside the tool). Output tokens and throughputs count the first token; TPOT is
 # (end - first token) / (tokens - 1) per request, only with --streaming, as TTFT.
-_PERCENTILES = {"p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99"}
+_PERCENTILES = {name: name for name in ("p50", "p90", "p95", "p99")}
+_PRINTED = {name.upper(): name for name in _PERCENTILES}
+DONE = "Request Throughput (req/sec)"
+# The JSON's fields, and the labels of the printed report.
 FIELDS: Fields = {
-    "engine.model": "model_raw",
-    "engine.version": "engine_version",
-    "engine.quantization": "weight_precision",
-    "engine.dtype": "weight_precision",
-    "engine.kv_cache_dtype": "kv_precision",
+    **dict.fromkeys(("engine.model", "Model"), "model_raw"),
+    **dict.fromkeys(("engine.version", "TensorRT LLM Version", "TensorRT-LLM Version"), "engine_version"),
+    **dict.fromkeys(("engine.quantization", "Quantization", "engine.dtype", "Dtype"), "weight_precision"),
+    **dict.fromkeys(("engine.kv_cache_dtype", "KV Cache Dtype"), "kv_precision"),
     "machine.name": "gpu",
-    "performance.request_throughput_req_s": "req_tput",
+    **dict.fromkeys(("performance.request_throughput_req_s", DONE), "req_tput"),
     "performance.system_output_throughput_tok_s": "output_tput",
+    "Total Output Throughput (tokens/sec)": "output_tput",
     "performance.system_total_throughput_tok_s": "total_tput",
-    "performance.avg_request_latency_ms": "e2e_mean_ms",
+    "Total Token Throughput (tokens/sec)": "total_tput",
+    **dict.fromkeys(("performance.avg_request_latency_ms", "Average request latency (ms)"), "e2e_mean_ms"),
     **statistics("performance.request_latency_percentiles_ms.{}", "e2e", names=_PERCENTILES),
+    **statistics("[Latency] {}", "e2e", names=_PRINTED),
     "streaming_metrics.avg_ttft_ms": "ttft_mean_ms",
+    "Average time-to-first-token [TTFT] (ms)": "ttft_mean_ms",
     **statistics("streaming_metrics.ttft_percentiles.{}", "ttft", names=_PERCENTILES),
+    **statistics("[TTFT] {}", "ttft", names=_PRINTED),
     "streaming_metrics.avg_tpot_ms": "tpot_mean_ms",
+    "Average time-per-output-token [TPOT] (ms)": "tpot_mean_ms",
     **statistics("streaming_metrics.tpot_percentiles.{}", "tpot", names=_PERCENTILES),
-    "request_info.avg_input_length": "isl",
-    "request_info.avg_output_length": "osl",
+    **statistics("[TPOT] {}", "tpot", names=_PRINTED),
+    **dict.fromkeys(("request_info.avg_input_length", "Average Input Length (tokens)"), "isl"),
+    **dict.fromkeys(("request_info.avg_output_length", "Average Output Length (tokens)"), "osl"),
     "request_info.avg_num_concurrent_requests": "in_flight",  # mean, as measured
+    "Number of concurrent requests": "in_flight",
     **{f"world_info.{name}_size": name for name in ("tp", "pp", "ep")},
+    **{f"{name.upper()} Size": name for name in ("tp", "pp", "ep")},
     "world_info.world_size": "num_gpus",
 }
-# The printed report's lines, to the JSON's fields.
-LINES = {
-    "Model": "engine.model",
-    "TensorRT LLM Version": "engine.version",
-    "TensorRT-LLM Version": "engine.version",
-    "Dtype": "engine.dtype",
-    "KV Cache Dtype": "engine.kv_cache_dtype",
-    "Quantization": "engine.quantization",
-    **{f"{name} Size": f"world_info.{name.lower()}_size" for name in ("TP", "PP", "EP")},
-    "Number of concurrent requests": "request_info.avg_num_concurrent_requests",
-    "Average Input Length (tokens)": "request_info.avg_input_length",
-    "Average Output Length (tokens)": "request_info.avg_output_length",
-    "Request Throughput (req/sec)": "performance.request_throughput_req_s",
-    "Total Output Throughput (tokens/sec)": "performance.system_output_throughput_tok_s",
-    "Total Token Throughput (tokens/sec)": "performance.system_total_throughput_tok_s",
-    "Average request latency (ms)": "performance.avg_request_latency_ms",
-    "Average time-to-first-token [TTFT] (ms)": "streaming_metrics.avg_ttft_ms",
-    "Average time-per-output-token [TPOT] (ms)": "streaming_metrics.avg_tpot_ms",
-    **{f"[TTFT] P{p}": f"streaming_metrics.ttft_percentiles.p{p}" for p in (50, 90, 95, 99)},
-    **{f"[TPOT] P{p}": f"streaming_metrics.tpot_percentiles.p{p}" for p in (50, 90, 99)},
-    **{f"[Latency] P{p}": f"performance.request_latency_percentiles_ms.p{p}" for p in (50, 99)},
-}
-MARKS = ("= PERFORMANCE OVERVIEW", "trtllm-bench", "[TRT-LLM]")
 SPECULATION = ("eagle3", "eagle", "mtp", "medusa", "draft")
 _LINE = re.compile(r"((?:\[(?:TTFT|TPOT|Latency)\] )?[A-Za-z][^:]*?)\s*:\s*(.*?)\s*$")
 _LOG_PREFIX = re.compile(r"^(?:\[[^\]]*\]\s*)*?(?=\[(?:TTFT|TPOT|Latency)\] |[^\[]|$)")
 
-
-def knows(record: Record) -> bool:
-    """Whether a record is a report of this tool."""
-    return {"engine", "world_info", "request_info", "performance"} <= record.keys()
+knows = has("engine", "world_info", "request_info", "performance")
+knows_text = re.compile(r"= PERFORMANCE OVERVIEW|trtllm-bench|\[TRT-LLM\]").search
 
 
 def rows(record: Record) -> Iterator[Draft]:
@@ -82,37 +67,21 @@ def rows(record: Record) -> Iterator[Draft]:
     yield draft
 
 
-def knows_text(head: str) -> bool:
-    """Whether a text is the printed report, or a log that holds it."""
-    return any(mark in head for mark in MARKS)
-
-
 def text_rows(lines: Lines) -> Rows:
     """Yield the row of each report in a log."""
-    record: Record = {}
-    began = 1
+    reports: list[tuple[int, Record]] = [(1, {})]
     machine = False
     for line_number, line in lines:
         bare = _LOG_PREFIX.sub("", line.strip(), count=1)
         if bare.startswith(("= ENGINE DETAILS", "= PYTORCH BACKEND")):
-            yield from _report(record, began)
-            record, began = {}, line_number
-        elif bare.startswith("= DECODING STATISTICS"):
+            reports.append((line_number, {}))
+        record = reports[-1][1]
+        found = _LINE.match(bare)
+        if bare.startswith("= DECODING STATISTICS"):
             record["decoding_stats"] = {"mode": bare.partition("(")[2].rstrip(")")}
         elif machine and bare.strip("="):
             record["machine"] = {"name": bare.partition(",")[0]}
+        elif found and found[1] in FIELDS:
+            record[found[1]] = found[2]
         machine = bare.startswith("= MACHINE DETAILS") or (machine and not bare.strip("="))
-        found = _LINE.match(bare)
-        path = LINES.get(found.group(1).strip()) if found else None
-        if path and found:
-            *groups, name = path.split(".")
-            inner = record
-            for group in groups:
-                inner = inner.setdefault(group, {})
-            inner[name] = found.group(2)
-    yield from _report(record, began)
-
-
-def _report(record: Record, line: int) -> Rows:
-    if "performance" in record:
-        yield from ((line, draft) for draft in rows(record))
+    yield from ((line, draft) for line, record in reports if DONE in record for draft in rows(record))

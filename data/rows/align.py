@@ -23,20 +23,13 @@ def lengths(rows: pd.DataFrame) -> None:
 def throughputs(rows: pd.DataFrame) -> None:
     """Fill output, total and request throughput from one another: total = output x (isl+osl)/osl."""
     share = rows["osl"] / (rows["isl"] + rows["osl"])
-    for name, given in (
-        ("output_tok_s", "output_tput"),
-        ("total_tok_s", "total_tput"),
-        ("request_s", "req_tput"),
-    ):
-        rows[name] = rows[given]
-    derived = rows["output_tok_s"].isna() & rows["total_tok_s"].notna() & share.notna()
-    rows.loc[derived, "output_tok_s"] = (rows["total_tok_s"] * share)[derived]
+    output, total, requests = rows["output_tput"], rows["total_tput"], rows["req_tput"]
+    derived = output.isna() & total.notna() & share.notna()
     note(rows, derived, "output-derived", column="output_tok_s")
-    by_requests = rows["output_tok_s"].isna() & rows["request_s"].notna() & rows["osl"].notna()
-    rows.loc[by_requests, "output_tok_s"] = (rows["request_s"] * rows["osl"])[by_requests]
-    rows["total_tok_s"] = rows["total_tok_s"].fillna(rows["output_tok_s"] / share)
-    rows["request_s"] = rows["request_s"].fillna(rows["output_tok_s"] / rows["osl"])
-    off = (rows["total_tok_s"] / rows["output_tok_s"] * share - 1).abs() > 0.15
+    rows["output_tok_s"] = output = output.fillna(total * share).fillna(requests * rows["osl"])
+    rows["total_tok_s"] = total.fillna(output / share)
+    rows["request_s"] = requests.fillna(output / rows["osl"])
+    off = (rows["total_tok_s"] / output * share - 1).abs() > 0.15
     reject(rows, off, "throughputs-disagree", column="total_tok_s")
 
 
@@ -52,23 +45,19 @@ def latencies(rows: pd.DataFrame) -> None:
         use_median = median.notna()
         if name == "tpot":
             use_median &= (rows["tpot_p50_is"] == "tpot") | mean.isna()
-            median_itl = use_median & (rows["tpot_p50_is"] == "itl")
-            mean_itl = ~use_median & mean.notna() & (rows["tpot_mean_is"] == "itl")
-            rows["tpot_kind"] = np.where(median_itl | mean_itl, "itl", "tpot")
+            kind = rows["tpot_p50_is"].where(use_median, rows["tpot_mean_is"])
         value = median.where(use_median, mean)
         rows[f"{name}_ms"] = value
         rows[f"{name}_stat"] = np.where(value.isna(), "", np.where(use_median, "p50", "mean"))
-    rows["tpot_kind"] = rows["tpot_kind"].where(rows["tpot_ms"].notna(), "")
+    rows["tpot_kind"] = kind.where(rows["tpot_ms"].notna(), "")
     rows["e2e_ms"] = rows["e2e_mean_ms"].fillna(rows["e2e_p50_ms"])
-
-
-def finish(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the table's columns, in order and typed; `notes` are the remarks on the row."""
-    table = rows.copy()
-    table["notes"] = notes(table)
-    return typed(table.sort_values(["source_family", "source", "file", "line"]))
 
 
 def notes(rows: pd.DataFrame) -> pd.Series[str]:
     """Return the remarks on each row as the text of its column `notes`."""
     return rows["remarks"].map(text).str.slice(0, NOTE_LENGTH)
+
+
+def finish(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the table's columns, in order and typed; `notes` are the remarks on the row."""
+    return typed(rows.assign(notes=notes(rows)).sort_values(["source_family", "source", "file", "line"]))

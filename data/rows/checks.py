@@ -13,15 +13,10 @@ LITTLE = 1.5
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5, "int4": 0.5}
 # Narrower than the columns' own: what lies between was never seen in a result that was read rightly.
 RANGES = {
-    "isl": (1, 2e6),
-    "osl": (1, 2e5),
-    "concurrency": (0.5, 1e6),
-    "request_rate": (1e-4, 1e5),
-    "output_tok_s": (1e-2, 1e8),
-    "ttft_ms": (0.1, 1e7),
-    "tpot_ms": (0.05, 1e5),
-    "num_gpus": (1, 4096),
-}
+    "isl": (1, 2e6), "osl": (1, 2e5), "concurrency": (0.5, 1e6), "request_rate": (1e-4, 1e5),
+    "output_tok_s": (1e-2, 1e8), "ttft_ms": (0.1, 1e7), "tpot_ms": (0.05, 1e5), "num_gpus": (1, 4096),
+}  # fmt: skip
+STEADY = ("closed-loop", "static-batch")
 
 
 def ranges(rows: pd.DataFrame) -> None:
@@ -31,7 +26,7 @@ def ranges(rows: pd.DataFrame) -> None:
         reject(rows, wrong, "range", column=name, allowed=(low, high))
     reject(rows, rows["num_gpus"].isna(), "missing", column="num_gpus", allowed="number of GPUs")
     reject(rows, rows["osl"].isna() & sound(rows), "missing", column="osl", allowed="output length")
-    loaded = rows["mode"].isin(["closed-loop", "static-batch"]) & rows["concurrency"].isna()
+    loaded = rows["mode"].isin(STEADY) & rows["concurrency"].isna()
     reject(rows, loaded & sound(rows), "missing", column="concurrency", allowed="concurrency")
     reject(rows, rows[list(FIGURES)].isna().all(axis=1), "no-figure")
 
@@ -51,10 +46,8 @@ def residence_ratio(rows: pd.DataFrame) -> pd.Series:
 def little(rows: pd.DataFrame) -> None:
     """Reject steady rows whose concurrency, throughput and latency cannot belong together."""
     ratio = residence_ratio(rows)
-    steady = rows["mode"].isin(["closed-loop", "static-batch"])
-    low = steady & (ratio < 1 / LITTLE)
-    high = steady & (ratio > LITTLE) & rows["ttft_ms"].notna()
-    reject(rows, low | high, "little", column="concurrency", allowed=LITTLE)
+    off = (ratio < 1 / LITTLE) | ((ratio > LITTLE) & rows["ttft_ms"].notna())
+    reject(rows, rows["mode"].isin(STEADY) & off, "little", column="concurrency", allowed=LITTLE)
 
 
 def memory(rows: pd.DataFrame) -> None:

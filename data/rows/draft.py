@@ -29,19 +29,13 @@ TEXTS = [
 ]
 # What may be decided beyond the collected columns, with the value that stands where nothing is.
 DECIDED_NUMBERS = {
-    "replicas": np.nan,
+    "replicas": np.nan, "length_scale": 1.0, "weight": 1.0,
     **{f"{pool}_{name}": np.nan for pool in ("prefill", "decode") for name in ("tp", "ep", "dp", "workers")},
-    "length_scale": 1.0,
-    "weight": 1.0,
-}
+}  # fmt: skip
 DECIDED_TEXTS = {
-    "source_family": "",
-    "dp_means": "",
-    "length_kind": "fixed",
-    "tpot_p50_is": "tpot",
-    "tpot_mean_is": "tpot",
-    "run_id": "",
-}
+    "source_family": "", "dp_means": "", "length_kind": "fixed", "run_id": "",
+    "tpot_p50_is": "tpot", "tpot_mean_is": "tpot",
+}  # fmt: skip
 NUMERIC = frozenset({*NUMBERS, *DECIDED_NUMBERS})
 TEXTUAL = frozenset({*TEXTS, *DECIDED_TEXTS})
 LATENCIES = tuple(name for name in NUMBERS if name.endswith("_ms"))

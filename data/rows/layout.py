@@ -22,55 +22,48 @@ def settle(rows: pd.DataFrame) -> None:
     """
     rows["disagg"] = rows["disagg"].fillna(0)
     rows["pp"] = rows["pp"].fillna(1)
-    dp = rows["dp"].fillna(1)
-    single = (rows["num_gpus"] == 1) & rows["tp"].isna()
-    rows.loc[single, "tp"] = 1
-    split = (dp > 1) & (rows["dp_means"] == "") & (rows["num_gpus"] == rows["tp"] * rows["pp"] * dp)
-    rows.loc[split, "dp_means"] = "outside"
-    copies = (rows["dp_means"] == "replicas") & rows["tp"].notna()
-    rows["replicas"] = rows["replicas"].where(~copies, dp)
-    outside = rows["dp_means"] == "outside"
-    rows.loc[outside, "tp"] = (rows["tp"] * dp)[outside]
-    rows["dp"] = dp.mask(rows["dp_means"] == "replicas", 1.0)
+    dp, means = rows["dp"].fillna(1), rows["dp_means"]
+    tp = rows["tp"].mask((rows["num_gpus"] == 1) & rows["tp"].isna(), 1.0)
+    split = (dp > 1) & (means == "") & (rows["num_gpus"] == tp * rows["pp"] * dp)
+    rows["dp_means"] = means = means.mask(split, "outside")
+    rows["replicas"] = rows["replicas"].mask((means == "replicas") & tp.notna(), dp)
+    rows["tp"] = tp.mask(means == "outside", tp * dp)
+    rows["dp"] = dp.mask(means == "replicas", 1.0)
     _pools_of_one_width(rows)
     _count_replicas(rows)
 
 
 def _pools_of_one_width(rows: pd.DataFrame) -> None:
     """Where a source states one tp for a disaggregated system, both pools' workers are that wide."""
+    apart = rows["disagg"] == 1
+    divided = (rows["dp"] > 1) & (rows["dp"] == rows["tp"])
     for pool in ("prefill", "decode"):
-        workers = rows[f"{pool}_gpus"] / rows["tp"]
-        plain = (rows["disagg"] == 1) & rows[f"{pool}_tp"].isna() & (workers == workers.round())
-        rows.loc[plain, f"{pool}_tp"] = rows.loc[plain, "tp"]
-        rows.loc[plain, f"{pool}_workers"] = workers[plain]
-        has = (rows["disagg"] == 1) & rows[f"{pool}_tp"].notna() & rows[f"{pool}_dp"].isna()
-        divided = (rows["dp"] > 1) & (rows["dp"] == rows["tp"])
-        rows.loc[has, f"{pool}_dp"] = rows[f"{pool}_tp"].where(divided, rows["dp"].fillna(1.0))[has]
+        tp, workers, dp = (f"{pool}_{name}" for name in ("tp", "workers", "dp"))
+        count = rows[f"{pool}_gpus"] / rows["tp"]
+        plain = apart & rows[tp].isna() & (count == count.round())
+        rows[tp] = rows[tp].mask(plain, rows["tp"])
+        rows[workers] = rows[workers].mask(plain, count)
+        has = apart & rows[tp].notna() & rows[dp].isna()
+        rows[dp] = rows[dp].mask(has, rows[tp].where(divided, rows["dp"]))
 
 
 def _count_replicas(rows: pd.DataFrame) -> None:
     """Fill num_gpus from an instance's width, or replicas from num_gpus, where one of them is missing."""
     together = rows["disagg"] == 0
     width = rows["tp"] * rows["pp"]
-    bare = together & rows["num_gpus"].isna() & width.notna()
-    rows.loc[bare, "num_gpus"] = (width * rows["replicas"].fillna(1))[bare]
+    bare = together & rows["num_gpus"].isna()
+    rows["num_gpus"] = rows["num_gpus"].mask(bare, width * rows["replicas"].fillna(1))
     copies = rows["num_gpus"] / width
     whole = together & rows["replicas"].isna() & (copies >= 1) & (copies == copies.round())
-    rows.loc[whole, "replicas"] = copies[whole]
     note(rows, whole & (copies > 1), "replicas-counted", column="replicas")
-    rows.loc[rows["disagg"] == 1, "replicas"] = 1.0
+    rows["replicas"] = rows["replicas"].mask(whole, copies).mask(rows["disagg"] == 1, 1.0)
 
 
 def check(rows: pd.DataFrame) -> None:
     """Reject layouts that do not multiply to num_gpus."""
     together = rows["disagg"] == 0
-    width = rows["tp"] * rows["pp"]
-    wrong = (
-        together & width.notna() & rows["num_gpus"].notna() & (width * rows["replicas"] != rows["num_gpus"])
-    )
+    gpus, width, pools = rows["num_gpus"], rows["tp"] * rows["pp"], rows["prefill_gpus"] + rows["decode_gpus"]
+    wrong = together & width.notna() & gpus.notna() & (width * rows["replicas"] != gpus)
     reject(rows, wrong, "layout-width", column="num_gpus")
-    wide = rows["ep"] > rows["tp"]
-    reject(rows, wide & together, "layout-ep", column="ep")
-    pools = rows["prefill_gpus"] + rows["decode_gpus"]
-    unequal = ~together & pools.notna() & (pools != rows["num_gpus"])
-    reject(rows, unequal, "layout-pools", column="num_gpus")
+    reject(rows, (rows["ep"] > rows["tp"]) & together, "layout-ep", column="ep")
+    reject(rows, ~together & pools.notna() & (pools != gpus), "layout-pools", column="num_gpus")

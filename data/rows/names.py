@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 
 import pandas as pd
 
@@ -21,46 +22,34 @@ GPU_ALIASES = {
 @cache
 def _catalogue_name(kind: str, name: str) -> str:
     """Return the catalogue's name, or "" where it knows none."""
-    look_up = catalogue.gpu if kind == "gpu" else catalogue.model
-    try:
-        return look_up(name).name
-    except UnknownName:
-        return ""
+    with suppress(UnknownName):
+        return (catalogue.model(name) if kind == "model" else catalogue.gpu(GPU_ALIASES.get(name, name))).name
+    return ""
 
 
 def resolve(rows: pd.DataFrame) -> None:
     """Put catalogue and glossary names in place of the sources'; reject what the catalogue lacks."""
-    for kind, aliases in (("gpu", GPU_ALIASES), ("model", {})):
+    for kind in ("gpu", "model"):
         given = rows[kind].str.lower()
-        found = given.map(lambda name, a=aliases, k=kind: _catalogue_name(k, a.get(name, name)))
+        found = given.map(partial(_catalogue_name, kind))
         unknown = found == ""
         for name in sorted(set(given[unknown])):
             reject(rows, unknown & (given == name), "not-in-catalogue", column=kind, value=name)
         rows[kind] = found.where(~unknown, given)
-    rows["engine"] = rows["engine"].map(ENGINES.stored)
-    rows["kv_precision"] = rows["kv_precision"].map(PRECISIONS.stored)
-    rows["spec_decode"] = rows["spec_decode"].map(SPECULATION.stored)
-    _resolve_precision(rows)
-    rows["date"] = rows["date"].map(whole_date)
+    # "fp4/fp8 native" (DeepSeek-V4: routed experts fp4, the rest fp8), "fp8 native": the native checkpoint.
+    unsure = rows["weight_precision"].str.contains("native")
+    stored = {"engine": ENGINES.stored, "spec_decode": SPECULATION.stored, "date": whole_date}
+    stored |= dict.fromkeys(("weight_precision", "kv_precision"), PRECISIONS.stored)
+    for name, as_stored in stored.items():
+        rows[name] = rows[name].map(as_stored)
+    note(rows, rows["weight_precision"] == "", "precision-inferred", column="weight_precision")
+    unsure |= rows["weight_precision"] == ""
+    own = [*map(native_precision, rows.loc[unsure, "model_raw"], rows.loc[unsure, "model"])]
+    rows.loc[unsure, "weight_precision"] = own
 
 
-def _resolve_precision(rows: pd.DataFrame) -> None:
-    """Settle `weight_precision`: as stated, else as the checkpoint's name says, else the model's native one.
-
-    "fp4/fp8 native" (DeepSeek-V4: routed experts fp4, the rest fp8) and "fp8 native" are the native
-    checkpoint.
-    """
-    stated = rows["weight_precision"].map(PRECISIONS.stored)
-    unsettled = (stated == "") | rows["weight_precision"].str.contains("native")
-    settled = [
-        _inferred_precision(raw, model) if unsure else given
-        for raw, model, unsure, given in zip(rows["model_raw"], rows["model"], unsettled, stated, strict=True)
-    ]
-    note(rows, stated == "", "precision-inferred", column="weight_precision")
-    rows["weight_precision"] = settled
-
-
-def _inferred_precision(model_raw: str, model: str) -> str:
+def native_precision(model_raw: str, model: str) -> str:
+    """Return the precision that a checkpoint's name says, else the model's native one."""
     spec = catalogue.models().get(model)
     native = spec.native_weight_precision if spec else "bf16"
     return checkpoint_precision(model_raw) or PRECISIONS.stored(native) or "bf16"
