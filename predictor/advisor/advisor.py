@@ -21,6 +21,7 @@ import numpy as np
 
 from ...data import catalogue
 from ...data.errors import BadRequest
+from ...data.sizes import resolve_model
 from ...data.specs import PlatformSpec
 from ...features.facts import FloatArray, IntArray
 from ...features.memory import memory_fit
@@ -30,7 +31,7 @@ from .economics import Economics
 from .outcomes import Outcomes, outcomes
 from .recommendation import OVER_BUDGET, Crossover, Deployment, Reason, Recommendation, Replacement
 from .space import MOST_BOXES, Grid, Offer, Setup, offers
-from .workload import Workload, resolve_model
+from .workload import Workload
 
 _STEP = 1.8  # ladder of loads, each this many times the last
 _ABOVE, _BELOW = 6, 18  # rungs above and below the workload's own load

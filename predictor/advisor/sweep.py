@@ -25,6 +25,7 @@ from ...data.columns import BOUNDS
 from ...data.errors import BadRequest
 from ...data.files import replace_file, replace_text
 from ...data.progress import Progress, silent
+from ...data.sizes import resolve_model
 from ...data.vocabulary import SPECULATION
 from ...features.baseline import Estimate, baseline
 from ...features.facts import FloatArray, IntArray
@@ -34,7 +35,7 @@ from ..predictor import Predictor, in_chunks
 from .economics import Economics
 from .outcomes import FIGURES, of_answers, of_physics
 from .space import Grid
-from .workload import DEFAULT_ISL, DEFAULT_OSL, check, resolve_model
+from .workload import DEFAULT_ISL, DEFAULT_OSL, check
 
 if TYPE_CHECKING:
     import pandas as pd
