@@ -12,6 +12,7 @@ DEFAULT_ISL, DEFAULT_OSL = (float(COLUMNS[name].default or 0.0) for name in ("is
 # Two seconds to the first token and 20 tokens per second and user, where no limit is given.
 DEFAULT_TTFT_MS, DEFAULT_TPOT_MS, DEFAULT_PERCENTILE = 2000.0, 50.0, 90.0
 MOST_KINDS = 32
+ABOVE_0 = "a number above 0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,17 +60,17 @@ class Workload:
         check("users", self.users, one, "either users or request_rate, one of them")
         for name in ("users", "request_rate", "budget_usd", "budget_usd_per_hour", "context"):
             value = getattr(self, name)
-            check(name, value, value is None or 0 < value < math.inf, "a number above 0")
-        for name in ("ttft_ms", "tpot_ms"):
-            check(name, getattr(self, name), getattr(self, name) > 0, "a number above 0")
+            check(name, value, value is None or 0 < value < math.inf, ABOVE_0)
+        check("ttft_ms", self.ttft_ms, self.ttft_ms > 0, ABOVE_0)
+        check("tpot_ms", self.tpot_ms, self.tpot_ms > 0, ABOVE_0)
         check("percentile", self.percentile, 0 < self.percentile < 100, "above 0 and below 100")
         cached = self.prefix_cached_frac
         check("prefix_cached_frac", cached, 0 <= cached <= 1, "a share from 0 to 1")
         check("mix", f"{len(self.mix)} kinds", len(self.mix) <= MOST_KINDS, f"at most {MOST_KINDS}")
         for isl, osl, share in self._mix:
-            for name, value in (("isl", isl), ("osl", osl)):
-                check(name, value, 1 <= value < math.inf, "a number of at least 1")
-            check("share", share, 0 < share < math.inf, "a number above 0")
+            check("isl", isl, 1 <= isl < math.inf, "a number of at least 1")
+            check("osl", osl, 1 <= osl < math.inf, "a number of at least 1")
+            check("share", share, 0 < share < math.inf, ABOVE_0)
             enough = self.context is None or self.context >= isl + osl
             check("context", self.context, enough, f"at least isl + osl = {isl + osl:g}")
 
@@ -96,15 +97,12 @@ class Workload:
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds of requests as the predictor takes them, shares adding up to 1."""
-        whole = sum(share for _, _, share in self._mix)
-        prompts = [isl if self.context is None else max(self.context - osl, isl) for isl, osl, _ in self._mix]
-        return tuple(
-            Kind(
-                isl=prompt, osl=osl, cached=1.0 - isl * (1.0 - self.prefix_cached_frac) / prompt,
-                share=share / whole,
-            )
-            for prompt, (isl, osl, share) in zip(prompts, self._mix, strict=True)
-        )  # fmt: skip
+        whole, kinds = sum(share for _, _, share in self._mix), list[Kind]()
+        for isl, osl, share in self._mix:
+            prompt = isl if self.context is None else max(self.context - osl, isl)
+            cached = 1.0 - isl * (1.0 - self.prefix_cached_frac) / prompt
+            kinds.append(Kind(isl=prompt, osl=osl, cached=cached, share=share / whole))
+        return tuple(kinds)
 
 
 def check(name: str, value: object, good: bool, allowed: str) -> None:

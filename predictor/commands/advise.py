@@ -66,7 +66,7 @@ def recommend(
 ) -> None:
     """Recommend the cheapest deployment that carries a workload within its limits."""
     from ..advisor import Advisor, Workload
-    from ..advisor.tables import recommendation_tables, replacement_text
+    from ..advisor.show import recommendation_tables, replacement_text
 
     kinds = [_numbers("mix", text, 3, "isl/osl/share, such as 2000/300/0.7") for text in given.get("mix", ())]
     limits = {name: given[name] for name in WORKLOAD if name in given} | {"mix": tuple(kinds)}
@@ -130,9 +130,8 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Predict every valid configuration, and draw the Pareto fronts; continues where it was stopped."""
-    from ..advisor.chart import measured_points, write_chart
+    from ..advisor.show import measured_points, sweep_tables, write_chart
     from ..advisor.sweep import Sweeper, SweepSpace
-    from ..advisor.tables import sweep_tables
 
     swept = {name: tuple(given[name]) for name in SWEPT if given.get(name)}
     if "lengths" in swept:
