@@ -10,13 +10,6 @@ from .economics import Cost, Economics
 from .recommendation import Crossover, Deployment, Reason, Recommendation
 from .workload import Workload
 
-__all__ = [
-    "Advisor",
-    "Cost",
-    "Crossover",
-    "Deployment",
-    "Economics",
-    "Reason",
-    "Recommendation",
-    "Workload",
-]
+__all__ = (
+    "Advisor", "Cost", "Crossover", "Deployment", "Economics", "Reason", "Recommendation", "Workload",
+)  # fmt: skip

@@ -21,6 +21,7 @@ import numpy as np
 
 from ...data import catalogue
 from ...data.errors import BadRequest
+from ...data.sizes import resolve_model
 from ...data.specs import PlatformSpec
 from ...features.facts import FloatArray, IntArray
 from ...features.memory import memory_fit
@@ -30,7 +31,7 @@ from .economics import Economics
 from .outcomes import Outcomes, outcomes
 from .recommendation import OVER_BUDGET, Crossover, Deployment, Reason, Recommendation, Replacement
 from .space import MOST_BOXES, Grid, Offer, Setup, offers
-from .workload import Workload, resolve_model
+from .workload import Workload
 
 _STEP = 1.8  # ladder of loads, each this many times the last
 _ABOVE, _BELOW = 6, 18  # rungs above and below the workload's own load
@@ -70,15 +71,14 @@ class Advisor:
         Each in its best configuration, at the load up to which the limits hold as often as not; the interval
         joins those of the two throughputs as independent: log widths in quadrature.
         """
-        alone = replace(workload, budget_usd=None, budget_usd_per_hour=None)
-        ours, theirs = (
-            _Search(self, replace(alone, platforms=(name,)), 0.5).full_speed() for name in (platform, instead)
-        )
+        free = replace(workload, budget_usd=None, budget_usd_per_hour=None)
+        asked = (replace(free, platforms=(name,)) for name in (platform, instead))
+        ours, theirs = (_Search(self, each, 0.5).full_speed() for each in asked)
         ratio = float(ours[0] / theirs[0])
         down = math.hypot(math.log(ours[0] / ours[1]), math.log(theirs[2] / theirs[0]))
         up = math.hypot(math.log(ours[2] / ours[0]), math.log(theirs[0] / theirs[1]))
-        lo, hi = ratio * math.exp(-down), ratio * math.exp(up)
-        return Replacement(platform=platform, instead=instead, value=ratio, lo=lo, hi=hi)
+        interval = {"lo": ratio * math.exp(-down), "hi": ratio * math.exp(up)}
+        return Replacement(platform=platform, instead=instead, value=ratio, **interval)
 
 
 class _Search:
@@ -100,9 +100,20 @@ class _Search:
         self.scale = np.ones(len(grid))  # of the estimated cost, once exact trials are known
 
     def recommendation(self) -> Recommendation:
-        """Rank the best trial of each platform and put the answer together."""
-        ranked = _in_order(list(self._judged())) if len(self.grid) else []
-        ranked = [replace(d, cost_ratio=d.cost.usd_per_hour / ranked[0].cost.usd_per_hour) for d in ranked]
+        """Rank the best trial of each platform and put the answer together.
+
+        In the order of expected cost; of those that tie at the top the one of the fewest boxes comes first.
+        """
+
+        def expected(d: Deployment) -> float:
+            return d.cost.usd_per_hour / d.probability
+
+        ranked = sorted(self._judged(), key=expected) if len(self.grid) else []
+        if ranked:
+            ties = [d for d in ranked if expected(d) <= TIE * expected(ranked[0])]
+            first = min(ties, key=lambda d: max(d.boxes, 1.0))
+            ranked = [first, *(d for d in ranked if d is not first)]
+            ranked = [replace(d, cost_ratio=d.cost.usd_per_hour / first.cost.usd_per_hour) for d in ranked]
         nearest, limited_by = None, None
         if not ranked and self.closest:
             _, _, nearest, limited_by = min(self.closest, key=lambda entry: entry[:2])
@@ -125,22 +136,20 @@ class _Search:
         if not self.capacity[row]:
             raise BadRequest("limits", platform, "limits that it can hold at some load")
         found = self._outcomes(row, np.ones(1), self.capacity[row])
-        speed: FloatArray = found.tok_s[0, :, 0] / self.share[row]
-        return speed
+        return np.asarray(found.tok_s[0, :, 0] / self.share[row])
 
     def _priced(self) -> list[PlatformSpec]:
         """Return the platforms that may be bought; those without a price are rejected."""
-        wanted = {catalogue.platform(name).name: None for name in self.workload.platforms}
-        priced = []
-        for name in wanted or catalogue.platforms():
+        w, priced = self.workload, []
+        for name in {catalogue.platform(name).name: None for name in w.platforms} or catalogue.platforms():
             if math.isnan(self.economics.per_hour(name)):
                 self.rejected[name] = Reason("no-price", self.economics.basis)
             else:
                 priced.append(catalogue.platform(name))
-        for field, cost in (
-            ("budget_usd", self.economics.purchase), ("budget_usd_per_hour", self.economics.per_hour),
-        ):  # fmt: skip
-            budget = getattr(self.workload, field)
+        for field, budget, cost in (
+            ("budget_usd", w.budget_usd, self.economics.purchase),
+            ("budget_usd_per_hour", w.budget_usd_per_hour, self.economics.per_hour),
+        ):
             least = min((cost(s.name, min(o.share for o in offers(s))) for s in priced), default=math.nan)
             if budget is not None and budget < least:
                 raise BadRequest(field, budget, f"at least {least:,.2f}, the cheapest platform's cost")
@@ -165,8 +174,7 @@ class _Search:
             elif not good.any():
                 at = int(np.where(r.valid, fit.needed_bytes / fit.available_bytes, np.inf).argmin())
                 needed, available = (b[at] / 1e9 for b in (fit.needed_bytes, fit.available_bytes))
-                facts = {"tp": r.tp[at]}
-                self.rejected[spec.name] = Reason("too-small", needed, available, facts)
+                self.rejected[spec.name] = Reason("too-small", needed, available, {"tp": r.tp[at]})
         return Grid(model=self.name, rows=kept)
 
     def _outcomes(
@@ -189,23 +197,32 @@ class _Search:
         self._look(physics=False)
 
     def _look(self, physics: bool) -> None:
-        """Predict every configuration at every rung: odds, room, and the capacity that follows."""
+        """Predict every configuration at every rung: odds, room, and the capacity that follows.
+
+        That is the load per offer up to which the odds reach the confidence, 0 where never: between the last
+        rung that holds and the next one the odds are taken as linear in the logarithm of the load.
+        """
         shape = (len(self.grid), len(self.ladder))
         rows, loads = np.repeat(np.arange(shape[0]), shape[1]), np.tile(self.ladder, shape[0])
         found = self._outcomes(rows, np.ones(len(rows)), loads, physics)
-        self.odds = found.probability.reshape(shape)
-        room = np.where(found.fits & found.served, found.room.min(axis=0), -np.inf)
-        self.room = room.reshape(shape)
-        self.capacity = _capacity(self.ladder, self.odds, self.confidence)
+        self.room = np.where(found.fits & found.served, found.room.min(axis=0), -np.inf).reshape(shape)
+        self.odds = odds = found.probability.reshape(shape)
+        holds = odds >= self.confidence
+        last = shape[1] - 1 - holds[:, ::-1].argmax(axis=1)
+        after = np.minimum(last + 1, shape[1] - 1)
+        here, there = (odds[np.arange(shape[0]), at] for at in (last, after))
+        # Odds of 0 beyond mean that not everybody has a slot: no line leads there.
+        falls = (there > 0) & (here > there)
+        share = np.where(falls, (here - self.confidence) / np.maximum(here - there, 1e-9), 0.0)
+        load = np.exp(np.log(self.ladder[last]) + share * np.log(self.ladder[after] / self.ladder[last]))
+        self.capacity = np.where(holds.any(axis=1), load, 0.0)
 
     def _judged(self) -> Iterator[Deployment]:
         """Second pass: yield each platform's best exact trial; where none will do, reject the platform."""
         counts, cost = self._expected(self.workload.load)
-        names = list(dict.fromkeys(self.platform.tolist()))
+        names = dict.fromkeys(self.platform.tolist())
         rows_of = {name: np.flatnonzero(self.platform == name) for name in names}
-        tried = [
-            pair for rows in rows_of.values() for pair in self._promising(rows, counts[rows], cost[rows])
-        ]
+        tried = [t for rows in rows_of.values() for t in self._promising(rows, counts[rows], cost[rows])]
         self.tried, self.count = np.array([row for row, _ in tried]), np.array([n for _, n in tried])
         self.found = self._outcomes(self.tried, self.count, np.full(len(tried), self.workload.load))
         for name, rows in rows_of.items():
@@ -255,10 +272,10 @@ class _Search:
             cost = np.where(kept, cost, np.inf).round(4)
             return self._deployment(here[np.lexsort((-found.tok_s[0, 0, here], cost))[0]])
         least = self._deployment(here[int(np.where(holds, hourly, np.inf).argmin())])
-        pay, code, limit = least.cost.usd_per_hour, "hour", w.budget_usd_per_hour
+        why = "hour", least.cost.usd_per_hour, w.budget_usd_per_hour
         if w.budget_usd is not None and not least.cost.purchase_usd <= w.budget_usd:
-            pay, code, limit = least.cost.purchase_usd, "purchase", w.budget_usd
-        self.rejected[platform] = Reason(code, pay, limit, {"what": least.what})
+            why = "purchase", least.cost.purchase_usd, w.budget_usd
+        self.rejected[platform] = Reason(*why, {"what": least.what})
         return None
 
     def _expected(self, load: float) -> tuple[FloatArray, FloatArray]:
@@ -270,15 +287,14 @@ class _Search:
             fewest = np.maximum(np.ceil(load / self.capacity - 1e-6), 1.0)[:, None]
         counts = np.minimum(np.ceil(fewest * _NUMBERS - 1e-6), MOST_BOXES)
         each = np.log(np.clip(load / counts, self.ladder[0], self.ladder[-1]))
-        logs, rows = np.log(self.ladder), np.arange(len(counts))[:, None]
+        logs = np.log(self.ladder)
         rung = np.clip(np.searchsorted(logs, each, side="right") - 1, 0, max(len(logs) - 2, 0))
         after = np.minimum(rung + 1, len(logs) - 1)
         share = (each - logs[rung]) / np.maximum(logs[after] - logs[rung], 1e-9)
-        low, high = self.odds[rows, rung], self.odds[rows, after]
+        low, high = (np.take_along_axis(self.odds, at, axis=1) for at in (rung, after))
         odds = np.where(high > 0, low + share * (high - low), low)
         cost = counts * (self.hourly * self.scale)[:, None] / np.maximum(odds, 1e-9)
-        most = self.most[:, None]
-        fine = (fewest <= most) & (counts <= most) & np.isfinite(fewest) & (odds > 0)
+        fine = (np.maximum(fewest, counts) <= self.most[:, None]) & np.isfinite(fewest) & (odds > 0)
         return counts, np.where(fine, cost, np.inf)
 
     def _deployment(self, at: int) -> Deployment:
@@ -297,45 +313,12 @@ class _Search:
         load = self.workload.load
         for direction, end in (("above", self.ladder[-1]), ("below", self.ladder[0])):
             loads = np.geomspace(load, end, _STEPS)[1:] if end != load else np.array([])
-            if self.workload.closed:
-                loads = np.array(list(dict.fromkeys(np.round(loads))))
-            winners = ((at, self._cheapest_at(at)) for at in loads.tolist())
-            turn = next(((at, name) for at, name in winners if name not in ("", best)), None)
-            if turn:
-                yield Crossover(load=turn[0], platform=turn[1], direction=direction)
-
-    def _cheapest_at(self, load: float) -> str:
-        counts, cost = self._expected(load)
-        if not np.isfinite(cost).any():
-            return ""
-        boxes = np.where(cost <= TIE * cost.min(), np.maximum(counts * self.share[:, None], 1.0), np.inf)
-        return str(self.platform[int(np.argmin(boxes)) // boxes.shape[1]])
-
-
-def _in_order(ranked: Sequence[Deployment]) -> list[Deployment]:
-    """Return deployments by expected cost; of those that tie at the top the fewest boxes come first."""
-
-    def expected(d: Deployment) -> float:
-        return d.cost.usd_per_hour / d.probability
-
-    ordered = sorted(ranked, key=expected)
-    ties = [d for d in ordered if expected(d) <= TIE * expected(ordered[0])]
-    first = min(ties, key=lambda d: max(d.boxes, 1.0)) if ties else None
-    return [first, *(d for d in ordered if d is not first)] if first else []
-
-
-def _capacity(ladder: FloatArray, odds: FloatArray, confidence: float) -> FloatArray:
-    """Return the load per offer up to which the odds reach the confidence, shape (n,); 0 where never.
-
-    ladder: (k,) ascending; odds: (n, k). Between the last rung that holds and the next one the odds are taken
-    as linear in the logarithm of the load.
-    """
-    holds = odds >= confidence
-    last = odds.shape[1] - 1 - holds[:, ::-1].argmax(axis=1)
-    after = np.minimum(last + 1, odds.shape[1] - 1)
-    rows = np.arange(len(odds))
-    here, there = odds[rows, last], odds[rows, after]
-    # Odds of 0 beyond mean that not everybody has a slot: no line leads there.
-    share = np.where((there > 0) & (here > there), (here - confidence) / np.maximum(here - there, 1e-9), 0.0)
-    found = np.exp(np.log(ladder[last]) + share * np.log(ladder[after] / ladder[last]))
-    return np.where(holds.any(axis=1), found, 0.0)
+            for at in dict.fromkeys((np.round(loads) if self.workload.closed else loads).tolist()):
+                counts, cost = self._expected(at)
+                if not np.isfinite(cost).any():
+                    continue
+                boxes = np.maximum(counts * self.share[:, None], 1.0)
+                cheap = np.where(cost <= TIE * cost.min(), boxes, np.inf).argmin() // boxes.shape[1]
+                if self.platform[cheap] != best:
+                    yield Crossover(load=at, platform=str(self.platform[cheap]), direction=direction)
+                    break

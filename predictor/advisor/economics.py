@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from ...data import catalogue
 from ...data.prices import price
-from .workload import check
+from .workload import ABOVE_0, check
 
 HOURS_PER_YEAR = 8766.0
 BASES = {"own": "purchase", "rent": "on-demand", "reserve": "reserved"}  # and the kind of price each takes
@@ -64,9 +64,9 @@ class Economics:
     def __post_init__(self) -> None:
         check("basis", self.basis, self.basis in BASES, f"one of {', '.join(BASES)}")
         for name, good, allowed in (
-            ("amortisation_years", 0 < self.amortisation_years < math.inf, "a number above 0"),
+            ("amortisation_years", 0 < self.amortisation_years < math.inf, ABOVE_0),
             ("other_share", 0 <= self.other_share < math.inf, "at least 0"),
-            ("usd_per_kwh", 0 < self.usd_per_kwh < math.inf, "a number above 0"),
+            ("usd_per_kwh", 0 < self.usd_per_kwh < math.inf, ABOVE_0),
             ("pue", 1 <= self.pue < math.inf, "at least 1"),
             ("utilisation", 0 < self.utilisation <= 1, "above 0 and at most 1"),
         ):
@@ -74,7 +74,7 @@ class Economics:
         for name in ("purchase_usd", "usd_per_gpu_hour"):
             own = {catalogue.platform(platform).name: usd for platform, usd in getattr(self, name).items()}
             for platform, usd in own.items():
-                check(f"price of {platform}", usd, 0 < usd < math.inf, "a number above 0")
+                check(f"price of {platform}", usd, 0 < usd < math.inf, ABOVE_0)
             object.__setattr__(self, name, own)
 
     def purchase(self, platform: str, share: float = 1.0) -> float:
@@ -83,7 +83,7 @@ class Economics:
 
     def rent_per_hour(self, platform: str, share: float = 1.0) -> float:
         """Return what `share` platforms cost to rent [USD/h], NaN where no offer is known."""
-        known = _usd(platform, "reserved" if self.basis == "reserve" else "on-demand")
+        known = _usd(platform, BASES["reserve" if self.basis == "reserve" else "rent"])
         return self.usd_per_gpu_hour.get(platform, known) * share * catalogue.platform(platform).num_gpus
 
     def own_per_hour(self, platform: str, share: float = 1.0) -> float:
@@ -101,19 +101,18 @@ class Economics:
 
         total_per_output: tokens in and out per token out [-].
         """
-        hour = self.per_hour(platform, share)
+        hour, purchase = self.per_hour(platform, share), self.purchase(platform, share)
         # Rented on demand, a machine is given back when it is idle.
         used = hour if self.basis == "rent" else hour / self.utilisation
-        mid, low, high = (used / (output[k] * 3600.0) * 1e6 for k in ("", "_hi", "_lo"))
-        own, rent = self.own_per_hour(platform, share), self.rent_per_hour(platform, share)
+        per_m = {"": output[""], "_lo": output["_hi"], "_hi": output["_lo"]}
+        per_m = {bound: used / (tok_s * 3600.0) * 1e6 for bound, tok_s in per_m.items()}
         watts = (catalogue.platform(platform).power_w or math.nan) * self.pue * share  # at the meter
         return Cost(
-            purchase_usd=self.purchase(platform, share), usd_per_hour=hour,
-            usd_per_m_output=mid, usd_per_m_output_lo=low, usd_per_m_output_hi=high,
-            usd_per_m_total=mid / total_per_output, usd_per_m_total_lo=low / total_per_output,
-            usd_per_m_total_hi=high / total_per_output,
-            usd_per_tok_s=self.purchase(platform, share) / output[""],
-            tokens_per_joule=output[""] / watts, break_even_utilisation=own / rent,
+            purchase_usd=purchase, usd_per_hour=hour, usd_per_tok_s=purchase / output[""],
+            **{f"usd_per_m_output{bound}": usd for bound, usd in per_m.items()},
+            **{f"usd_per_m_total{bound}": usd / total_per_output for bound, usd in per_m.items()},
+            tokens_per_joule=output[""] / watts,
+            break_even_utilisation=self.own_per_hour(platform, share) / self.rent_per_hour(platform, share),
         )  # fmt: skip
 
 

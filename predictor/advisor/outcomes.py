@@ -1,9 +1,21 @@
-"""What a workload meets on many deployments: each kind of request predicted, joined, held to the limits."""
+"""What a workload meets on many deployments: each kind of request predicted, joined, held to the limits.
+
+Each kind comes at its share of the rate. What a deployment sustains of one kind alone, limit_k [1/s], is what
+a request takes of it: 1 / limit_k of its time. The times add up, so the mix loads it to
+
+    load = sum over k of rate x share_k / limit_k        (below 1: the rate can be kept up)
+
+and kind k is answered as if alone at load x limit_k, where batch and prefill are about as full. Prompts wait
+behind those of all kinds alike: the M/G/1 queue, sum of rate_k d_k^2 / (2 (1 - sum of rate_k d_k)) (Pollaczek
+1930; Khinchine 1932), d_k the time that a prompt takes. Each kind's times are log-logistic through its median
+and the percentile of its queues (features/percentiles.py); that the prediction itself may be off is another
+spread: the probability that a limit holds (training/model/intervals.py).
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +23,7 @@ from numpy.typing import NDArray
 
 from ...data.columns import BOUNDS
 from ...features.baseline import Estimate, baseline
+from ...features.coefficients import Coefficients
 from ...features.facts import FloatArray, IntArray
 from ...features.percentiles import tpot_ratio, ttft_ratio
 from ...features.request import Requests, normalise
@@ -18,7 +31,6 @@ from ...features.serving import sent_at_a_rate
 from ...training.model.intervals import probability
 from ...training.model.model import Answers, Model, answer
 from ..predictor import CHUNK_ROWS, in_chunks
-from .mixing import at_equal_load, in_one_queue, log_percentile, spread
 from .recommendation import Reason
 from .workload import Workload
 
@@ -31,6 +43,9 @@ FIGURES = ("output_tok_s", "ttft_ms", "tpot_ms")
 _MIDDLE, _WIDE = 60.0, 90.0  # per cent
 _DOUBT = np.array([[1.0], [0.5], [2.0]])  # of the physics' answers, by BOUNDS
 _FULL = 1.001  # in flight over the batch: above, somebody waits for a slot
+_OVERLOAD = 1e12  # requests/s, more than anything sustains: the baseline answers with what it does
+_MOST_BUSY = 0.98  # as features/serving.py caps one kind's
+_STEPS = 40  # of bisection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +137,16 @@ def _outcomes(
     model: Model, frame: pd.DataFrame, workload: Workload, load: FloatArray, physics: bool
 ) -> Outcomes:
     """Return the outcomes of one chunk: m kinds of requests one after the other, then joined."""
+    import pandas as pd
+
     kinds = workload.kinds
     shares, isl, osl = (np.array([getattr(k, name) for k in kinds]) for name in ("share", "isl", "osl"))
-    r = _requests(frame, workload, load)
+    mode, column = ("closed-loop", "concurrency") if workload.closed else ("open-loop", "request_rate")
+    asked = [
+        frame.assign(isl=kind.isl, osl=kind.osl, prefix_cached_frac=kind.cached, mode=mode, **{column: load})
+        for kind in kinds
+    ]
+    r = normalise(pd.concat(asked, ignore_index=True) if len(asked) > 1 else asked[0])
     mixed = len(kinds) > 1 and not workload.closed
     if mixed:
         r = at_equal_load(r, model.coefficients, shares)
@@ -150,48 +172,91 @@ def _outcomes(
     first = min(at, _WIDE) if workload.closed else at
     widths = spread(ttft_ratio(r, queued, first), first), spread(tpot_ratio(r, base, at), at)
     rates, *times = by_kind(figures)
+    limits = []
     with np.errstate(all="ignore"):
         request_s = 1.0 / (shares[:, None] / (rates / osl[:, None])).sum(axis=1)
-        limits = [
-            _limit(time, by_kind(width), workload, name, model.intervals[name].alpha)
-            for name, time, width in zip(LIMITED, times, widths, strict=True)
-        ]
-    times_ms, room, held = (np.stack(values) for values in zip(*limits, strict=True))
+        for name, time, width in zip(LIMITED, times, map(by_kind, widths), strict=True):
+            log = log_percentile(time[0].T, width.T, shares, workload.percentile)
+            lower, upper = (np.log(time[1:] / time[0]) * shares[:, None]).sum(axis=1)
+            room = np.log(getattr(workload, f"{name}_ms")) - log
+            held = np.nan_to_num(probability(room, lower, upper, model.intervals[name].alpha))
+            held = np.where(np.isinf(room), 1.0, held)
+            limits.append((np.exp(np.stack([log, log + lower, log + upper])), room, held))
+    times_ms, rooms, helds = (np.stack(values) for values in zip(*limits, strict=True))
     terms = np.nan_to_num(np.stack([base.terms[name] for name in TERMS])).argmax(axis=0)
     # At a rate the batch is what the rate makes it: prompts in prefill or in its queue are beside it.
     slots = sent_at_a_rate(r) | (base.concurrency <= base.batch * r.replicas * _FULL)
     main = int(shares.argmax())
     return Outcomes(
         tok_s=np.stack([request_s * (shares @ osl), request_s * (shares @ (isl + osl))]),
-        times_ms=times_ms, room=room, held=held, floor_ms=by_kind(floor).max(axis=1),
+        times_ms=times_ms, room=rooms, held=helds, floor_ms=by_kind(floor).max(axis=1),
         batch=by_kind(base.batch).min(axis=0), bottleneck=by_kind(terms)[main],
         fits=by_kind(base.feasible).min(axis=0), served=by_kind(base.stable & slots).min(axis=0),
         support=by_kind(support)[main],
     )  # fmt: skip
 
 
-def _requests(frame: pd.DataFrame, workload: Workload, load: FloatArray) -> Requests:
-    """Return every kind of request on all deployments at the whole load, kind by kind."""
-    import pandas as pd
+def at_equal_load(r: Requests, coefficients: Coefficients, shares: FloatArray) -> Requests:
+    """Return the requests, each at the rate at which it alone loads its deployment as the mix does.
 
-    mode, column = ("closed-loop", "concurrency") if workload.closed else ("open-loop", "request_rate")
-    parts = [
-        frame.assign(isl=kind.isl, osl=kind.osl, prefix_cached_frac=kind.cached, mode=mode, **{column: load})
-        for kind in workload.kinds
-    ]
-    return normalise(pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0])
-
-
-def _limit(
-    time: FloatArray, width: FloatArray, workload: Workload, name: str, alpha: float
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return a time at the percentile by BOUNDS, its room to the limit and the probability that it holds.
-
-    time: (3, m, n) medians by kind; width: (m, n) log-logistic scales over requests.
+    r: kind by kind, m x n rows at the rate of the whole mix; shares: (m,), together 1.
     """
-    shares = np.array([kind.share for kind in workload.kinds])
-    log = log_percentile(time[0].T, width.T, shares, workload.percentile)
-    lower, upper = (np.log(time[1:] / time[0]) * shares[:, None]).sum(axis=1)
-    room = np.log(getattr(workload, f"{name}_ms")) - log
-    held = np.nan_to_num(probability(room, lower, upper, alpha))
-    return np.exp(np.stack([log, log + lower, log + upper])), room, np.where(np.isinf(room), 1.0, held)
+    limit = baseline(replace(r, request_rate=np.full(len(r), _OVERLOAD)), coefficients).request_s
+    each = limit.reshape(len(shares), -1)
+    load = (r.request_rate.reshape(each.shape) * shares[:, None] / each).sum(axis=0)
+    rate = (load * each).ravel()
+    return replace(r, request_rate=np.where(np.isfinite(rate), rate, r.request_rate))
+
+
+def in_one_queue(r: Requests, base: Estimate, rate: FloatArray, shares: FloatArray) -> Estimate:
+    """Return the estimates with the wait for the first token behind prompts of all kinds.
+
+    r, base: kind by kind, m x n rows at equal load; rate: of the whole mix [1/s], shape (n,). A prompt's time
+    d is read off the wait of its kind alone, rate d^2 / (2 (1 - rate d)).
+    """
+    shape = (len(shares), -1)
+    alone, wait = (r.request_rate / r.replicas).reshape(shape), base.terms["ttft_queue"].reshape(shape)
+    with np.errstate(invalid="ignore"):
+        each = np.sqrt(wait * wait + 2.0 * wait / alone) - wait
+        own = rate * shares[:, None] / r.replicas.reshape(shape)
+        busy = np.minimum((own * each).sum(axis=0), _MOST_BUSY)
+        together = (own * each * each).sum(axis=0) / (2.0 * (1.0 - busy))
+    whole = np.where(base.stable.reshape(shape), together, wait).ravel()
+    # The tail of the wait is that of the busy share of the mix: so much would one prompt have to take.
+    demand = (np.broadcast_to(busy, wait.shape) / alone).ravel()
+    return replace(
+        base, ttft_s=base.ttft_s - base.terms["ttft_queue"] + whole,
+        burst_s=np.maximum(base.batch - 1.0, 0.0) * demand, terms={**base.terms, "ttft_queue": whole},
+    )  # fmt: skip
+
+
+def spread(ratio: FloatArray, percent: float) -> FloatArray:
+    """Return the log-logistic scale [-] of times whose `percent` is `ratio` medians."""
+    return np.asarray(np.log(np.maximum(ratio, 1.0)) / _logit(percent))
+
+
+def log_percentile(medians: FloatArray, scales: FloatArray, shares: FloatArray, percent: float) -> FloatArray:
+    """Return the logarithm of the percentile over requests of m kinds, shape (n,).
+
+    medians, scales: (n, m) by kind of request; shares: (m,), together 1. One kind: median x (q / (1 -
+    q))^scale; more: the t with sum shares x F((t - log median) / scale) = q, by bisection.
+
+    >>> kind = np.array([[100.0]]), spread(np.array([[1.85]]), 90.0)
+    >>> np.exp(log_percentile(*kind, np.ones(1), 90.0)).round(0).tolist()
+    [185.0]
+    """
+    ends = np.log(medians) + scales * _logit(percent)
+    low: FloatArray = ends.min(axis=1)
+    high: FloatArray = ends.max(axis=1)
+    if medians.shape[1] == 1:
+        return low
+    logs, widths = np.log(medians), np.maximum(scales, 1e-6)
+    for _ in range(_STEPS):
+        middle = (low + high) / 2.0
+        below = (shares / (1.0 + np.exp(-(middle[:, None] - logs) / widths))).sum(axis=1) < percent / 100.0
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return high
+
+
+def _logit(percent: float) -> float:
+    return float(np.log(percent / (100.0 - percent)))

@@ -130,8 +130,13 @@ class Recommendation:
 
     def reason(self, d: Deployment) -> str:
         """Return in one sentence why a ranked deployment stands where it stands."""
-        way = f"{d.what} at {d.weight_precision.upper()} ({d.layout}){_tier_text(d)}"
-        fits = f"{way} holds the limits for {self.workload.load_text()}"
+        fits = f"{d.what} at {d.weight_precision.upper()} ({d.layout})"
+        if "experts_resident_frac" in d.tier:
+            fits += f" with {1.0 - d.tier['experts_resident_frac']:.0%} of the experts in Grace"
+        elif "kv_hot_tokens" in d.tier:
+            fits += f" with the KV beyond {d.tier['kv_hot_tokens']:g} tokens in Grace, read every "
+            fits += f"{d.tier['kv_reread_every']:g} tokens (may change quality),"
+        fits += f" holds the limits for {self.workload.load_text()}"
         if d.platform != self.ranked[0].platform:
             return f"{fits} with probability {d.probability:.2f}, at {d.cost_ratio:.2f} times the cost"
         if len(self.ranked) == 1:
@@ -151,14 +156,3 @@ class Recommendation:
             }
         )
         return {"met": bool(self.ranked), **plain}
-
-
-def _tier_text(d: Deployment) -> str:
-    if "experts_resident_frac" in d.tier:
-        return f" with {1.0 - d.tier['experts_resident_frac']:.0%} of the experts in Grace"
-    if "kv_hot_tokens" in d.tier:
-        hot, every = d.tier["kv_hot_tokens"], d.tier["kv_reread_every"]
-        return (
-            f" with the KV beyond {hot:g} tokens in Grace, read every {every:g} tokens (may change quality),"
-        )
-    return ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...data import catalogue
 from ...data.errors import UnknownName
-from ...data.specs import GpuSpec, ModelSpec, PlatformSpec
+from ...data.specs import ModelSpec, PlatformSpec
 from ...data.vocabulary import ENGINES, PRECISIONS
 from ...features.facts import FloatArray, IntArray
 from .economics import Economics
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 # A vendor's own engine first, then those that run everywhere: of equals the first is taken.
 _ENGINES = sorted((term for term in ENGINES.terms if term.vendors), key=lambda term: len(term.vendors))
 _QUANTISED = ("bf16", "fp8", "fp4")  # what the weights of any model may be brought to
-_RACK = 16  # GPUs; a platform of this many or more is shared out by parts
-# Parts of a rack that are used alone: a power of two of whole trays, as tensor parallelism wants it.
+# GPUs; a platform of the first number or more is shared out by parts of so many, each a power of two of whole
+# trays, as tensor parallelism wants it.
 _RACK_PARTS = (16, 32)
 _JOINED = 2  # boxes that one replica may span over the network
 MOST_BOXES = 4096
@@ -65,9 +66,8 @@ class Setup:
     @property
     def layout(self) -> str:
         """The layout of one replica, such as "tp8" or "tp16 ep16 dp16"."""
-        degrees = {name: getattr(self, name) for name in ("tp", "pp", "ep", "dp")}
-        text = " ".join(f"{k}{v}" for k, v in degrees.items() if v > 1 or k == "tp")
-        return f"{text} +Grace" if self.tier else text
+        more = "".join(f" {k}{v}" for k in ("pp", "ep", "dp") if (v := getattr(self, k)) > 1)
+        return f"tp{self.tp}{more}{' +Grace' if self.tier else ''}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,21 +86,22 @@ class Grid:
 
         Raises UnknownName for an engine or a precision that is not known.
         """
-        known = {"engine": tuple(t.name for t in _ENGINES), "weight_precision": PRECISIONS.names}
-        for kind, names in (("engine", engines), ("weight_precision", weight_precisions)):
+        known = tuple(term.name for term in _ENGINES)
+        for kind, names, of in (
+            ("engine", engines, known), ("weight_precision", weight_precisions, PRECISIONS.names),
+        ):  # fmt: skip
             for name in names:
-                if name not in known[kind]:
-                    raise UnknownName(kind, name, known[kind])
+                if name not in of:
+                    raise UnknownName(kind, name, of)
         spec = catalogue.model(model)
-        rows = [
+        return cls(model=model, rows=[
             (offer, setup)
             for platform in platforms
             for offer in offers(platform)
             for setup in _setups(spec, platform, offer, longest)
             if not engines or setup.engine in engines
             if not weight_precisions or setup.weight_precision in weight_precisions
-        ]
-        return cls(model=model, rows=rows)
+        ])  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -139,11 +140,11 @@ class Grid:
 def offers(platform: PlatformSpec) -> Iterator[Offer]:
     """Yield what of a platform can be used alone: boxes, two joined ones, parts of a rack, the rack."""
     gpus = platform.num_gpus
-    if gpus >= _RACK:
+    if gpus >= _RACK_PARTS[0]:
         for part in _RACK_PARTS:
             yield Offer(platform=platform.name, gpus=part, share=part / gpus, most=gpus // part)
     yield Offer(platform=platform.name, gpus=gpus, share=1.0, most=MOST_BOXES)
-    if 1 < gpus < _RACK and platform.nic_bandwidth:
+    if 1 < gpus < _RACK_PARTS[0] and platform.nic_bandwidth:
         yield Offer(platform=platform.name, gpus=_JOINED * gpus, share=_JOINED, most=MOST_BOXES // _JOINED)
 
 
@@ -154,14 +155,19 @@ def _setups(model: ModelSpec, platform: PlatformSpec, offer: Offer, longest: flo
     if platform.c2c_bandwidth:
         tiers += _KV_TIERS if longest > 2.0 * _HOT_TOKENS else ()
         tiers += (_EXPERT_TIER,) if model.is_moe else ()
-    for tp, pp, ep, dp in _layouts(model, platform, offer):
-        for weight in _precisions(model, gpu):
-            for engine in (term.name for term in _ENGINES if gpu.vendor.lower() in term.vendors):
-                for tier in tiers:
-                    yield Setup(
-                        tp=tp, pp=pp, ep=ep, dp=dp, weight_precision=weight, engine=engine, tier=tier,
-                        kv_precision="bf16" if weight == "bf16" else "fp8",
-                    )  # fmt: skip
+    own = PRECISIONS.term(PRECISIONS.find(model.native_weight_precision))
+    own = own if own.bits <= 16 else PRECISIONS.term("bf16")
+    narrower = [t for t in map(PRECISIONS.term, _QUANTISED) if t.weight_bytes < own.weight_bytes]
+    # The model's own weights run on chips without units for them too: widened on the way.
+    weights = [own.name, *(t.name for t in narrower if gpu.has_units(t.name))]
+    engines = [term.name for term in _ENGINES if gpu.vendor.lower() in term.vendors]
+    for (tp, pp, ep, dp), weight, engine, tier in product(
+        _layouts(model, platform, offer), weights, engines, tiers
+    ):
+        kv = "bf16" if weight == "bf16" else "fp8"
+        yield Setup(
+            tp=tp, pp=pp, ep=ep, dp=dp, weight_precision=weight, kv_precision=kv, engine=engine, tier=tier
+        )
 
 
 def _layouts(model: ModelSpec, platform: PlatformSpec, offer: Offer) -> Iterator[tuple[int, int, int, int]]:
@@ -175,20 +181,8 @@ def _layouts(model: ModelSpec, platform: PlatformSpec, offer: Offer) -> Iterator
         for pp in (1, boxes) if boxes > 1 else (1,):
             if tp * pp > offer.gpus or (boxes > 1 and tp * pp <= platform.num_gpus):
                 continue
-            splits = model.n_heads % tp == 0
-            if splits:
-                yield tp, pp, 1, 1
-            if model.is_moe and tp > 1:
-                if splits:
-                    yield tp, pp, tp, 1
+            spread = model.is_moe and tp > 1
+            if model.n_heads % tp == 0:
+                yield from ((tp, pp, ep, 1) for ep in ((1, tp) if spread else (1,)))
+            if spread:
                 yield tp, pp, tp, tp
-
-
-def _precisions(model: ModelSpec, gpu: GpuSpec) -> list[str]:
-    """Return the weight precisions to consider: the model's own, and narrower ones the GPU multiplies in."""
-    own = PRECISIONS.term(PRECISIONS.find(model.native_weight_precision))
-    own = own if own.bits <= 16 else PRECISIONS.term("bf16")
-    terms = [PRECISIONS.term(name) for name in _QUANTISED]
-    narrower = [t.name for t in terms if t.weight_bytes < own.weight_bytes and gpu.has_units(t.name)]
-    # Four-bit weights of a mixture run on chips without four-bit units too: widened on the way.
-    return [own.name, *narrower]

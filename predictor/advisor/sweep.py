@@ -25,6 +25,7 @@ from ...data.columns import BOUNDS
 from ...data.errors import BadRequest
 from ...data.files import replace_file, replace_text
 from ...data.progress import Progress, silent
+from ...data.sizes import resolve_model
 from ...data.vocabulary import SPECULATION
 from ...features.baseline import Estimate, baseline
 from ...features.facts import FloatArray, IntArray
@@ -34,7 +35,7 @@ from ..predictor import Predictor, in_chunks
 from .economics import Economics
 from .outcomes import FIGURES, of_answers, of_physics
 from .space import Grid
-from .workload import DEFAULT_ISL, DEFAULT_OSL, check, resolve_model
+from .workload import DEFAULT_ISL, DEFAULT_OSL, check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,8 +130,8 @@ class Sweeper:
     """One sweep: the model, the space, and what an hour of each row's GPUs costs."""
 
     def __init__(self, predictor: Predictor, space: SweepSpace, economics: Economics | None = None) -> None:
-        matching = "platforms, engines and precisions that go together"
-        check("platforms", space.platforms, space.size > 0, matching)
+        fit = "platforms, engines and precisions that go together"
+        check("platforms", space.platforms, space.size > 0, fit)
         self.predictor, self.space, self.economics = predictor, space, economics or Economics()
         self.hourly = space.grid.usd_per_hour(self.economics) / space.grid.per_offer("gpus")
 
@@ -149,7 +150,11 @@ class Sweeper:
         for number, numbers in enumerate(parts):
             path = folder / f"part-{number:05d}.parquet"
             if path.exists():
-                part = _read(path)
+                try:
+                    part = pd.read_parquet(path)
+                except (OSError, ValueError) as error:
+                    allowed = "a part of this sweep; remove it to have it made again"
+                    raise BadRequest("out", str(path), allowed) from error
             else:
                 fronts = fronts if fronts is not None else self._baseline_fronts(parts, progress)
                 part = self.answers(self.space.rows(numbers), fronts)
@@ -189,11 +194,21 @@ class Sweeper:
 
         in_chunks(frame, work)
         hours = (self.hourly[frame["row"]] * frame["num_gpus"].to_numpy()).astype(np.float32)
-        table = frame.drop(columns=["model", "mode", "row", "group"]).assign(
+        every = frame.drop(columns=["model", "mode", "row", "group"]).assign(
             **dict(zip(names, out.reshape(len(names), -1), strict=True)), corrected=corrected,
             support=pd.Categorical(support, categories=["in", "near", "far"]), usd_per_hour=hours,
         )  # fmt: skip
-        return _with_figures(table[np.isfinite(out[0, 0])].reset_index(drop=True))
+        table: pd.DataFrame = every[np.isfinite(out[0, 0])].reset_index(drop=True)
+        # What the fronts are made of, each with its bounds.
+        for here, there in zip(BOUNDS, ("", "_hi", "_lo"), strict=True):
+            per_hour = table[f"output_tok_s{there}"] * 3600.0
+            for name, values in (
+                ("tok_s_per_gpu", table[f"output_tok_s{here}"] / table["num_gpus"]),
+                ("tok_s_per_user", 1e3 / table[f"tpot_ms{there}"]),
+                ("usd_per_m_output", table["usd_per_hour"] / per_hour * 1e6),
+            ):
+                table[f"{name}{here}"] = values.astype(np.float32)
+        return table
 
     def _baseline_fronts(self, parts: list[IntArray], progress: Progress) -> Fronts:
         """Return the baseline's fronts by group and figures, shape (2, k) each."""
@@ -225,7 +240,7 @@ class Sweeper:
 
     def _claim(self, folder: Path) -> None:
         """Make the folder this sweep's own; raises BadRequest if it is another's."""
-        # What tells this sweep from another: the space, and a digest with the grid, prices and bundle.
+        # What sets this sweep apart from another: the space, and a digest with the grid, prices and bundle.
         space, files = asdict(self.space), self.predictor.manifest["sha256"]
         whole = [space, repr(self.space.grid), files, asdict(self.economics), REACH, PART_ROWS]
         digest = sha256(json.dumps(whole, default=str, sort_keys=True).encode()).hexdigest()
@@ -234,8 +249,7 @@ class Sweeper:
             same = path.read_text(encoding="utf-8") == text
             check("out", str(folder), same, "a new folder, or the one of this very sweep")
             return
-        empty = not folder.exists() or not any(folder.iterdir())
-        check("out", str(folder), empty, "an empty or new folder")
+        check("out", str(folder), not (folder.exists() and any(folder.iterdir())), "an empty or new folder")
         folder.mkdir(parents=True, exist_ok=True)
         replace_text(path, text)
 
@@ -268,42 +282,20 @@ def near(points: FloatArray, best: FloatArray, factor: float) -> NDArray[np.bool
     return close
 
 
-def _with_figures(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with what the fronts are made of, each with its bounds."""
-    more: dict[str, Any] = {}
-    for here, there in zip(BOUNDS, ("", "_hi", "_lo"), strict=True):
-        more[f"tok_s_per_gpu{here}"] = table[f"output_tok_s{here}"] / table["num_gpus"]
-        more[f"tok_s_per_user{here}"] = 1e3 / table[f"tpot_ms{there}"]
-        per_hour = table[f"output_tok_s{there}"] * 3600.0
-        more[f"usd_per_m_output{here}"] = table["usd_per_hour"] / per_hour * 1e6
-    return table.assign(**{name: values.astype(np.float32) for name, values in more.items()})
-
-
 def _on_fronts(table: pd.DataFrame) -> pd.DataFrame:
     """Return the corrected rows on a front of their platform and lengths, marked by which."""
     rows = table[table["corrected"]].reset_index(drop=True)
-    figures = {
-        "speed": (rows["tok_s_per_gpu"], rows["tok_s_per_user"]),
-        "cost": (1.0 / rows["usd_per_m_output"], 1.0 / rows["ttft_ms"]),
-    }
     groups = rows.groupby(["platform", "isl", "osl"], observed=True).indices.values()
-    for name, pair in figures.items():
+    for name, *pair in (
+        ("speed", rows["tok_s_per_gpu"], rows["tok_s_per_user"]),
+        ("cost", 1.0 / rows["usd_per_m_output"], 1.0 / rows["ttft_ms"]),
+    ):
         x, y = (values.to_numpy(np.float64) for values in pair)
         mark = np.zeros(len(rows), dtype=bool)
         for here in groups:
             mark[here[front(x[here], y[here])]] = True
         rows[f"on_{name}_front"] = mark
-    found: pd.DataFrame = rows[rows["on_speed_front"] | rows["on_cost_front"]]
-    return found.reset_index(drop=True)
-
-
-def _read(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise BadRequest("out", str(path), "a part of this sweep; remove it to have it made again") from error
+    return rows.loc[rows["on_speed_front"] | rows["on_cost_front"]].reset_index(drop=True)
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:

@@ -42,38 +42,36 @@ ECONOMICS: dict[str, Option] = {
 # Those that name what is considered, by the field that holds them.
 ONLY = {"platform": "platforms", "engine": "engines", "weight_precision": "weight_precisions"}
 CHOICES: dict[str, Option] = dict.fromkeys(ONLY, (Many, "Consider only this; may repeat."))
+INSTEAD: dict[str, Option] = {"instead": (Text, "Say how many of this platform the best one replaces.")}
 SWEPT: dict[str, Option] = {
     "lengths": (Many, "Tokens isl/osl; may repeat. [default: 1024/1024]"),
     "concurrency": (list[float] | None, "Requests in flight; may repeat. [default: 1 to 1024, doubling]"),
     "boxes": (list[int] | None, "Boxes; may repeat. [default: 1]"),
     "spec_decode": (Many, "Speculation; may repeat. [default: none]"),
 }
-Model = Annotated[
-    str, typer.Option(help="Name, alias, Hugging Face id, config.json or a size: 300b, 1t-a32b.")
-]
+NAMED = "Name, alias, Hugging Face id, config.json or a size: 300b, 1t-a32b."
+Model = Annotated[str, typer.Option(help=NAMED)]
 
 
-@takes(WORKLOAD | CHOICES | ECONOMICS)
+@takes(WORKLOAD | CHOICES | ECONOMICS | INSTEAD)
 def recommend(
     given: dict[str, Any],
     model: Model,
     confidence: Annotated[float, typer.Option(help="Least probability that the limits hold.")] = 0.5,
-    instead: Annotated[
-        Text, typer.Option(help="Say how many of this platform the best one replaces.")
-    ] = None,
     bundle: Bundle = None,
     as_json: Json = False,
 ) -> None:
     """Recommend the cheapest deployment that carries a workload within its limits."""
     from ..advisor import Advisor, Workload
-    from ..advisor.tables import recommendation_tables, replacement_text
+    from ..advisor.show import recommendation_tables, replacement_text
 
-    kinds = [_numbers("mix", text, 3, "isl/osl/share, such as 2000/300/0.7") for text in given.get("mix", ())]
-    limits = {name: given[name] for name in WORKLOAD if name in given} | {"mix": tuple(kinds)}
+    limits = {name: given[name] for name in WORKLOAD if name in given}
+    limits["mix"] = _numbers(given, "mix", 3, "isl/osl/share, such as 2000/300/0.7")
     workload = Workload(model=model, **limits, **_only(given))
     advisor = Advisor.load(bundle, _economics(given))
     answer = advisor.recommend(workload, confidence)
-    replaced = advisor.replaces(answer.best.platform, instead, workload) if instead and answer.best else None
+    instead, best = given.get("instead"), answer.best
+    replaced = advisor.replaces(best.platform, instead, workload) if instead and best else None
     if as_json:
         print_json(answer.to_dict() | ({"replaces": vars(replaced)} if replaced else {}))
         return
@@ -81,43 +79,6 @@ def recommend(
         show(part)
     if replaced:
         typer.echo(replacement_text(replaced))
-
-
-def _only(given: dict[str, Any]) -> dict[str, Any]:
-    return {field: tuple(given.get(name) or ()) for name, field in ONLY.items()}
-
-
-def _economics(given: dict[str, Any]) -> Economics:
-    from ..advisor import Economics
-
-    return Economics(
-        **{f.name: given[f.name] for f in fields(Economics) if f.name in given},
-        purchase_usd=_overrides("price", given.get("price", ())),
-        usd_per_gpu_hour=_overrides("rent", given.get("rent", ())),
-    )
-
-
-def _overrides(option: str, texts: list[str]) -> dict[str, float]:
-    out = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        out[name] = _number(value, f"--{option} {text} is not allowed: platform=USD")
-    return out
-
-
-def _numbers(option: str, text: str, count: int, form: str) -> tuple[float, ...]:
-    """Return the numbers that an option holds between slashes; another count or a word ends the command."""
-    wrong = f"--{option} {text} is not allowed: {form}"
-    numbers = tuple(_number(part, wrong) for part in text.split("/"))
-    return numbers if len(numbers) == count else fail(wrong)
-
-
-def _number(text: str, wrong: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    return value if math.isfinite(value) else fail(wrong)
 
 
 @takes(CHOICES | SWEPT | {"basis": ECONOMICS["basis"]})
@@ -130,15 +91,12 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Predict every valid configuration, and draw the Pareto fronts; continues where it was stopped."""
-    from ..advisor.chart import measured_points, write_chart
+    from ..advisor.show import measured_points, sweep_tables, write_chart
     from ..advisor.sweep import Sweeper, SweepSpace
-    from ..advisor.tables import sweep_tables
 
     swept = {name: tuple(given[name]) for name in SWEPT if given.get(name)}
     if "lengths" in swept:
-        swept["lengths"] = tuple(
-            _numbers("lengths", text, 2, "isl/osl, such as 2048/512") for text in swept["lengths"]
-        )
+        swept["lengths"] = _numbers(given, "lengths", 2, "isl/osl, such as 2048/512")
     space = SweepSpace(model=model, **swept, **_only(given))
     sweeper = Sweeper(load(bundle), space, _economics(given))
     with progress_bar(as_json) as progress:
@@ -147,5 +105,40 @@ def sweep(
     if as_json:
         print_json(found.to_dict())
         return
-    for table in sweep_tables(found):
-        show(table)
+    for part in sweep_tables(found):
+        show(part)
+
+
+def _only(given: dict[str, Any]) -> dict[str, Any]:
+    return {field: tuple(given.get(name) or ()) for name, field in ONLY.items()}
+
+
+def _economics(given: dict[str, Any]) -> Economics:
+    from ..advisor import Economics
+
+    prices: dict[str, dict[str, float]] = {"price": {}, "rent": {}}
+    for option, by_platform in prices.items():
+        for text in given.get(option, ()):
+            name, _, value = text.partition("=")
+            by_platform[name] = _number(value, f"--{option} {text} is not allowed: platform=USD")
+    own = {f.name: given[f.name] for f in fields(Economics) if f.name in given}
+    return Economics(**own, purchase_usd=prices["price"], usd_per_gpu_hour=prices["rent"])
+
+
+def _numbers(given: dict[str, Any], option: str, count: int, form: str) -> tuple[tuple[float, ...], ...]:
+    """Return the `count` numbers that each value of an option holds between slashes, or end the command."""
+    found = []
+    for text in given.get(option, ()):
+        wrong = f"--{option} {text} is not allowed: {form}"
+        found.append(tuple(_number(part, wrong) for part in text.split("/")))
+        if len(found[-1]) != count:
+            fail(wrong)
+    return tuple(found)
+
+
+def _number(text: str, wrong: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    return value if math.isfinite(value) else fail(wrong)

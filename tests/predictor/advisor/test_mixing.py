@@ -15,7 +15,7 @@ from roofcast.features.coefficients import Coefficients
 from roofcast.features.request import Requests, normalise
 from roofcast.predictor import Predictor
 from roofcast.predictor.advisor import Advisor, Workload
-from roofcast.predictor.advisor.mixing import at_equal_load, in_one_queue, log_percentile, spread
+from roofcast.predictor.advisor.outcomes import at_equal_load, in_one_queue, log_percentile, spread
 from roofcast.training.model.intervals import probability
 
 SHORT, LONG = (500.0, 100.0), (6000.0, 400.0)

@@ -10,9 +10,9 @@ import pytest
 
 from roofcast.data import catalogue
 from roofcast.data.errors import BadRequest, UnknownName
+from roofcast.data.sizes import resolve_model
 from roofcast.predictor import Predictor
 from roofcast.predictor.advisor import Workload
-from roofcast.predictor.advisor.workload import resolve_model
 
 GOOD: dict[str, Any] = {"model": "qwen2.5-72b", "users": 10}
 
