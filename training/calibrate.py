@@ -34,23 +34,8 @@ def predicted(estimate: Estimate) -> dict[str, FloatArray]:
     return dict(zip(METRICS, figures, strict=True))
 
 
-def _subsample(table: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Return at most _MOST_ROWS rows, few of each family of rows, so that no source outvotes the others."""
-    if len(table) <= _MOST_ROWS:
-        return table
-    family = ["gpu", "model", "engine", "source_family"]
-    size = table.groupby(family, observed=True)["weight"].transform("size").to_numpy(dtype=np.float64)
-    chance = 1.0 / np.sqrt(size)
-    rng = np.random.default_rng(seed)
-    rows = rng.choice(len(table), size=_MOST_ROWS, replace=False, p=chance / chance.sum())
-    return table.iloc[np.sort(rows)]
-
-
 def _owners(names: list[str], r: Requests) -> dict[str, IntArray]:
-    """Return by quantity ("step_us") which coefficient's value each row reads, shape (n,): one of its kinds.
-
-    Coefficients of one quantity share no row, so that all of them can be moved in one evaluation.
-    """
+    """Return by quantity ("step_us") which coefficient each row reads, (n,): all can be moved in one step."""
     by_engine = {kind: KIND_OF_ENGINE[r.engine] == i for i, kind in enumerate(ENGINE_KINDS)}
     by_chip = {kind: r.gpu.architecture == i for i, kind in enumerate(ARCHITECTURES)}
     owners: dict[str, IntArray] = {}
@@ -63,13 +48,11 @@ def _owners(names: list[str], r: Requests) -> dict[str, IntArray]:
 
 
 def _with_values(entries: dict[str, Coefficient], logs: FloatArray) -> Coefficients:
-    values = np.exp(logs)
-    return Coefficients(
-        entries={k: replace(c, value=float(v)) for (k, c), v in zip(entries.items(), values, strict=True)}
-    )
+    pairs = zip(entries.items(), np.exp(logs), strict=True)
+    return Coefficients(entries={name: replace(entry, value=float(v)) for (name, entry), v in pairs})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Measured:
     """Requests with the logarithms of what was measured and their weights, shape (targets, n) each."""
 
@@ -85,21 +68,6 @@ class _Measured:
         known: FloatArray = np.nan_to_num(gaps, nan=0.0, posinf=0.0, neginf=0.0)
         return known
 
-    def take(self, rows: IntArray) -> _Measured:
-        """Return a subset."""
-        return _Measured(
-            requests=self.requests.take(rows), logs=self.logs[:, rows], weight=self.weight[:, rows]
-        )
-
-
-def _measured(rows: pd.DataFrame) -> _Measured:
-    weight = np.sqrt(rows["weight"].to_numpy(dtype=np.float64))
-    return _Measured(
-        requests=normalise(rows),
-        logs=np.log(rows[list(METRICS)].to_numpy(dtype=np.float64).T),
-        weight=np.array([_IMPORTANCE[t] * weight for t in METRICS]),
-    )
-
 
 class _Slopes:
     """Derivatives of the errors by differences, each quantity on the rows that it moves at the start."""
@@ -107,24 +75,24 @@ class _Slopes:
     def __init__(self, whole: _Measured, entries: dict[str, Coefficient]) -> None:
         self.whole, self.entries = whole, entries
         self.owners = _owners(list(entries), whole.requests)
-        self.reach = dict.fromkeys(self.owners, (np.arange(len(whole.requests)), whole))
-        self.started = False
+        self.reach: dict[str, tuple[IntArray, _Measured]] = {}
 
     def __call__(self, logs: FloatArray, here: FloatArray) -> FloatArray:
         """Return d errors / d logs, shape (targets, n, coefficients); here: the errors at `logs`."""
         out = np.zeros((*here.shape, len(logs)))
-        for name, (rows, part) in self.reach.items():
+        for name, owners in self.owners.items():
+            rows, part = self.reach.get(name, (np.arange(len(owners)), self.whole))
             if not len(rows):
                 continue
-            owner = self.owners[name][rows]
+            owner = owners[rows]
             step = np.zeros(len(logs))
             step[owner] = _STEP
             change = (part.errors(_with_values(self.entries, logs + step)) - here[:, rows]) / _STEP
             out[:, rows, owner] = change
-            if not self.started:
+            if name not in self.reach:
                 moved = np.flatnonzero((change != 0.0).any(axis=0))
-                self.reach[name] = (rows[moved], part.take(moved))
-        self.started = True
+                some = _Measured(part.requests.take(moved), part.logs[:, moved], part.weight[:, moved])
+                self.reach[name] = (moved, some)
         return out
 
 
@@ -133,7 +101,16 @@ def calibrate(table: pd.DataFrame, *, seed: int = 0, max_evaluations: int = 12) 
 
     Returns coefficients with standard errors (from the Gauss-Newton covariance) and rows per coefficient.
     """
-    whole = _measured(_subsample(table, seed))
+    if len(table) > _MOST_ROWS:
+        # Few of each family of rows, so that no source outvotes the others.
+        by = table.groupby(["gpu", "model", "engine", "source_family"], observed=True)["weight"]
+        chance = 1.0 / np.sqrt(by.transform("size").to_numpy(dtype=np.float64))
+        rng = np.random.default_rng(seed)
+        rows = rng.choice(len(table), size=_MOST_ROWS, replace=False, p=chance / chance.sum())
+        table = table.iloc[np.sort(rows)]
+    weight = np.sqrt(table["weight"].to_numpy(dtype=np.float64))
+    measured = np.log(table[list(METRICS)].to_numpy(dtype=np.float64).T)
+    whole = _Measured(normalise(table), measured, np.array([_IMPORTANCE[t] * weight for t in METRICS]))
     entries = dict(Coefficients().entries)
     n, names, derive = len(whole.requests), list(entries), _Slopes(whole, entries)
     low = np.log([max(c.low, _SMALLEST * c.prior) for c in entries.values()])
@@ -160,10 +137,10 @@ def calibrate(table: pd.DataFrame, *, seed: int = 0, max_evaluations: int = 12) 
     spread = float(np.median(np.abs(result.fun[: 3 * n][result.fun[: 3 * n] != 0.0]))) * 1.48
     errors = spread * np.sqrt(np.maximum(np.diag(np.linalg.pinv(jacobian.T @ jacobian)), 0.0))
     moved = (np.abs(jacobian[: 3 * n]).reshape(3, n, -1) > 0.0).any(axis=0)
-    fitted = _with_values(entries, result.x).entries
-    return Coefficients(
-        entries={
-            name: replace(c, standard_error=float(errors[i] * c.value), rows=int(moved[:, i].sum()))
-            for i, (name, c) in enumerate(fitted.items())
-        }
-    )
+    fitted = {
+        name: replace(c, standard_error=float(error * c.value), rows=int(reached))
+        for (name, c), error, reached in zip(
+            _with_values(entries, result.x).entries.items(), errors, moved.sum(axis=0), strict=True
+        )
+    }
+    return Coefficients(entries=fitted)

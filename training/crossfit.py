@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import joblib
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ..data.progress import Progress, silent
-from ..features.baseline import Estimate, baseline
+from ..features.baseline import baseline
 from ..features.facts import FloatArray
 from ..features.frame import feature_matrix
-from ..features.request import Requests
 from . import splits
 from .fit import Fitted, Sample, Settings, fit, measured_seconds
 from .model.model import CORRECTED, corrections
@@ -49,55 +47,32 @@ class Records:
     references: Mapping[str, FloatArray]
 
     @cached_property
-    def requests(self) -> Requests:
-        """The requests of the rows."""
-        return self.sample.requests.take(self.rows)
-
-    @cached_property
-    def floor(self) -> Estimate:
-        """The floor of the rows."""
-        return self.sample.floor.take(self.rows)
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """The measured rows."""
-        return self.sample.table.iloc[self.rows].reset_index(drop=True)
+    def held(self) -> Sample:
+        """The rows themselves."""
+        return self.sample.take(self.rows)
 
     def take(self, positions: NDArray[np.intp]) -> Records:
         """Return the records of a subset."""
-        return replace(self, **{name: _take(getattr(self, name), positions) for name in _BY_ROW})
+        return replace(self, **{k: _by_name(lambda x: x[positions], getattr(self, k)) for k in _BY_ROW})
 
 
-_BY_ROW = (
-    "rows",
-    "fold",
-    "stratum",
-    "matrix",
-    "in_flight",
-    "measured_s",
-    "base_s",
-    "raw",
-    "near",
-    "references",
-)
+_BY_ROW = tuple(field.name for field in fields(Records))[2:]  # all but protocol and sample
 
 
 def joined(records: Sequence[Records]) -> Records:
     """Return records of one sample as one, in order; the protocol is the first one's."""
-    parts = {name: _concatenate([getattr(one, name) for one in records]) for name in _BY_ROW}
-    return replace(records[0], **parts)
+    return replace(records[0], **{k: _stacked([getattr(one, k) for one in records]) for k in _BY_ROW})
 
 
-def _take(values: Any, positions: NDArray[np.intp]) -> Any:
-    if isinstance(values, Mapping):
-        return {name: part[positions] for name, part in values.items()}
-    return values[positions]
+def _by_name(work: Callable[..., Any], *values: Any) -> Any:
+    """Apply `work` to arrays, or to those under each name of mappings."""
+    if isinstance(values[0], Mapping):
+        return {name: work(*(value[name] for value in values)) for name in values[0]}
+    return work(*values)
 
 
-def _concatenate(parts: Sequence[Any]) -> Any:
-    if isinstance(parts[0], Mapping):
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return np.concatenate(parts)
+def _stacked(parts: Sequence[Any]) -> Any:
+    return _by_name(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,32 +106,28 @@ def cross_fit(
     tasks = [(p, k, train, test) for p in protocols for k, (train, test) in enumerate(folds[p])]
     run = joblib.Parallel(n_jobs=WORKERS, return_as="generator")
     alone = replace(settings, threads=1)
-    done = run(joblib.delayed(_fold)(sample, *rows, alone, references, champion) for _, _, *rows in tasks)
-    parts: dict[str, list[list[dict[str, Any]]]] = {p: [] for p in protocols}
-    for number, ((protocol, k, _, _), answered) in enumerate(zip(tasks, done, strict=True)):
-        parts[protocol].append(answered)
-        progress(f"{protocol}: fold {k + 1} of {len(folds[protocol])}", (number + 1) / len(tasks))
+    work = run(joblib.delayed(_fold)(sample, *rows, alone, references, champion) for _, _, *rows in tasks)
+    done: list[list[dict[str, Any]]] = []
+    for protocol, k, _, _ in tasks:
+        done.append(next(work))
+        progress(f"{protocol}: fold {k + 1} of {len(folds[protocol])}", len(done) / len(tasks))
 
     def records(protocol: str, procedure: int) -> Records:
-        tested = [test for _, test in folds[protocol]]
-        mine = [answered[procedure] for answered in parts[protocol]]
-        return Records(
-            protocol=protocol, sample=sample, rows=np.concatenate(tested),
-            fold=np.concatenate([np.full(len(test), k) for k, test in enumerate(tested)]),
-            **{name: _concatenate([part[name] for part in mine]) for name in mine[0]},
-        )  # fmt: skip
+        mine = [
+            {"rows": test, "fold": np.full(len(test), k), **answered[procedure]}
+            for (name, k, _, test), answered in zip(tasks, done, strict=True)
+            if name == protocol
+        ]
+        parts = {name: _stacked([part[name] for part in mine]) for name in mine[0]}
+        return Records(protocol=protocol, sample=sample, **parts)
 
     return [records(p, procedure) for procedure in range(2 if champion else 1) for p in protocols]
 
 
 def _fold(
-    sample: Sample,
-    train: NDArray[np.intp],
-    test: NDArray[np.intp],
-    settings: Settings,
-    references: bool,
+    sample: Sample, train: NDArray[np.intp], test: NDArray[np.intp], settings: Settings, references: bool,
     champion: Procedure | None,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, Any]]:  # fmt: skip
     """Fit one fold; return what it, and the champion's procedure, say of the tested rows."""
     learnt, held = sample.take(train), sample.take(test)
     fitted = fit(learnt, settings, asked=held.requests)

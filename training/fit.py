@@ -28,16 +28,9 @@ from .model.residuals import MeasuredResiduals, coordinates_of, residuals_of
 from .model.support import set_up_keys
 
 DEFAULT_PARAMETERS: dict[str, Any] = {
-    "objective": "l1",
-    "learning_rate": 0.07,
-    "num_leaves": 95,
-    "min_data_in_leaf": 12,
-    "feature_fraction": 0.5,
-    "bagging_fraction": 0.8,
-    "bagging_freq": 1,
-    "lambda_l2": 2.0,
-    "max_bin": 63,
-}
+    "objective": "l1", "learning_rate": 0.07, "num_leaves": 95, "min_data_in_leaf": 12, "max_bin": 63,
+    "feature_fraction": 0.5, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 2.0,
+}  # fmt: skip
 REPEATABLE = {"verbosity": -1, "deterministic": True, "force_row_wise": True}
 _LARGEST_RATIO = 2.5  # of |log(measured / baseline)|: beyond, the row says more of its labels than of speed
 
@@ -82,8 +75,7 @@ def sample_of(table: pd.DataFrame) -> Sample:
 def measured_seconds(sample: Sample, base: Estimate) -> dict[str, FloatArray]:
     """Return the measured times by name in CORRECTED, NaN where unknown; shape (n,), seconds.
 
-    Where the number in flight was measured, e2e is Little's law on the throughput; offline, the baseline's
-    own number in flight stands for the unknown one, so that predicted and measured rates compare.
+    e2e is Little's law on the throughput; offline with the baseline's own number in flight.
     """
     tpot_ms, ttft_ms, output_tok_s = (sample.table[name].to_numpy(np.float64) for name in METRICS)
     e2e = base.concurrency * sample.requests.osl / output_tok_s
@@ -121,7 +113,11 @@ def fit(
     coefficients = coefficients or calibrate(
         sample.table, seed=settings.seed, max_evaluations=settings.calibration_steps
     )
-    rows = _with_mean_ttft(sample)
+    table = sample.table
+    both = (table["ttft_stat"] != "mean") & table["ttft_mean_ms"].notna() & table["ttft_ms"].notna()
+    means = table[both].assign(ttft_stat="mean", tpot_ms=np.nan, output_tok_s=np.nan)
+    # A mean TTFT known beside the median is another row.
+    rows = sample_of(pd.concat([table, means.assign(ttft_ms=means["ttft_mean_ms"])], ignore_index=True))
     base = baseline(rows.requests, coefficients)
     matrix, names = feature_matrix(rows.requests, rows.floor, base)
     target = {k: np.clip(v, -_LARGEST_RATIO, _LARGEST_RATIO) for k, v in targets(rows, base).items()}
@@ -139,19 +135,6 @@ def fit(
     left = {name: np.zeros(0) for name in CORRECTED}
     if len(kept):
         threads: dict[str, Any] = {"num_threads": settings.threads}
-        left = {
-            k: target[k][kept] - np.asarray(b.predict(matrix[kept], **threads)) for k, b in boosters.items()
-        }
+        left = {k: target[k][kept] - b.predict(matrix[kept], **threads) for k, b in boosters.items()}
     residuals = residuals_of(keys[kept], coordinates[kept], weight[kept], left)
     return Fitted(coefficients=coefficients, boosters=boosters, residuals=residuals, names=names)
-
-
-def _with_mean_ttft(sample: Sample) -> Sample:
-    """Return the sample followed by the rows whose mean TTFT is known beside the median, as mean rows."""
-    table = sample.table
-    if "ttft_mean_ms" not in table:
-        return sample
-    both = (table["ttft_stat"] != "mean") & table["ttft_mean_ms"].notna() & table["ttft_ms"].notna()
-    means = sample.take(np.flatnonzero(both.to_numpy())).table
-    means = means.assign(ttft_ms=means["ttft_mean_ms"], ttft_stat="mean", tpot_ms=np.nan, output_tok_s=np.nan)
-    return sample_of(pd.concat([table, means], ignore_index=True))

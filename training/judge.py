@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..features.facts import FloatArray
 from . import splits
 from .fit import sample_of
 from .metrics import METRICS
-from .model.model import Answers, Model, answer
+from .model.model import Model, answer
 
 COLUMNS = ("gpu", "platform_raw", "model", "engine", "engine_version", "weight_precision", "mode", "source")
 KNOWN_GROUND = ("setup", "family")
@@ -49,30 +50,27 @@ def shift(model: Model, rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     configurations inside the interval), coverage_p_value, and shifted. Metrics without rows are left out.
     """
     sample = sample_of(rows)
+    if not len(sample.table):
+        return {}
     answers = answer(model, sample.requests)
     known = np.isin(answers.stratum, KNOWN_GROUND)
-    configs = splits.configuration_labels(sample.table) if len(sample.table) else np.array([], dtype=np.str_)
+    configs = splits.configuration_labels(sample.table)[known]
     found = {}
     for metric in METRICS:
-        logs = _logs(sample.table, answers, metric)[known]
-        medians = pd.DataFrame(logs).groupby(configs[known]).median().dropna()
+        measured = sample.table[metric].to_numpy(dtype=np.float64)
+        low, high = (answers.values[f"{metric}{end}"] for end in ("_lo", "_hi"))
+        with np.errstate(all="ignore"):
+            logs = np.log(np.stack([measured, low, high], axis=1) / answers.values[metric][:, None])[known]
+        medians = pd.DataFrame(logs).groupby(configs).median().dropna()
         if len(medians):
-            found[metric] = {"rows": int(np.isfinite(logs[:, 0]).sum()), **_tests(medians.to_numpy())}
+            found[metric] = {"rows": int(np.isfinite(logs[:, 0]).sum()), **_tests(*medians.to_numpy().T)}
     return found
 
 
-def _logs(table: pd.DataFrame, answers: Answers, metric: str) -> NDArray[np.float64]:
-    """Return log(measured / predicted), and the interval's bounds on that scale, shape (n, 3)."""
-    measured = table[metric].to_numpy(dtype=np.float64)
-    low, high = (answers.values[f"{metric}{end}"] for end in ("_lo", "_hi"))
-    with np.errstate(all="ignore"):
-        return np.log(np.stack([measured, low, high], axis=1) / answers.values[metric][:, None])
-
-
-def _tests(medians: NDArray[np.float64]) -> dict[str, Any]:
+def _tests(off: FloatArray, low: FloatArray, high: FloatArray) -> dict[str, Any]:
+    """Test log(measured / predicted) of configurations against zero and against the interval's bounds."""
     from scipy import stats
 
-    off, low, high = medians.T
     inside = int(((low <= off) & (off <= high)).sum())
     enough = len(off) >= _FEWEST and bool(np.any(off))
     p_value = float(stats.wilcoxon(off).pvalue) if enough else 1.0
@@ -86,22 +84,16 @@ def _tests(medians: NDArray[np.float64]) -> dict[str, Any]:
 
 def judge(champion: pd.DataFrame, challenger: pd.DataFrame, new: set[str]) -> pd.DataFrame:
     """Return median errors [%] of two scores frames by part (all, known, new), protocol and metric."""
-    kept = [*_MEASURE, "measured", "blend"]
-    both = champion[kept].merge(challenger[[*_MEASURE, "blend"]], on=_MEASURE, suffixes=("_champion", ""))
-    for name, column in (("champion", "blend_champion"), ("challenger", "blend")):
-        both[name] = 100 * (both[column] / both["measured"] - 1).abs()
+    kept = champion[[*_MEASURE, "measured", "blend"]].rename(columns={"blend": "champion"})
+    both = kept.merge(challenger[[*_MEASURE, "blend"]].rename(columns={"blend": "challenger"}), on=_MEASURE)
+    for name in ("champion", "challenger"):
+        both[name] = 100 * (both[name] / both["measured"] - 1).abs()
     both = both.dropna(subset=["champion", "challenger"])
     fresh = both["row_id"].isin(new)
-    parts = {"all": both, "known": both[~fresh], "new": both[fresh]}
-    tables = [
-        rows.groupby(["protocol", "metric"], sort=False)
-        .agg(rows=("row_id", "size"), champion=("champion", "median"), challenger=("challenger", "median"))
-        .reset_index()
-        .assign(part=part)
-        for part, rows in parts.items()
-        if len(rows)
-    ]
-    return pd.concat(tables, ignore_index=True)
+    parts = pd.concat({"all": both, "known": both[~fresh], "new": both[fresh]}, names=["part"])
+    by = parts.groupby(["part", "protocol", "metric"], sort=False)
+    medians: pd.DataFrame = by[["champion", "challenger"]].median().assign(rows=by.size()).reset_index()
+    return medians
 
 
 def decide(judged: pd.DataFrame, margin: float) -> tuple[bool, str]:
@@ -117,14 +109,10 @@ def decide(judged: pd.DataFrame, margin: float) -> tuple[bool, str]:
     if len(changes) and changes.max() > 1 + margin:
         part, protocol = changes.idxmax()
         here = binding[(binding["part"] == part) & (binding["protocol"] == protocol)]
-        errors = "; ".join(
-            f"{row['metric']} {row['champion']:.1f} % to {row['challenger']:.1f} %"
-            for row in here.to_dict("records")
-        )
-        return False, (
-            f"protocol {protocol} gets worse on {part} rows by a factor of {changes.max():.3f}, "
-            f"the margin is {1 + margin:g}: {errors}"
-        )
+        columns = here[["metric", "champion", "challenger"]].itertuples(index=False)
+        errors = "; ".join(f"{metric} {old:.1f} % to {now:.1f} %" for metric, old, now in columns)
+        worse = f"protocol {protocol} gets worse on {part} rows by a factor of {changes.max():.3f}"
+        return False, f"{worse}, the margin is {1 + margin:g}: {errors}"
     if not len(new):
         return False, "no new row has a measurement that both can answer"
     gain = float(np.exp(new["log"].mean()))

@@ -27,8 +27,7 @@ _FAMILY = ("gpu", "model", "engine")
 
 def answered(scores: pd.DataFrame) -> pd.DataFrame:
     """The rows with a measurement and a finite positive number in every prediction column present."""
-    columns = ["measured", *_present(scores)]
-    values = scores[columns].to_numpy(np.float64)
+    values = scores[["measured", *_present(scores)]].to_numpy(np.float64)
     complete: pd.DataFrame = scores.loc[(np.isfinite(values) & (values > 0)).all(axis=1)]
     return complete
 
@@ -41,31 +40,25 @@ def summarise(scores: pd.DataFrame, by: Sequence[str] = ("protocol", "metric")) 
     standard error `coverage_error`, and `median_width` [% of the blend]. Rows of one family (GPU, model,
     engine) err together: they count as one draw in that error (Liang and Zeger 1986).
     """
-    keys = list(by)
-    rows = answered(scores)
-    frame = rows[keys].copy()
-    for name in _present(scores):
-        ratio = rows[name].to_numpy(np.float64) / rows["measured"].to_numpy(np.float64)
-        frame[f"{name}_ape"], frame[f"{name}_bias"] = 100 * np.abs(ratio - 1), np.log(ratio)
-    frame["coverage"] = rows["measured"].between(rows["blend_lo"], rows["blend_hi"]).astype(float)
-    frame["median_width"] = 100 * (rows["blend_hi"] - rows["blend_lo"]) / rows["blend"]
-    grouped = frame.groupby(keys, observed=True)
-    result = grouped.size().to_frame("rows")
+    keys, rows = list(by), answered(scores)
+    named = [rows[key] for key in keys]
+    result = rows.groupby(keys, observed=True).size().to_frame("rows")
     blank = scores[~(np.isfinite(scores["blend"]) & (scores["blend"] > 0))]
     result["unanswered"] = blank.groupby(keys, observed=True).size().reindex(result.index, fill_value=0)
     for name in _present(scores):
-        error = grouped[f"{name}_ape"]
+        ratio = rows[name].astype(float) / rows["measured"].astype(float)
+        error = (100 * (ratio - 1).abs()).groupby(named, observed=True)
         result[f"{name}_median_ape"], result[f"{name}_mean_ape"] = error.median(), error.mean()
-        result[f"{name}_p90_ape"], result[f"{name}_bias"] = (
-            error.quantile(0.9),
-            grouped[f"{name}_bias"].median(),
-        )
-    result["coverage"] = grouped["coverage"].mean()
-    apart = (frame["coverage"] - grouped["coverage"].transform("mean")).rename("apart")
-    families = pd.concat([rows[[c for c in dict.fromkeys([*keys, *_FAMILY]) if c in rows]], apart], axis=1)
-    drawn = families.groupby(list(families.columns[:-1]), observed=True)["apart"].sum() ** 2
+        result[f"{name}_p90_ape"] = error.quantile(0.9)
+        result[f"{name}_bias"] = np.log(ratio).groupby(named, observed=True).median()
+    inside = rows["measured"].between(rows["blend_lo"], rows["blend_hi"]).astype(float)
+    result["coverage"] = inside.groupby(named, observed=True).mean()
+    families = rows[list(dict.fromkeys([*keys, *_FAMILY]))]
+    apart = inside - inside.groupby(named, observed=True).transform("mean")
+    drawn = apart.groupby([families[name] for name in families], observed=True).sum() ** 2
     result["coverage_error"] = np.sqrt(drawn.groupby(keys, observed=True).sum()) / result["rows"]
-    result["median_width"] = grouped["median_width"].median()
+    width = 100 * (rows["blend_hi"] - rows["blend_lo"]) / rows["blend"]
+    result["median_width"] = width.groupby(named, observed=True).median()
     return result.reset_index()
 
 
@@ -100,8 +93,8 @@ def by_support(scores: pd.DataFrame, min_rows: int = 100) -> pd.DataFrame:
 def worst(scores: pd.DataFrame, n: int = 30) -> pd.DataFrame:
     """The `n` rows with the largest |log(blend / measured)|, worst first, with their `ape` [%]."""
     rows = answered(scores)
-    ratio = rows["blend"].to_numpy(np.float64) / rows["measured"].to_numpy(np.float64)
-    ranked = rows.assign(ape=100 * np.abs(ratio - 1), off=np.abs(np.log(ratio)))
+    ratio = rows["blend"].astype(float) / rows["measured"].astype(float)
+    ranked = rows.assign(ape=100 * (ratio - 1).abs(), off=np.log(ratio).abs())
     return ranked.sort_values(["off", "row_id"], ascending=[False, True]).head(n).drop(columns="off")
 
 

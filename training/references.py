@@ -52,12 +52,10 @@ PURE_ML_ROUNDS = 300
 def references_of(table: pd.DataFrame, train: Rows, test: Rows, seed: int) -> dict[str, Floats]:
     """Both references for the tested rows, by "neighbour_<metric>" and "pure_ml_<metric>", (len(test),)."""
     raw, weight = raw_columns(table), table["weight"].to_numpy(dtype=np.float64)
-    out = {}
-    for metric in METRICS:
-        measured = table[metric].to_numpy(dtype=np.float64)
-        out[f"neighbour_{metric}"] = neighbour(raw, measured, train, test)
-        out[f"pure_ml_{metric}"] = pure_ml(raw, measured, train, test, weight, seed)
-    return out
+    measured = {metric: table[metric].to_numpy(dtype=np.float64) for metric in METRICS}
+    near = {f"neighbour_{name}": neighbour(raw, values, train, test) for name, values in measured.items()}
+    learnt = {f"pure_ml_{k}": pure_ml(raw, x, train, test, weight, seed) for k, x in measured.items()}
+    return near | learnt
 
 
 def raw_columns(table: pd.DataFrame) -> pd.DataFrame:
@@ -65,7 +63,7 @@ def raw_columns(table: pd.DataFrame) -> pd.DataFrame:
 
     Text columns become codes (`code_<name>`), the date becomes days; what is unknown is NaN.
     """
-    raw = table[[c for c in REQUEST_NUMBERS if c in table]].astype(np.float64).reset_index(drop=True)
+    raw = table[list(REQUEST_NUMBERS)].astype(np.float64).reset_index(drop=True)
     for name in CODES:
         raw[f"code_{name}"] = pd.factorize(table[name].astype(str), sort=True)[0].astype(np.float64)
     age = pd.to_datetime(table["date"], errors="coerce") - pd.Timestamp("2020-01-01")
@@ -74,7 +72,10 @@ def raw_columns(table: pd.DataFrame) -> pd.DataFrame:
     raw = raw.join(_facts(table["model"], catalogue.models(), MODEL_FACTS))
     raw = raw.join(_facts(table["gpu"], catalogue.gpus(), GPU_FACTS))
     raw["system_bandwidth"] = raw["memory_bandwidth"] * raw["num_gpus"]
-    raw["system_flops"] = _peak_flops(table) * raw["num_gpus"]
+    pairs = table[["gpu", "weight_precision"]].astype(str).reset_index(drop=True)
+    peaks = pairs.groupby(list(pairs), as_index=False).size()
+    peaks["peak"] = [_peak_flops(*pair) for pair in peaks[list(pairs)].itertuples(index=False)]
+    raw["system_flops"] = pairs.merge(peaks, how="left")["peak"] * raw["num_gpus"]
     raw["concurrency_per_gpu"] = raw["concurrency"] / raw["num_gpus"]
     return raw
 
@@ -82,31 +83,29 @@ def raw_columns(table: pd.DataFrame) -> pd.DataFrame:
 def neighbour(raw: pd.DataFrame, measured: Floats, train: Rows, test: Rows) -> Floats:
     """The measured value of the nearest training row, shape (len(test),), scaled by nothing.
 
-    `raw` is `raw_columns` of the whole table, `measured` (rows,) one figure (NaN where it was not measured),
-    `train` and `test` row indices. Only rows of the same model and GPU are looked at where there are any,
-    else all of them; near is Euclidean in the standardised logs of DISTANCE plus a penalty for another
-    engine, mode or speculation.
+    raw: `raw_columns` of the whole table; measured: one figure, (rows,), NaN where unknown; train, test: row
+    indices. Rows of the same model and GPU are preferred; near is Euclidean in the standardised logs of
+    DISTANCE plus a penalty for another engine, mode or speculation.
     """
+    from sklearn.neighbors import NearestNeighbors
+
     train = _measured(measured, train)
     points = _points(raw, train)
     pair = pd.factorize(raw["code_model"] * 10_000 + raw["code_gpu"])[0]
-    known = np.isin(pair[test], pair[train])
+    asked = np.where(np.isin(pair[test], pair[train]), pair[test], -1)
     result = np.full(len(test), np.nan)
-    if not known.all():
-        result[~known] = measured[_nearest(points, train, test[~known])]
-    for code in np.unique(pair[test[known]]):
-        here = pair[test] == code
-        result[here] = measured[_nearest(points, train[pair[train] == code], test[here])]
+    for code in np.unique(asked):
+        here, among = asked == code, train if code < 0 else train[pair[train] == code]
+        search = NearestNeighbors(n_neighbors=1).fit(points[among])
+        nearest = search.kneighbors(points[test[here]], return_distance=False)[:, 0]
+        result[here] = measured[among[nearest]]
     return result
 
 
 def pure_ml(
     raw: pd.DataFrame, measured: Floats, train: Rows, test: Rows, weight: Floats, seed: int
 ) -> Floats:
-    """LightGBM's prediction, shape (len(test),), learnt from log(measured) on the raw columns alone.
-
-    Arguments as for `neighbour`; `weight` (rows,) is each row's trust.
-    """
+    """LightGBM's prediction, (len(test),), learnt from log(measured) on raw columns; weight: (rows,)."""
     train = _measured(measured, train)
     data = lightgbm.Dataset(
         raw.iloc[train], np.log(measured[train]), weight=weight[train],
@@ -137,24 +136,12 @@ def _points(raw: pd.DataFrame, train: Rows) -> Floats:
     return np.hstack([numbers, *blocks])
 
 
-def _nearest(points: Floats, train: Rows, test: Rows) -> Rows:
-    from sklearn.neighbors import NearestNeighbors
-
-    found = NearestNeighbors(n_neighbors=1).fit(points[train]).kneighbors(points[test], return_distance=False)
-    nearest: Rows = train[found[:, 0]]
-    return nearest
-
-
 def _facts(names: pd.Series[Any], specs: Mapping[str, Any], fields: tuple[str, ...]) -> pd.DataFrame:
-    codes, known = pd.factorize(names.astype(str))
-    values = [[float(getattr(specs.get(name), field, np.nan)) for field in fields] for name in known]
-    return pd.DataFrame(np.array(values)[codes], columns=list(fields))
+    known = {x: [float(getattr(specs.get(x), field, np.nan)) for field in fields] for x in names.unique()}
+    return pd.DataFrame(names.map(known).tolist(), columns=list(fields))
 
 
-def _peak_flops(table: pd.DataFrame) -> Floats:
-    codes, pairs = pd.MultiIndex.from_frame(table[["gpu", "weight_precision"]].astype(str)).factorize()
-    values: Floats = np.full(len(pairs), np.nan)
-    for place, (gpu, precision) in enumerate(pairs):
-        with suppress(errors.UnknownName, errors.BadRequest):
-            values[place] = catalogue.gpu(gpu).peak_flops(precision)
-    return np.asarray(values[codes])
+def _peak_flops(gpu: str, precision: str) -> float:
+    with suppress(errors.UnknownName, errors.BadRequest):
+        return catalogue.gpu(gpu).peak_flops(precision)
+    return np.nan

@@ -14,12 +14,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from filelock import FileLock, Timeout
 
 from ..data import errors
 from .model.bundle import load_bundle
-from .tracking import MODEL_NAME, ROWS_FILE, download_bundle, mlflow_module, open_store, store_folder
+from .tracking import MODEL_NAME, download_bundle, mlflow_module, open_store, store_folder
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 REPLACES = "replaces"
@@ -58,11 +57,6 @@ def number_of(version: Any) -> str:
     return str(version.version) if version else ""
 
 
-def bundle_of(number: str, folder: Path) -> Path:
-    """Return the bundle folder of a registered version. Raises BadBundle if it is not there."""
-    return download_bundle(f"models:/{MODEL_NAME}/{number}", folder=folder)
-
-
 def tag_version(number: str, tags: Mapping[str, str]) -> None:
     """Set tags of a registered version, in order."""
     for name, value in tags.items():
@@ -72,7 +66,7 @@ def tag_version(number: str, tags: Mapping[str, str]) -> None:
 def promote(number: str, folder: Path) -> None:
     """Make a version the champion. Raises BadBundle, and changes nothing, if its bundle does not load."""
     client, champion = mlflow_module().MlflowClient(), version_of(CHAMPION)
-    load_bundle(bundle_of(number, folder))
+    load_bundle(download_bundle(f"models:/{MODEL_NAME}/{number}", folder=folder))
     tags = client.get_model_version(MODEL_NAME, number).tags
     # The first champion replaces nobody, and says so: a rollback to it is not to change what it replaced.
     if REPLACES not in tags and number_of(champion) != number:
@@ -90,11 +84,11 @@ def settle(folder: Path) -> None:
     before = champion.tags.get(REPLACES)
     if before and number_of(previous) != before:
         client.set_registered_model_alias(MODEL_NAME, PREVIOUS, before)
-    if previous and not before:
+    elif previous and not before:
         client.delete_registered_model_alias(MODEL_NAME, PREVIOUS)
     if number_of(challenger) == number_of(champion):
         client.delete_registered_model_alias(MODEL_NAME, CHALLENGER)
-    bundle = bundle_of(number_of(champion), folder)
+    bundle = download_bundle(f"models:/{MODEL_NAME}@{CHAMPION}", folder=folder)
     link, fresh = folder / CHAMPION, folder / f".{CHAMPION}.new"
     if not link.is_symlink() or link.resolve() != bundle.resolve():
         fresh.unlink(missing_ok=True)
@@ -105,9 +99,8 @@ def settle(folder: Path) -> None:
 def rollback(*, to: str | None = None, folder: str | Path | None = None) -> dict[str, str]:
     """Make the champion's predecessor, or the version `to`, the champion; return both versions.
 
-    The one that steps back becomes the challenger, judged and not kept, so that the next retraining on the
-    same table does not bring it back. Raises BadStore where there is no champion, none before it, or no such
-    version; BadBundle if the bundle of that version does not load with this program.
+    The one that steps back becomes the challenger, judged and not kept: the next retraining on the same table
+    does not bring it back. Raises BadStore where there is no such version, BadBundle if it does not load.
     """
     with registry(folder) as place:
         client, champion = mlflow_module().MlflowClient(), version_of(CHAMPION)
@@ -120,17 +113,11 @@ def rollback(*, to: str | None = None, folder: str | Path | None = None) -> dict
         if wanted not in known:
             raise errors.BadStore(f"version {wanted!r} is not in the registry: one of {', '.join(known)}")
         if left != wanted:
-            reason = "it was rolled back by hand"
-            tag_version(left, {"judged_against": wanted, "reason": reason, "decision": KEPT})
+            tags = {"judged_against": wanted, "reason": "it was rolled back by hand", "decision": KEPT}
+            tag_version(left, tags)
             promote(wanted, place)
             client.set_registered_model_alias(MODEL_NAME, CHALLENGER, left)
         return {"from": left, "champion": wanted}
-
-
-def rows_of(champion: Any) -> pd.Series[str]:
-    """Return the ids of the rows that a registered version was fitted on; raises as `recorded` does."""
-    rows: pd.Series[str] = pd.read_parquet(recorded(champion, ROWS_FILE))["row_id"].astype(str)
-    return rows
 
 
 def recorded(version: Any, name: str) -> Path:

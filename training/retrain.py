@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 from ..data.errors import BadBundle, BadRequest, BadStore
 from ..data.progress import Progress, silent, within
 from ..data.store import TABLE_FILE, BenchmarkStore
-from . import crossfit, registry, tracking
-from .fit import Sample, Settings, sample_of
+from . import registry, tracking
+from .crossfit import Procedure
+from .fit import Settings, sample_of
 from .judge import decide, judge, novelties, shift
 from .model.bundle import load_bundle
 from .registry import CHALLENGER, CHAMPION, KEPT, PROMOTED, number_of, version_of
 from .splits import PROTOCOLS
-from .tracking import Serving, TrainingRun, training_run
+from .tracking import Serving, training_run
 from .train import FOLDS, learn
 from .trust import all_scores
 
@@ -54,35 +55,17 @@ class RetrainResult:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Table:
-    """The table that is learned from; `new` marks the rows that the champion has not learned, shape (n,)."""
-
-    rows: pd.DataFrame
-    fingerprint: str
-    new: NDArray[np.bool_]
-
-
 def retrain(
-    *,
-    serving: Serving,
-    shipped: Path,
-    store: Path | None = None,
-    folder: Path | None = None,
-    margin: float = MARGIN,
-    force: bool = False,
-    settings: Settings | None = None,
-    protocols: Sequence[str] = PROTOCOLS,
-    n_folds: int = FOLDS,
-    progress: Progress = silent,
-) -> RetrainResult:
+    *, serving: Serving, shipped: Path, store: Path | None = None, folder: Path | None = None,
+    margin: float = MARGIN, force: bool = False, settings: Settings | None = None,
+    protocols: Sequence[str] = PROTOCOLS, n_folds: int = FOLDS, progress: Progress = silent,
+) -> RetrainResult:  # fmt: skip
     """Train a challenger on the table in `store` and promote it if it is better; see the module.
 
-    serving: how a registered model is served. shipped: the bundle that a registry without a champion adopts
-    first. folder: MLflow store (None: ROOFCAST_MLRUNS or ./mlruns). margin: by what share of itself an error
-    may grow. force: train although nothing is new, or this table was judged before. A run that was killed
-    leaves the old champion or the new one, and the next run goes on from there. Raises BadStore for a table
-    or registry that cannot be used.
+    shipped: the bundle that a registry without a champion adopts first. folder: MLflow store (None:
+    ROOFCAST_MLRUNS or ./mlruns). margin: by what share of itself an error may grow. force: train although
+    nothing is new, or this table was judged before. A killed run leaves the old champion or the new one, and
+    the next goes on from there. Raises BadStore for a table or registry that cannot be used.
     """
     start = time.perf_counter()
     if not 0 <= margin < 1:
@@ -92,23 +75,34 @@ def retrain(
         _close_dead_runs()
         champion = version_of(CHAMPION) or _adopt(shipped, serving, place)
         rows, fingerprint = BenchmarkStore(store).snapshot()
-        new = ~rows["row_id"].isin(registry.rows_of(champion)).to_numpy()
-        table = _Table(rows=rows, fingerprint=fingerprint, new=new)
-        result = _without_training(champion, table, place, force)
+        learned = pd.read_parquet(registry.recorded(champion, tracking.ROWS_FILE))["row_id"].astype(str)
+        new = rows["row_id"][~rows["row_id"].isin(learned)]
+        result = _without_training(champion, fingerprint, len(new), place, force)
         if result is None:
             settings = settings or Settings()
             with training_run(asdict(settings), rows, fingerprint, folder=place, kind="retrain") as run:
-                news = _news(run, table, champion, margin, place, progress)
+                progress("looking for drift", 0.02)
+                news = _news(rows, rows["row_id"].isin(new).to_numpy(), place)
+                tracking.mlflow_module().log_params({"margin": margin, "champion": number_of(champion)})
+                run.log_figures("drift", news)
                 sample = sample_of(rows)
+                known = ~sample.table["row_id"].isin(new).to_numpy()
+                if not known.any():
+                    raise BadStore("the table holds no row that the champion learned from: train anew")
+                path = registry.recorded(champion, tracking.SETTINGS_FILE)
+                old = Procedure(settings=Settings(**json.loads(path.read_text("utf-8"))), rows=known)
                 learnt = learn(
-                    sample, settings, protocols=protocols, n_folds=n_folds,
-                    champion=_procedure(champion, sample, table), progress=within(progress, 0.03, 0.95),
+                    sample, settings, protocols=protocols, n_folds=n_folds, champion=old,
+                    progress=within(progress, 0.03, 0.95),
                 )  # fmt: skip
                 progress("judging", 0.95)
                 scores = all_scores(learnt.champion, bounds=False)
-                judged = judge(scores, learnt.scores, set(rows["row_id"][new]))
+                judged = judge(scores, learnt.scores, set(new))
                 better, reason = decide(judged, margin)
-                run.log_figures("judgement", figures := _figures(judged))
+                figures = judged.set_index(judged["part"].str.cat(judged[["protocol", "metric"]], sep="/"))
+                errors = figures[["rows", "champion", "challenger"]].round(3).astype(float).to_dict("index")
+                judgement = {str(name): {str(k): v for k, v in row.items()} for name, row in errors.items()}
+                run.log_figures("judgement", judgement)
                 learnt.log(run)
                 run.log_rows(rows)
                 progress("writing the challenger", 0.96)
@@ -117,8 +111,8 @@ def retrain(
                     number = run.log_bundle(bundle, serving)
                 result = RetrainResult(
                     decision=PROMOTED if better else KEPT, reason=reason, challenger=number,
-                    champion=number if better else number_of(champion), new_rows=int(new.sum()), drift=news,
-                    judgement=figures, run_id=run.run_id,
+                    champion=number if better else number_of(champion), new_rows=len(new), drift=news,
+                    judgement=judgement, run_id=run.run_id,
                 )  # fmt: skip
                 _register(result, champion, place, progress)
     progress("done", 1.0)
@@ -149,11 +143,13 @@ def _adopt(bundle: Path, serving: Serving, place: Path) -> Any:
     return version_of(CHAMPION)
 
 
-def _without_training(champion: Any, table: _Table, place: Path, force: bool) -> RetrainResult | None:
+def _without_training(
+    champion: Any, fingerprint: str, new_rows: int, place: Path, force: bool
+) -> RetrainResult | None:
     """Return the result that needs no training: a promotion to finish, a table judged before, nothing new."""
     challenger, current = version_of(CHALLENGER), number_of(champion)
     tags = challenger.tags if challenger and challenger.tags.get("judged_against") == current else {}
-    number, new_rows = number_of(challenger), int(table.new.sum())
+    number = number_of(challenger)
     if tags.get("decision") == PROMOTED:
         registry.promote(number, place)
         reason = f"a promotion that was interrupted is finished: {tags.get('reason')}"
@@ -161,7 +157,7 @@ def _without_training(champion: Any, table: _Table, place: Path, force: bool) ->
     if force:
         return None
     known = RetrainResult(decision=KEPT, reason="", champion=current, challenger=number, new_rows=new_rows)
-    if tags.get("decision") == KEPT and tags.get("data.fingerprint") == table.fingerprint:
+    if tags.get("decision") == KEPT and tags.get("data.fingerprint") == fingerprint:
         again = f"this table was judged before: {tags.get('reason')} (--force trains again)"
         return replace(known, reason=again)
     if not new_rows:
@@ -170,41 +166,15 @@ def _without_training(champion: Any, table: _Table, place: Path, force: bool) ->
     return None
 
 
-def _news(
-    run: TrainingRun, table: _Table, champion: Any, margin: float, place: Path, progress: Progress
-) -> dict[str, Any]:
-    """Record and return what is new, and how the new rows lie to the champion's answers on known ground."""
-    progress("looking for drift", 0.02)
-    rows = table.rows[table.new].reset_index(drop=True)
-    news: dict[str, Any] = {"rows": len(rows), "new": novelties(table.rows, table.new), "shift": {}}
+def _news(rows: pd.DataFrame, new: NDArray[np.bool_], place: Path) -> dict[str, Any]:
+    """Return what is new, and how the new rows, (n,), lie to the champion's answers on known ground."""
+    news: dict[str, Any] = {"rows": int(new.sum()), "new": novelties(rows, new), "shift": {}}
     try:
-        model, _ = load_bundle(registry.bundle_of(number_of(champion), place))
-        news["shift"] = shift(model, rows)
+        bundle = tracking.download_bundle(f"models:/{tracking.MODEL_NAME}@{CHAMPION}", folder=place)
+        news["shift"] = shift(load_bundle(bundle)[0], rows[new].reset_index(drop=True))
     except BadBundle as error:
         news["note"] = f"the champion cannot answer: {error}"
-    tracking.mlflow_module().log_params({"margin": margin, "champion": number_of(champion)})
-    run.log_figures("drift", news)
     return news
-
-
-def _procedure(champion: Any, sample: Sample, table: _Table) -> crossfit.Procedure:
-    """Return the champion's procedure: its settings, and the rows that it had."""
-    path = registry.recorded(champion, tracking.SETTINGS_FILE)
-    known = ~sample.table["row_id"].isin(table.rows["row_id"][table.new]).to_numpy()
-    if not known.any():
-        raise BadStore(
-            "the table holds no row that the champion learned from: nothing to compare, train anew"
-        )
-    return crossfit.Procedure(settings=Settings(**json.loads(path.read_text("utf-8"))), rows=known)
-
-
-def _figures(judged: pd.DataFrame) -> dict[str, dict[str, float]]:
-    return {
-        f"{row['part']}/{row['protocol']}/{row['metric']}": {
-            name: round(float(row[name]), 3) for name in ("rows", "champion", "challenger")
-        }
-        for row in judged.to_dict("records")
-    }
 
 
 def _register(result: RetrainResult, champion: Any, place: Path, progress: Progress) -> None:

@@ -26,8 +26,7 @@ from ..data import errors
 from ..data.columns import ASKED, COLUMNS
 from ..features.frame import FRAME_VERSION
 
-EXPERIMENT = "roofcast"
-MODEL_NAME = "roofcast"
+EXPERIMENT = MODEL_NAME = "roofcast"
 DATABASE = "mlflow.db"
 ROWS_FILE = "rows.parquet"
 SETTINGS_FILE = "settings.json"
@@ -37,22 +36,19 @@ LOGGED_FIGURES = (
     "rows", "unanswered", "blend_median_ape", "blend_mean_ape", "blend_p90_ape", "blend_bias",
     "baseline_median_ape", "coverage", "median_width",
 )  # fmt: skip
-LOGGED_SLICE_FIGURES = ("blend_median_ape", "coverage")
 _QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-}
+}  # fmt: skip
 _PAGE = {"mlflow.experimentKind": "custom_model_development"}  # opens on runs, not on language-model traces
 _NOT_SERVED = ("__pycache__", "*.parquet", "*.md", "bundle", "build", "commands")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """How a registered model answers where roofcast is not installed.
+    """How a registered model answers: MLflow's model from code, the packages it imports, columns, a request.
 
-    code: MLflow's model from code; packages: what it imports, dotted; answered: the columns that it answers,
-    with MLflow's type of each; example: a request. It takes the columns that can be asked.
+    answered: MLflow's type by column that it answers. It takes the columns that can be asked.
     """
 
     code: Path
@@ -61,29 +57,17 @@ class Serving:
     example: Mapping[str, Sequence[Any]]
 
     def signature(self) -> Any:
-        """Return the columns as MLflow declares them, all but the model optional.
+        """Return the columns as MLflow declares them, all but the model optional, numbers as any type.
 
-        Numbers are declared as any type: MLflow's `double` refuses whole numbers in a frame, and its
-        `boolean` turns a missing value into true.
+        MLflow's `double` refuses whole numbers in a frame, and its `boolean` turns a missing value into true.
         """
         from mlflow.models import ModelSignature
         from mlflow.types import schema
 
-        anything: Any = schema.AnyType
-        asked = [
-            schema.ColSpec("string" if COLUMNS[name].is_text else anything(), name, required=name == "model")
-            for name in ASKED
-        ]
+        words: dict[str, Any] = {name: "string" for name in ASKED if COLUMNS[name].is_text}
+        asked = [schema.ColSpec(words.get(c, schema.AnyType()), c, required=c == "model") for c in ASKED]
         answered = [schema.ColSpec(kind, name) for name, kind in self.answered.items()]
         return ModelSignature(schema.Schema([*asked]), schema.Schema([*answered]))
-
-    def copy_code(self, target: Path) -> str:
-        """Copy the packages to `target` and return it, as MLflow wants it."""
-        for name in self.packages:
-            with as_file(files(name)) as package:
-                place = target.joinpath(*name.split(".")[1:])
-                shutil.copytree(package, place, ignore=shutil.ignore_patterns(*_NOT_SERVED))
-        return str(target)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,24 +79,23 @@ class TrainingRun:
     def log_figures(
         self, prefix: str, figures: Mapping[str, Any], shown: Mapping[str, Any] | None = None
     ) -> None:
-        """Record `figures` as `prefix`.json, and the finite numbers of `shown` as metrics `prefix/...`.
-
-        shown: what is worth a metric (None: all of it).
-        """
+        """Record `figures` as `prefix`.json, and the finite numbers of `shown` (None: all) as metrics."""
         mlflow_module().log_dict(dict(figures), f"{prefix}.json")
-        flat = _flat(figures if shown is None else shown)
-        _log_metrics({f"{prefix}/{k}": float(x) for k, x in flat.items() if isinstance(x, (int, float))})
+        flat = {f"{prefix}/{k}": x for k, x in _flat(figures if shown is None else shown).items()}
+        _log_metrics({name: float(x) for name, x in flat.items() if isinstance(x, (int, float))})
 
     def log_scores(self, scores: pd.DataFrame) -> None:
-        """Record a scores frame: errors by protocol and metric, by slice, and the plots of each protocol.
-
-        Metric names are `<protocol>/<metric>/<figure>` and `<protocol>/<metric>/<slice>/<value>/<figure>`.
-        """
+        """Record errors as metrics `<protocol>/<metric>/[<slice>/<value>/]<figure>`, and the plots."""
         from . import metrics, report
 
         overall, sliced = metrics.summarise(scores), metrics.slices(scores)
-        _log_metrics(_named(overall, ["protocol", "metric"], [c for c in LOGGED_FIGURES if c in overall]))
-        _log_metrics(_named(sliced, ["protocol", "metric", "slice", "value"], LOGGED_SLICE_FIGURES))
+        logged: dict[str, float] = {}
+        for frame, figures in ((overall, LOGGED_FIGURES), (sliced, ("blend_median_ape", "coverage"))):
+            keys = [name for name in ("protocol", "metric", "slice", "value") if name in frame]
+            for row in frame.to_dict("records"):
+                path = "/".join(str(row[key]) or "unknown" for key in keys)
+                logged |= {f"{path}/{name}": float(row[name]) for name in figures if name in row}
+        _log_metrics(logged)
         with TemporaryDirectory() as temporary:
             for protocol in scores["protocol"].unique():
                 folder = Path(temporary) / str(protocol)
@@ -125,28 +108,26 @@ class TrainingRun:
     def log_rows(self, table: pd.DataFrame) -> None:
         """Record which rows were learned from, so that a later run can tell the new ones."""
         with TemporaryDirectory() as temporary:
-            table[["row_id"]].to_parquet(Path(temporary) / ROWS_FILE, compression="zstd", index=False)
-            mlflow_module().log_artifact(str(Path(temporary) / ROWS_FILE))
+            path = Path(temporary) / ROWS_FILE
+            table[["row_id"]].to_parquet(path, compression="zstd", index=False)
+            mlflow_module().log_artifact(str(path))
 
     def log_bundle(self, bundle: Path, serving: Serving) -> str:
-        """Log the bundle folder, register it as the next version of model "roofcast", return that version.
-
-        The model carries its signature, an example and the code that answers. No alias is moved.
-        """
+        """Register the bundle, with its code, as the next version of the model; return that version."""
         mlflow = mlflow_module()
         mlflow.log_artifacts(str(bundle), "bundle")
         path = list(sys.path)
         with TemporaryDirectory() as temporary:
+            for name in serving.packages:
+                with as_file(files(name)) as package:
+                    place = Path(temporary, *name.split("."))
+                    shutil.copytree(package, place, ignore=shutil.ignore_patterns(*_NOT_SERVED))
             logged = mlflow.pyfunc.log_model(
-                name="model",
-                python_model=str(serving.code),
-                artifacts={"bundle": str(bundle)},
+                name="model", python_model=str(serving.code), artifacts={"bundle": str(bundle)},
                 pip_requirements=[f"{name}=={version(name)}" for name in SERVING_REQUIREMENTS],
-                code_paths=[serving.copy_code(Path(temporary) / "roofcast")],
-                signature=serving.signature(),
-                input_example=pd.DataFrame(serving.example),
-                registered_model_name=MODEL_NAME,
-            )
+                code_paths=[str(Path(temporary) / "roofcast")], signature=serving.signature(),
+                input_example=pd.DataFrame(serving.example), registered_model_name=MODEL_NAME,
+            )  # fmt: skip
         sys.path[:] = path  # MLflow tried the example with a copy of the code that is gone now
         number = str(logged.registered_model_version)
         client, tags = mlflow.MlflowClient(), mlflow.get_run(self.run_id).data.tags
@@ -160,22 +141,14 @@ def store_folder(folder: str | Path | None = None) -> Path:
     return Path(folder or os.environ.get("ROOFCAST_MLRUNS") or "mlruns").resolve()
 
 
-def database_uri(folder: Path) -> str:
-    """Return the address of the store's database, as MLflow wants it."""
-    return f"sqlite:///{folder / DATABASE}"
-
-
 @contextmanager
 def open_store(folder: Path) -> Iterator[Path]:
-    """Point MLflow at the store in `folder`, creating it and the experiment where they are missing.
-
-    The addresses that were in force come back at the end.
-    """
+    """Point MLflow at the store in `folder`, made where it is missing; what was in force comes back."""
     mlflow = mlflow_module()
     folder.mkdir(parents=True, exist_ok=True)
     before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
-    mlflow.set_tracking_uri(database_uri(folder))
-    mlflow.set_registry_uri(database_uri(folder))
+    mlflow.set_tracking_uri(f"sqlite:///{folder / DATABASE}")
+    mlflow.set_registry_uri(f"sqlite:///{folder / DATABASE}")
     try:
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
             place = (folder / "artifacts").as_uri()
@@ -189,17 +162,12 @@ def open_store(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def training_run(
-    config: Mapping[str, Any],
-    table: pd.DataFrame,
-    fingerprint: str,
-    *,
-    folder: str | Path | None = None,
+    config: Mapping[str, Any], table: pd.DataFrame, fingerprint: str, *, folder: str | Path | None = None,
     kind: str = "train",
-) -> Iterator[TrainingRun]:
+) -> Iterator[TrainingRun]:  # fmt: skip
     """Open one run that records `config`, the table's MLflow digest, its `fingerprint`, and versions.
 
-    kind: what is done (train, retrain, tune, adopt), a tag. A run whose block raises is kept and marked
-    FAILED. MLflow's tracking address is put back afterwards.
+    kind: what is done (train, retrain, tune, adopt), a tag. A run whose block raises is kept as FAILED.
     """
     mlflow = mlflow_module()
     name = f"{kind} {fingerprint[:8]}"
@@ -224,16 +192,18 @@ def ui_command(folder: str | Path | None = None, *, host: str = "127.0.0.1", por
         raise errors.BadStore(f"no MLflow store in {place} (set ROOFCAST_MLRUNS or train first)")
     if not 0 < port < 65536:
         raise errors.BadRequest("port", port, "1 to 65535")
-    options = {"backend-store-uri": database_uri(place), "host": host, "port": str(port), "workers": "1"}
+    options = {
+        "backend-store-uri": f"sqlite:///{place / DATABASE}",
+        "host": host,
+        "port": str(port),
+        "workers": "1",
+    }
     given = [word for name, value in options.items() for word in (f"--{name}", value)]
     return [sys.executable, "-m", "mlflow", "ui", *given]
 
 
 def download_bundle(uri: str, *, folder: str | Path | None = None) -> Path:
-    """Return the bundle folder of a registered model ("models:/roofcast@champion", "models:/roofcast/3").
-
-    Raises BadBundle with the reason if there is no store, no such version, or no bundle in it.
-    """
+    """Return the bundle folder of "models:/roofcast@champion" or "models:/roofcast/3"; raises BadBundle."""
     place = store_folder(folder)
     if not (place / DATABASE).is_file():
         raise errors.BadBundle(f"{uri}: no MLflow store in {place} (set ROOFCAST_MLRUNS or train first)")
@@ -261,14 +231,6 @@ def mlflow_module() -> Any:
 def _log_metrics(values: Mapping[str, float]) -> None:
     named = {"".join(c if c.isalnum() or c in "_-./" else "_" for c in k): v for k, v in values.items()}
     mlflow_module().log_metrics({name: value for name, value in named.items() if math.isfinite(value)})
-
-
-def _named(frame: pd.DataFrame, keys: Sequence[str], figures: Sequence[str]) -> dict[str, float]:
-    return {
-        "/".join([*(str(row[key]) or "unknown" for key in keys), figure]): float(row[figure])
-        for row in frame.to_dict("records")
-        for figure in figures
-    }
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

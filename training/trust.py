@@ -12,8 +12,9 @@ intervals come out far too narrow for a new one.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from ..data.errors import BadRequest
 from ..features.facts import FloatArray
 from . import crossfit
-from .crossfit import Records
+from .crossfit import Records, joined
 from .fit import REPEATABLE
 from .metrics import LEARNED_AS
 from .model.intervals import IntervalTable, Level
@@ -67,31 +68,30 @@ def learn_trust(records: Sequence[Records], leave_out: Iterable[int] = (), *, bo
     """
     left = np.fromiter(leave_out, dtype=np.intp)
     kept = [one.take(np.flatnonzero(~np.isin(one.rows, left))) for one in records]
-    every = crossfit.joined(kept)
+    every = joined(kept)
     blend = {name: _blend_weights(every, name) for name in CORRECTED}
     if not bounds:
         return Trust(blend=blend, spreads={}, intervals={})
-    predicted = _predicted_log(every, blend)
-    keys = interval_keys(every.requests, every.stratum)
+    applied = shrink(blend, every.raw, every.stratum)
+    predicted = log_times(every.held.requests, every.held.floor, every.base_s, applied)
+    keys = interval_keys(every.held.requests, every.stratum)
     spent = {str(key): _SPENT[str(key).partition("|")[0]] for key in np.unique(keys)}
     # The folds that are kept, in turn: each protocol has some in every part.
-    turns = [np.unique(one.fold, return_inverse=True)[1] for one in kept]
-    part = np.concatenate([(turn + number) % _SPREAD_PARTS for number, turn in enumerate(turns)])
+    turns = [np.unique(one.fold, return_inverse=True)[1] + number for number, one in enumerate(kept)]
+    part = np.concatenate(turns) % _SPREAD_PARTS
     boosters, intervals = {}, {}
     for name in CORRECTED:
         with np.errstate(all="ignore"):
             residual = np.log(every.measured_s[name]) - predicted[name]
         seen = spread_matrix(every.matrix, every.raw[name], every.near[name], every.stratum)
-        boosters[name] = _fit_spread(seen, residual)
-        scale = _held_out_spread(seen, residual, part)
-        intervals[name] = fit_intervals(residual, keys, alpha=ALPHA, spent=spent, scale=scale)
+        boosters[name], scale = _fit_spread(seen, residual), np.ones(len(residual))
+        for number in np.unique(part):
+            # By a model that saw no row of this part.
+            here = part == number
+            if np.isfinite(residual[~here]).any():
+                scale[here] = spread_of(_fit_spread(seen[~here], residual[~here]), seen[here])
+        intervals[name] = fit_intervals(residual, keys, spent=spent, scale=scale)
     return Trust(blend=blend, spreads=boosters, intervals=intervals)
-
-
-def _predicted_log(records: Records, blend: Mapping[str, Mapping[str, float]]) -> dict[str, FloatArray]:
-    """Return the blended log seconds by name in CORRECTED, shape (n,)."""
-    applied = shrink(blend, records.raw, records.stratum)
-    return log_times(records.requests, records.floor, records.base_s, applied)
 
 
 def _blend_weights(records: Records, name: str) -> dict[str, float]:
@@ -106,8 +106,8 @@ def _blend_weights(records: Records, name: str) -> dict[str, float]:
     for stratum in reversed(STRATA):
         here = (records.stratum == stratum) & np.isfinite(gap)
         if here.sum() >= _FEWEST_ROWS:
-            each = [np.minimum(np.abs(gap[here] - w * raw[here]), _MOST_OFF).mean() for w in _WEIGHTS]
-            off = np.array(each)
+            misses = np.abs(gap[here] - _WEIGHTS[:, None] * raw[here])
+            off = np.minimum(misses, _MOST_OFF).mean(axis=1)
             farther = float(_WEIGHTS[off <= (1.0 + _AS_GOOD) * off.min()].mean())
         weights[stratum] = farther
     return weights
@@ -116,8 +116,8 @@ def _blend_weights(records: Records, name: str) -> dict[str, float]:
 def _fit_spread(matrix: FloatArray, residual: FloatArray) -> lgb.Booster:
     """Fit the logarithm of the size that a row's error is expected to have.
 
-    matrix: `model.spread_matrix`, shape (n, k); residual: log errors of held-out rows, shape (n,),
-    NaN unknown. Few and shallow trees on some of the rows: it tells cases apart, not rows.
+    matrix: `model.spread_matrix`, (n, k); residual: log errors of held-out rows, (n,), NaN unknown. Few and
+    shallow trees on some of the rows: it tells cases apart, not rows.
     """
     known = np.flatnonzero(np.isfinite(residual))
     if len(known) > _SPREAD_ROWS:
@@ -126,34 +126,17 @@ def _fit_spread(matrix: FloatArray, residual: FloatArray) -> lgb.Booster:
     return lgb.train(_SPREAD_PARAMETERS, lgb.Dataset(matrix[known], size), num_boost_round=_SPREAD_TREES)
 
 
-def _held_out_spread(matrix: FloatArray, residual: FloatArray, part: NDArray[np.intp]) -> FloatArray:
-    """Return each row's expected size of error, shape (n,), by a model that saw no row of its part."""
-    scale = np.ones(len(residual))
-    for number in np.unique(part):
-        here = part == number
-        if np.isfinite(residual[~here]).any():
-            scale[here] = spread_of(_fit_spread(matrix[~here], residual[~here]), matrix[here])
-    return scale
-
-
 def fit_intervals(
-    residual_log: FloatArray,
-    support: NDArray[Any],
-    *,
-    alpha: float = ALPHA,
-    spent: Mapping[str, float] | None = None,
-    scale: FloatArray | None = None,
-) -> IntervalTable:
+    residual_log: FloatArray, support: NDArray[Any], *, alpha: float = ALPHA,
+    spent: Mapping[str, float] | None = None, scale: FloatArray | float = 1.0,
+) -> IntervalTable:  # fmt: skip
     """Fit the quantiles of log(measured / predicted), shape (n,), per support level and pooled (level "*").
 
-    The residuals must come from models that saw none of the row's group. `spent`: by level, what to miss of
-    these rows in place of alpha, where new ones are known to err more. `scale` (n,) divides the residuals
-    first. Each side misses half. Rows with a residual that is not finite are ignored. A level with too few
-    rows for its promise takes the wider of its own extremes and the pooled quantiles.
-
-    Raises BadRequest if alpha is not in (0, 1) or no residual is finite.
+    spent: by level, what to miss of these rows in place of alpha, half on each side. scale (n,) divides the
+    residuals; those not finite are ignored. A level with too few rows takes the wider of its own extremes and
+    the pooled quantiles. Raises BadRequest if alpha is not in (0, 1) or no residual is finite.
     """
-    score = residual_log if scale is None else residual_log / scale
+    score = residual_log / scale
     known = np.isfinite(score)
     if not 0 < alpha < 1 or not known.any():
         raise BadRequest("alpha", alpha, f"in (0, 1), with finite residuals (not {known.sum()})")
@@ -194,42 +177,36 @@ def protocol_scores(records: Sequence[Records], number: int, bounds: bool = True
     Each fold is judged by what the records of all other rows taught.
     """
     one = records[number]
-    frames = []
-    for fold in np.unique(one.fold):
-        part = one.take(np.flatnonzero(one.fold == fold))
-        frames += _fold_scores(part, learn_trust(records, part.rows, bounds=bounds))
-    return pd.concat(frames, ignore_index=True)
+    parts = [one.take(np.flatnonzero(one.fold == fold)) for fold in np.unique(one.fold)]
+    scores = (_fold_scores(part, learn_trust(records, part.rows, bounds=bounds)) for part in parts)
+    return pd.concat(itertools.chain.from_iterable(scores), ignore_index=True)
 
 
-def _fold_scores(part: Records, trust: Trust) -> list[pd.DataFrame]:
-    """Return the scores of one fold's rows, a frame per metric."""
-    frames = []
-    columns = part.table[["row_id", "gpu", "model", "engine", "weight_precision", "mode", "source"]]
-    logs = _predicted_log(part, trust.blend)
-    whole = log_times(part.requests, part.floor, part.base_s, part.raw)
-    keys = interval_keys(part.requests, part.stratum)
+def _fold_scores(part: Records, trust: Trust) -> Iterator[pd.DataFrame]:
+    """Yield the scores of one fold's rows, a frame per metric."""
+    requests, floor = part.held.requests, part.held.floor
+    columns = part.held.table[["row_id", "gpu", "model", "engine", "weight_precision", "mode", "source"]]
+    applied = shrink(trust.blend, part.raw, part.stratum)
+    logs, whole = (log_times(requests, floor, part.base_s, each) for each in (applied, part.raw))
+    keys = interval_keys(requests, part.stratum)
     scale = spreads(trust.spreads, part.matrix, part.raw, part.near, part.stratum)
     for metric, name in LEARNED_AS.items():
         seconds = {
             "measured": part.measured_s[name], "blend": np.exp(logs[name]), "corrected": np.exp(whole[name]),
-            "baseline": part.base_s[name], "floor": getattr(part.floor, f"{name}_s"),
+            "baseline": part.base_s[name], "floor": getattr(floor, f"{name}_s"),
         }  # fmt: skip
         if trust.intervals:
             ends = trust.intervals[name].interval(logs[name], keys, scale[name])
             # The rate of the longest time is the lowest.
             ends = ends[::-1] if metric == "output_tok_s" else ends
             seconds |= {"blend_lo": np.exp(ends[0]), "blend_hi": np.exp(ends[1])}
+        rate = metric == "output_tok_s"
+        tokens = part.in_flight * requests.osl
+        compared = [name for name in ("neighbour", "pure_ml") if f"{name}_{metric}" in part.references]
         frame = columns.assign(
             protocol=part.protocol, fold=part.fold, metric=metric, row=part.rows,
             support=levels(part.stratum), stratum=part.stratum,
-            **{k: _in_units(part, metric, v) for k, v in seconds.items()},
+            **{k: tokens / s if rate else s * 1e3 for k, s in seconds.items()},
+            **{name: part.references[f"{name}_{metric}"] for name in compared},
         )  # fmt: skip
-        for reference in ("neighbour", "pure_ml"):
-            if f"{reference}_{metric}" in part.references:
-                frame[reference] = part.references[f"{reference}_{metric}"]
-        frames.append(frame.loc[np.isfinite(frame["measured"])])
-    return frames
-
-
-def _in_units(part: Records, metric: str, seconds: FloatArray) -> FloatArray:
-    return part.in_flight * part.requests.osl / seconds if metric == "output_tok_s" else seconds * 1e3
+        yield frame.loc[np.isfinite(frame["measured"])]
