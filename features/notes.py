@@ -18,6 +18,9 @@ _ALLOWED = {
     "layers": "at most the {limit} layers",
     "degrees": "at least tp x pp = {limit}",
     "divisor": "a divisor of tp = {limit}",
+    "heads": "a divisor of the {limit} attention heads",
+    "no-experts": "only with a model that has experts",
+    "required-rate": "only with request_rate",
     "too-long": "isl + osl up to the model's limit of {limit}",
 }
 _FAULTS = {  # that are no value out of range, and in words of its own one that is
