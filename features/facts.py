@@ -21,10 +21,10 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-# Architectures share calibrated efficiencies; those without rows of their own borrow from the first of kin.
+# Architectures share calibrated efficiencies; those without rows of their own borrow from a relative.
 ARCHITECTURES = ("ampere", "hopper", "blackwell", "cdna3", "cdna4", "other")
 ARCHITECTURE_OF = {"blackwell-ultra": "blackwell", "rubin": "blackwell", "ada": "ampere"}
-# Chips for which engines ship kernels that widen 8- and 4-bit floats on the fly (Marlin and its kin, Quark).
+# Chips for which engines ship kernels that widen 8- and 4-bit floats on the fly (Marlin and the like, Quark).
 _WIDENING = ("turing", "ampere", "ada", "hopper", "blackwell", "blackwell-ultra", "rubin", "cdna3", "cdna4")
 BOX = 8.0  # GPUs of a machine at most; a larger scale-up domain is a rack's, whose trays share it
 # Host memory of a GPU whose platform does not say: a box of 2 TB for eight GPUs.

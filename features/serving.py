@@ -110,15 +110,15 @@ def _root(
     at_low = function(low)
     inside = (at_low > 0.0) & (at_high < 0.0)
     found = np.where(at_low > 0.0, high, low)
-    former = np.zeros(len(low))
+    last = np.zeros(len(low))
     for _ in range(_SWEEPS):
         chord = np.where(inside, at_low - at_high, 1.0)
         found = np.where(inside, (high * at_low - low * at_high) / chord, found)
         here = function(found)
         side = np.sign(here)
-        at_low = np.where(side > 0.0, here, np.where(former < 0.0, at_low / 2.0, at_low))
-        at_high = np.where(side > 0.0, np.where(former > 0.0, at_high / 2.0, at_high), here)
-        low, high, former = np.where(side > 0.0, found, low), np.where(side > 0.0, high, found), side
+        at_low = np.where(side > 0.0, here, np.where(last < 0.0, at_low / 2.0, at_low))
+        at_high = np.where(side > 0.0, np.where(last > 0.0, at_high / 2.0, at_high), here)
+        low, high, last = np.where(side > 0.0, found, low), np.where(side > 0.0, high, found), side
     return found
 
 

@@ -35,12 +35,12 @@ def _checks(report: Report) -> list[dict[str, Any]]:
             status = together(finding.status for finding in own)
             deciding = [finding for finding in own if finding.status == status]
             found = dict.fromkeys(_words(finding, "found") for finding in deciding[:_NAMED_FACTS])
-            told = dict.fromkeys(line for finding in deciding for line in finding.evidence)
+            cited = dict.fromkeys(line for finding in deciding for line in finding.lines_of_it)
             check = {"check": name, "status": status, "found": "; ".join(found)}
             check |= {part: _words(deciding[0], part) for part in ("expected", "why", "missing")}
             check["expected"] += f": {file.gpu or 'GPU model not stated'}"
             check["next_command"] = "" if status == "healthy" else _words(deciding[0], "next")
-            quoted = [(line.file, line.number, line.text.strip()[:_QUOTED_CHARS]) for line in told]
+            quoted = [(line.file, line.number, line.text.strip()[:_QUOTED_CHARS]) for line in cited]
             evidence = [dict(zip(("file", "line", "text"), one, strict=True)) for one in quoted[:_LINES]]
             checks += [{**check, "evidence": evidence}] if name != "file" else []
     return checks
@@ -88,8 +88,8 @@ def show(report: Report) -> RenderableType:
             lines += [
                 f"  {line['file']}:{line['line']}: {line['text'][:100]}" for line in row["evidence"][:3]
             ]
-            told = [(name, row[name]) for name in ("expected", "why", "missing", "next_command") if row[name]]
-            lines += [f"  {name.removesuffix('_command')}: {text}" for name, text in told]
+            parts = ("expected", "why", "missing", "next_command")
+            lines += [f"  {name.removesuffix('_command')}: {row[name]}" for name in parts if row[name]]
     lines += [f"{file.file}: {_note(file)}" for file in report.files if _note(file)]
     lines += [*_notes(report), "", f"{report.status}: {reason(report)}"]
     return Group(*([table] if checks else []), Text("\n".join(lines)))

@@ -90,9 +90,9 @@ class LogReader:
             if len(self.edges) < _MOST:
                 self.edges.setdefault((kind, f"{source}->{target}"), Edge(line, transport, crosses))
         elif "NCCL WARN" in text:
-            said = text.split("NCCL WARN", 1)[1].strip()
-            if _FAILURES.search(said.lower()) and not _HARMLESS.search(said.lower()):
-                self._fault(Finding("transport.warning", said, evidence=(line,)))
+            message = text.split("NCCL WARN", 1)[1].strip()
+            if _FAILURES.search(message.lower()) and not _HARMLESS.search(message.lower()):
+                self._fault(Finding("transport.warning", message, evidence=(line,)))
         elif "NCCL INFO" in text:
             self._size(text)
             self._info(text, line)
@@ -153,8 +153,8 @@ class LogReader:
             "ring-type": edges and not card,
         }
         for name in (name for name, applies in telling.items() if applies and name in self.found):
-            said, line = self.found[name]
-            yield Finding(f"transport.{name}", said, self.nodes, "", (line,))
+            message, line = self.found[name]
+            yield Finding(f"transport.{name}", message, self.nodes, "", (line,))
         if edges:
             counts = ", ".join(f"{kind} {count}" for kind, count in sorted(self.counts.items()))
             code, first = "other" if kinds == {"other"} else "direct", next(iter(edges)).line

@@ -92,10 +92,10 @@ class LinksReader:
 
     def judge(self, machine: Machine) -> Iterator[Finding]:
         """Judge the links' status and error counters of all GPUs."""
-        told = {b.gpu for b in self.found if b.listed or b.silent}
-        blocks = [b for b in self.found if b.listed or b.silent or not (b.counters or b.gpu in told)]
+        known = {b.gpu for b in self.found if b.listed or b.silent}
+        blocks = [b for b in self.found if b.listed or b.silent or not (b.counters or b.gpu in known)]
         # A mere list of GPUs says nothing of links, unless they are cards, which print none.
-        if told or any((gpu := gpu_of(b.name)) and gpu.card for b in blocks):
+        if known or any((gpu := gpu_of(b.name)) and gpu.card for b in blocks):
             short = len(blocks[-1].listed) < max(len(b.listed) for b in blocks)
             for block in blocks:
                 last = block is blocks[-1]
@@ -145,11 +145,11 @@ class FabricState(NamedTuple):
 
     name: str
     line: Line
-    said: dict[str, tuple[str, Line]]
+    fields: dict[str, tuple[str, Line]]
 
     def value(self, name: str) -> str:
         """Return a value as printed, "" where it is absent."""
-        return self.said[name][0] if name in self.said else ""
+        return self.fields[name][0] if name in self.fields else ""
 
 
 @dataclass(kw_only=True)
@@ -183,15 +183,15 @@ class FabricReader:
             if len(values) < len(self._columns) or len(self.found) >= _MOST:
                 self._columns = []
                 return
-            said = {_COLUMN.get(column, column): (word, line) for column, word in values.items()}
+            fields = {_COLUMN.get(column, column): (word, line) for column, word in values.items()}
             self.names |= {values.get("name", "")} - {""}
-            self.found.append(FabricState(values.get("name", ""), line, said))
+            self.found.append(FabricState(values.get("name", ""), line, fields))
 
     def _inside(self, text: str, line: Line) -> None:
         key = _KEY.match(text)
         if key and len(key[1]) >= self._indent + (key[2] not in _FIELDS):
             if key[3].strip():
-                self.found[-1].said.setdefault(key[2], (key[3].strip(), line))
+                self.found[-1].fields.setdefault(key[2], (key[3].strip(), line))
         elif key or text.strip() not in ("", "Health"):
             self._indent = -1
 
@@ -211,7 +211,7 @@ class FabricReader:
 
 def _state_faults(block: FabricState, machine: Machine) -> Iterator[Finding]:
     gpu, state, status = gpu_of(block.name) or machine.gpu, block.value("State"), block.value("Status")
-    _, line = block.said.get("Status" if state.lower() == "completed" else "State", ("", block.line))
+    _, line = block.fields.get("Status" if state.lower() == "completed" else "State", ("", block.line))
     if state.lower() in _NO_STATE or (state.lower() == "completed" and not status):
         if not gpu or gpu.registers:
             yield Finding("fabric-state.no-state", evidence=(line,))
@@ -219,7 +219,7 @@ def _state_faults(block: FabricState, machine: Machine) -> Iterator[Finding]:
         yield Finding("fabric-state.not-joined", state, status or "not shown", "", (line,))
     elif gpu and gpu.rack and block.value("ClusterUUID") == _NO_CLUSTER:
         yield Finding("fabric-state.outside-rack", "ClusterUUID", 0, "", (line,))
-    for name, (value, where) in block.said.items():
+    for name, (value, where) in block.fields.items():
         if _is_ill(name.lower(), value.lower()):
             yield Finding("fabric-state.ill", name, value, "", (where,))
 

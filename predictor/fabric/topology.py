@@ -82,8 +82,8 @@ class Matrix:
         """Return a finding: on these pairs, or on all, with the kinds of links as subject; value: GPUs."""
         named = [f"GPU{i}-GPU{j} {self.cell(i, j) or self.cell(j, i)}" for i, j in pairs]
         kinds = sorted({cell for cell, _ in self.cells.values()}, reverse=True)
-        told = {i for pair in pairs for i in pair} or {self.rows[0].gpu}
-        lines = tuple(row.line for row in self.rows if row.gpu in told) or (self.rows[0].line,)
+        gpus = {i for pair in pairs for i in pair} or {self.rows[0].gpu}
+        lines = tuple(row.line for row in self.rows if row.gpu in gpus) or (self.rows[0].line,)
         subject = ", ".join(named[:4]) or "/".join(kinds)
         return Finding(f"topology.{code}", subject, self.gpus, expected, lines)
 
