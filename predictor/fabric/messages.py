@@ -35,7 +35,7 @@ def _checks(report: Report) -> list[dict[str, Any]]:
             status = together(finding.status for finding in own)
             deciding = [finding for finding in own if finding.status == status]
             found = dict.fromkeys(_words(finding, "found") for finding in deciding[:_NAMED_FACTS])
-            cited = dict.fromkeys(line for finding in deciding for line in finding.lines_of_it)
+            cited = dict.fromkeys(line for finding in deciding for line in finding.evidence)
             check = {"check": name, "status": status, "found": "; ".join(found)}
             check |= {part: _words(deciding[0], part) for part in ("expected", "why", "missing")}
             check["expected"] += f": {file.gpu or 'GPU model not stated'}"
