@@ -47,16 +47,8 @@ def test_the_switch_for_separate_pools_asks_for_their_sizes_and_counts_the_gpus(
     store: BenchmarkStore, tmp_path: Path
 ) -> None:
     (tmp_path / "a.json").write_text(sample("vllm"))
-    line = [
-        sys.executable,
-        "-m",
-        "roofcast.predictor",
-        "ingest",
-        str(tmp_path / "a.json"),
-        "--store",
-        str(store.path),
-        "--disagg",
-    ]
+    line = [sys.executable, *["-m", "roofcast.predictor", "ingest", "--disagg", "--store"]]
+    line += [str(store.path), str(tmp_path / "a.json")]
     for name in ("gpu", "engine", "weight_precision", "tp"):
         line += [f"--{name.replace('_', '-')}", str(ANSWERS[name])]
     asked = subprocess.run(line, capture_output=True, text=True, check=False)
