@@ -72,11 +72,9 @@ def _json(path: Path) -> Reading:
             elif mlperf.is_system(record):
                 systems.append(mlperf.system(record))
             else:
-                tools.append(
-                    next((name for name, reader in JSON_READERS.items() if reader.knows(record)), "")
-                )
-                reader = JSON_READERS.get(tools[-1])
-                found = reader.rows(record) if reader else [refuse({}, "unknown-tool")]
+                tool = next((name for name, reader in JSON_READERS.items() if reader.knows(record)), "")
+                tools.append(tool)
+                found = JSON_READERS[tool].rows(record) if tool else [refuse({}, "unknown-tool")]
                 yield from ((line, draft) for draft in found)
 
     drafts = _collected(path, rows())
