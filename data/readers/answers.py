@@ -102,15 +102,15 @@ def flag(name: str) -> str:
 
 def missing(row: Draft) -> Iterator[str]:
     """Yield the names of what a row needs and neither file nor user states."""
-    needed = ["gpu", "model", "engine", "date", "mode", "isl", "osl"]
-    if not checkpoint_precision(row.get("model_raw", "")):
-        needed.append("weight_precision")
-    if row.get("num_gpus") != 1:
-        needed.append("tp")
-    if row.get("dp", 1.0) > 1 and not row.get("dp_means"):
-        needed.append("num_gpus")
-    if row.get("disagg"):
-        needed += ["prefill_gpus", "decode_gpus"]
-    needed += [_LOADED[row["mode"]]] if row.get("mode") in _LOADED else []
-    needed += [name for name in ("spec_decode", "prefix_cached_frac") if row.get(name) == ASK]
-    return (name for name in needed if not _known(row.get(name)))
+    loaded, separate = _LOADED.get(row.get("mode", "")), row.get("disagg")
+    needed = {
+        **dict.fromkeys(("gpu", "model", "engine", "date", "mode", "isl", "osl"), True),
+        "weight_precision": not checkpoint_precision(row.get("model_raw", "")),
+        "tp": row.get("num_gpus") != 1,
+        "num_gpus": row.get("dp", 1.0) > 1 and not row.get("dp_means"),
+        "prefill_gpus": separate,
+        "decode_gpus": separate,
+        **{name: loaded == name for name in ("concurrency", "request_rate")},
+        **{name: row.get(name) == ASK for name in ("spec_decode", "prefix_cached_frac")},
+    }
+    return (name for name, asked in needed.items() if asked and not _known(row.get(name)))

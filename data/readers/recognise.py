@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 from ..errors import BadRows
 from . import aiperf, guidellm, inferencex, mlperf, records, sglang, table, trtllm, vllm
-from .base import Draft, Lines, Record, Rows, refuse
+from .base import Draft, Rows, refuse
 from .records import unread
 
-JSON_READERS: dict[str, tuple[Callable[[Record], bool], Callable[[Record], Iterator[Draft]]]] = {
-    "vllm": (vllm.knows, vllm.rows),
-    "sglang": (sglang.knows, sglang.rows),
-    "inferencex": (inferencex.knows, inferencex.rows),
-    "aiperf": (aiperf.knows, aiperf.rows),
-    "guidellm": (guidellm.knows, guidellm.rows),
-    "trtllm-bench": (trtllm.knows, trtllm.rows),
-}
-TEXT_READERS: dict[str, tuple[Callable[[str], object], Callable[[Lines], Rows]]] = {
-    "mlperf": (mlperf.knows_text, mlperf.text_rows),
-    "trtllm-bench": (trtllm.knows_text, trtllm.text_rows),
-    "aiperf": (aiperf.knows_text, aiperf.text_rows),
-    "csv": (table.knows_text, table.text_rows),
-}
+# What has knows(record) and rows(record); what has knows_text(head) and text_rows(lines).
+JSON_READERS: dict[str, ModuleType] = {
+    "vllm": vllm, "sglang": sglang, "inferencex": inferencex, "aiperf": aiperf, "guidellm": guidellm,
+    "trtllm-bench": trtllm,
+}  # fmt: skip
+TEXT_READERS = {"mlperf": mlperf, "trtllm-bench": trtllm, "aiperf": aiperf, "csv": table}
 SYSTEM = "mlperf system"
 _JSON = re.compile(r"\s*(\{|\[\s*[\[{\]])")  # a log line may begin with a bracket too
 MOST_ROWS = 200_000
@@ -48,21 +39,24 @@ def read(path: Path, mapped: table.Mapped | None = None) -> Reading:
     """Read one file, by the mapping where one is given. Raises BadRows where it holds nothing known."""
     head = records.head(path)
     try:
-        if mapped is None and _JSON.match(head):
-            return _json(path)
-        readers = TEXT_READERS if mapped is None else {}
-        known = [(tool, rows) for tool, (knows, rows) in readers.items() if knows(head)]
         if mapped is not None:
-            known = [("csv", partial(table.text_rows, mapped=mapped))]
-        for tool, rows in known[:1]:
-            drafts = _collected(path, rows(records.text_lines(path)))
-            if not drafts:
-                raise unread(path, f"{tool}: no result in it")
-            return Reading(path=path, tool=tool, drafts=drafts)
+            return _text(path, "csv", table.text_rows(records.text_lines(path), mapped))
+        if _JSON.match(head):
+            return _json(path)
+        for tool, reader in TEXT_READERS.items():
+            if reader.knows_text(head):
+                return _text(path, tool, reader.text_rows(records.text_lines(path)))
     except (OSError, csv.Error) as error:
         raise unread(path, f"cannot be read: {error}") from None
     hint = "; a CSV of other columns needs --mapping" if "," in head.partition("\n")[0] else ""
     raise unread(path, UNKNOWN + hint)
+
+
+def _text(path: Path, tool: str, rows: Rows) -> Reading:
+    drafts = _collected(path, rows)
+    if not drafts:
+        raise unread(path, f"{tool}: no result in it")
+    return Reading(path=path, tool=tool, drafts=drafts)
 
 
 def _json(path: Path) -> Reading:
@@ -78,9 +72,9 @@ def _json(path: Path) -> Reading:
             elif mlperf.is_system(record):
                 systems.append(mlperf.system(record))
             else:
-                tool = next((name for name, (knows, _) in JSON_READERS.items() if knows(record)), "")
+                tool = next((name for name, reader in JSON_READERS.items() if reader.knows(record)), "")
                 tools.append(tool)
-                found = JSON_READERS[tool][1](record) if tool else [refuse({}, "unknown-tool")]
+                found = JSON_READERS[tool].rows(record) if tool else [refuse({}, "unknown-tool")]
                 yield from ((line, draft) for draft in found)
 
     drafts = _collected(path, rows())

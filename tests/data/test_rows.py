@@ -35,97 +35,80 @@ def codes(rows: pd.DataFrame) -> list[list[str]]:
     return [[fault.code for fault in faults] for faults in rows["faults"]]
 
 
-def aligned(source: str, *rows: dict[str, Any], settle: bool = True) -> pd.DataFrame:
+def laid_out(frame: pd.DataFrame) -> pd.DataFrame:
+    layout.settle(frame)
+    layout.check(frame)
+    return frame
+
+
+def aligned(source: str, *rows: dict[str, Any]) -> pd.DataFrame:
     """Rows of a source as its family's steps leave them, laid out."""
     (family,) = (family for family in sources.FAMILIES if source in family.sources)
     frame = draft(*[{"source": source, **row} for row in rows])
     family.align(frame)
-    if settle:
-        layout.settle(frame)
-        layout.check(frame)
-    return frame
+    return laid_out(frame)
 
 
 PD_NOTE = "prefill tp=4 ep=4 dpa=1 workers=8; decode tp=16 ep=16 dpa=0 workers=2; littles_law=1.0"
 WIDE_NOTE = "prefill tp=1 ep=1 dpa=1 workers=10; decode tp=1 ep=1 dpa=1 workers=1"
-LLAMA_CPP = {"engine": "llamacpp", "num_gpus": 4.0, "concurrency": 1.0}
+POOLS = {"disagg": 1.0, "decode_gpus": 32.0}
+FIXTURES, AIC = "inferencex-app-fixtures", "aic-silicon-inferencex"
 
 
-@pytest.mark.parametrize(
-    ("source", "row", "wanted"),
-    [
-        pytest.param(
-            "inferencex-app-fixtures",
-            {"isl_osl_note": "nominal; InferenceX client draws lengths", "num_gpus": 8.0, "tp": 8.0},
-            {"length_scale": 0.9, "length_kind": "uniform"},
-            id="the InferenceX client's nominal lengths are a tenth too long",
-        ),
-        pytest.param(
-            "inferencex-app-fixtures",
-            {"isl_osl_note": "measured mean", "num_gpus": 8.0, "tp": 8.0},
-            {"length_scale": 1.0, "length_kind": "uniform"},
-            id="lengths that were measured are as they are",
-        ),
-        pytest.param(
-            "inferencex-app-fixtures",
-            {"disagg": 1.0, "notes": PD_NOTE, "num_gpus": 64.0, "prefill_gpus": 32.0, "decode_gpus": 32.0},
-            {"prefill_tp": 4, "prefill_dp": 4, "prefill_workers": 8, "tp": 16, "ep": 16, "dp": 1,
-             "decode_workers": 2, "num_gpus": 64},
-            id="pools are read from the notes and add up",
-        ),
-        pytest.param(
-            "inferencex-app-fixtures",
-            {"disagg": 1.0, "notes": WIDE_NOTE, "num_gpus": 72.0, "prefill_gpus": 40.0, "decode_gpus": 32.0},
-            {"prefill_tp": 4, "decode_tp": 32, "decode_dp": 32, "decode_ep": NAN},
-            id="SGLang's tp 1 in a wide pool means GPUs over workers",
-        ),
-        pytest.param(
-            "aic-silicon-inferencex",
-            {"tp": 16.0, "dp": 1.0, "ep": 4.0, "num_gpus": 16.0, "ttft_p50_ms": 500.0, "tpot_p50_ms": 9.0},
-            {"tp": 4, "dp": 1, "num_gpus": 4, "ttft_mean_ms": 500.0, "ttft_p50_ms": NAN},
-            id="aiconfigurator's medians are means and its squared tp is undone",
-        ),
-        pytest.param(
-            "aic-silicon-inferencex",
-            {"tp": 1.0, "dp": 64.0, "ep": 8.0, "num_gpus": 64.0, "tpot_p50_ms": 9.0},
-            {"tp": 8, "dp": 8, "num_gpus": 8},
-            id="aiconfigurator's squared attention dp is undone",
-        ),
-        pytest.param(
-            "aic-silicon-inferencex",
-            {"tp": 8.0, "dp": 1.0, "ep": 8.0, "num_gpus": 8.0, "tpot_p50_ms": 9.0},
-            {"tp": 8, "dp": 1, "num_gpus": 8},
-            id="a tp that is no square stays",
-        ),
-        pytest.param(
-            "argonne-llm-inference-bench",
-            {**LLAMA_CPP, "notes": "llama-bench -pg 2,2 -b 32: x"},
-            {"tp": 1, "pp": 4, "replicas": 1, "weight": 0.4},
-            id="llama.cpp's layer split is a pipeline",
-        ),
-        pytest.param(
-            "mlenergy-v3",
-            {"concurrency": 100.0, "output_tput": 5000.0, "tpot_p50_ms": 3.0, "notes": "task gpqa"},
-            {"tpot_mean_ms": 20.0, "tpot_p50_ms": NAN},
-            id="ML.ENERGY's running batch gives the mean time per token",
-        ),
-        pytest.param(
-            "anyscale-ray-serve",
-            {"disagg": 1.0, "tp": 2.0, "num_gpus": 8.0, "prefill_gpus": 2.0, "decode_gpus": 6.0},
-            {"prefill_tp": 2, "prefill_workers": 1, "decode_tp": 2, "decode_workers": 3},
-            id="a stated width holds for both pools",
-        ),
-    ],
-)  # fmt: skip
-def test_a_source_s_columns_come_to_mean_what_ours_do(
-    source: str, row: dict[str, Any], wanted: dict[str, Any]
-) -> None:
+CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "the InferenceX client's nominal lengths are a tenth too long": (
+        FIXTURES, {"isl_osl_note": "nominal; InferenceX client draws lengths", "num_gpus": 8.0, "tp": 8.0},
+        {"length_scale": 0.9, "length_kind": "uniform"},
+    ),
+    "lengths that were measured are as they are": (
+        FIXTURES, {"isl_osl_note": "measured mean", "num_gpus": 8.0, "tp": 8.0},
+        {"length_scale": 1.0, "length_kind": "uniform"},
+    ),
+    "pools are read from the notes and add up": (
+        FIXTURES, {**POOLS, "notes": PD_NOTE, "num_gpus": 64.0, "prefill_gpus": 32.0},
+        {"prefill_tp": 4, "prefill_dp": 4, "prefill_workers": 8, "tp": 16, "ep": 16, "dp": 1,
+         "decode_workers": 2, "num_gpus": 64},
+    ),
+    "SGLang's tp 1 in a wide pool means GPUs over workers": (
+        FIXTURES, {**POOLS, "notes": WIDE_NOTE, "num_gpus": 72.0, "prefill_gpus": 40.0},
+        {"prefill_tp": 4, "decode_tp": 32, "decode_dp": 32, "decode_ep": NAN},
+    ),
+    "aiconfigurator's medians are means and its squared tp is undone": (
+        AIC, {"tp": 16.0, "dp": 1.0, "ep": 4.0, "num_gpus": 16.0, "ttft_p50_ms": 500.0, "tpot_p50_ms": 9.0},
+        {"tp": 4, "dp": 1, "num_gpus": 4, "ttft_mean_ms": 500.0, "ttft_p50_ms": NAN},
+    ),
+    "aiconfigurator's squared attention dp is undone": (
+        AIC, {"tp": 1.0, "dp": 64.0, "ep": 8.0, "num_gpus": 64.0, "tpot_p50_ms": 9.0},
+        {"tp": 8, "dp": 8, "num_gpus": 8},
+    ),
+    "a tp that is no square stays": (
+        AIC, {"tp": 8.0, "dp": 1.0, "ep": 8.0, "num_gpus": 8.0, "tpot_p50_ms": 9.0},
+        {"tp": 8, "dp": 1, "num_gpus": 8},
+    ),
+    "llama.cpp's layer split is a pipeline": (
+        "argonne-llm-inference-bench",
+        {"engine": "llamacpp", "num_gpus": 4.0, "concurrency": 1.0, "notes": "llama-bench -pg 2,2 -b 32: x"},
+        {"tp": 1, "pp": 4, "replicas": 1, "weight": 0.4},
+    ),
+    "ML.ENERGY's running batch gives the mean time per token": (
+        "mlenergy-v3", {"concurrency": 1e2, "output_tput": 5e3, "tpot_p50_ms": 3.0, "notes": "task gpqa"},
+        {"tpot_mean_ms": 20.0, "tpot_p50_ms": NAN},
+    ),
+    "a stated width holds for both pools": (
+        "anyscale-ray-serve", {"tp": 2.0, "num_gpus": 8.0, **POOLS, "prefill_gpus": 2.0, "decode_gpus": 6.0},
+        {"prefill_tp": 2, "prefill_workers": 1, "decode_tp": 2, "decode_workers": 3},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_source_s_columns_come_to_mean_what_ours_do(case: str) -> None:
+    source, row, wanted = CASES[case]
     rows = aligned(source, row)
     found = rows.loc[0, list(wanted)].to_dict()
     texts = {name: value for name, value in wanted.items() if isinstance(value, str)}
     assert {name: found.pop(name) for name in texts} == texts
-    numbers = {name: value for name, value in wanted.items() if name not in texts}
-    assert found == pytest.approx(numbers, nan_ok=True)
+    assert found == pytest.approx({k: v for k, v in wanted.items() if k not in texts}, nan_ok=True)
     assert codes(rows) == [[]]
 
 
@@ -148,39 +131,19 @@ def test_mlperf_takes_a_missing_layout_from_the_same_gpu_and_task() -> None:
         ({"num_gpus": 1.0}, 1, 1, 1),
     ],
 )
-def test_tp_dp_and_replicas_have_one_meaning(
-    given: dict[str, object], tp: int, dp: int, replicas: int
-) -> None:
-    rows = draft(given)
-    layout.settle(rows)
-    layout.check(rows)
+def test_tp_dp_and_replicas_have_one_meaning(given: dict[str, Any], tp: int, dp: int, replicas: int) -> None:
+    rows = laid_out(draft(given))
     assert rows.loc[0, ["tp", "dp", "replicas"]].tolist() == [tp, dp, replicas]
     assert codes(rows) == [[]]
 
 
-@pytest.mark.parametrize(
-    ("given", "code"),
-    [
-        ({"tp": 8.0, "dp": 2.0, "num_gpus": 8.0, "dp_means": "replicas"}, "layout-width"),
-        ({"tp": 4.0, "ep": 8.0, "num_gpus": 4.0}, "layout-ep"),
-        (
-            {"disagg": 1.0, "tp": 2.0, "num_gpus": 9.0, "prefill_gpus": 2.0, "decode_gpus": 6.0},
-            "layout-pools",
-        ),
-    ],
-)
-def test_a_layout_that_does_not_multiply_is_rejected(given: dict[str, Any], code: str) -> None:
-    rows = draft(given)
-    layout.settle(rows)
-    layout.check(rows)
-    assert codes(rows) == [[code]]
-
-
-def test_a_stated_width_of_separate_pools_is_that_of_their_workers() -> None:
-    rows = draft({"disagg": 1.0, "tp": 2.0, "num_gpus": 8.0, "prefill_gpus": 2.0, "decode_gpus": 6.0})
-    layout.settle(rows)
-    pool = ["prefill_tp", "prefill_workers", "decode_tp", "decode_workers"]
-    assert rows.loc[0, pool].tolist() == [2, 1, 2, 3]
+def test_a_layout_that_does_not_multiply_is_rejected() -> None:
+    rows = draft(
+        {"tp": 8.0, "dp": 2.0, "num_gpus": 8.0, "dp_means": "replicas"},
+        {"tp": 4.0, "ep": 8.0, "num_gpus": 4.0},
+        {"disagg": 1.0, "tp": 2.0, "num_gpus": 9.0, "prefill_gpus": 2.0, "decode_gpus": 6.0},
+    )
+    assert codes(laid_out(rows)) == [["layout-width"], ["layout-ep"], ["layout-pools"]]
 
 
 def test_a_median_goes_before_a_mean_but_a_mean_before_a_median_of_single_tokens() -> None:
@@ -237,22 +200,18 @@ def test_weights_and_the_kv_in_flight_fit_the_memory() -> None:
     assert codes(rows) == [["weights-memory"], [], ["kv-memory"], []]
 
 
-@pytest.mark.parametrize(
-    ("model_raw", "model", "stated", "precision"),
-    [
+def test_precision_is_read_from_the_checkpoint_s_name_or_is_the_model_s_own() -> None:
+    given = [
         ("Qwen2.5-72B-Instruct-AWQ", "qwen2.5-72b", "", "int4"),
         ("DeepSeek-R1-NVFP4", "deepseek-r1", "", "fp4"),
         ("DeepSeek-R1", "deepseek-r1", "", "fp8"),
+        ("DeepSeek-R1", "deepseek-r1", "fp4/fp8 native", "fp8"),
         ("gpt-oss-120b", "gpt-oss-120b", "", "fp4"),
         ("Llama", "llama-3.1-8b", "fp16", "bf16"),
-    ],
-)
-def test_precision_is_read_from_the_checkpoint_s_name_or_is_the_model_s_own(
-    model_raw: str, model: str, stated: str, precision: str
-) -> None:
-    rows = draft({"model_raw": model_raw, "model": model, "weight_precision": stated})
+    ]
+    rows = draft(*[{"model_raw": raw, "model": model, "weight_precision": p} for raw, model, p, _ in given])
     names.resolve(rows)
-    assert rows["weight_precision"].tolist() == [precision]
+    assert rows["weight_precision"].tolist() == [precision for *_, precision in given]
 
 
 def test_a_name_outside_the_catalogue_is_a_reason() -> None:
@@ -289,14 +248,11 @@ def test_a_server_that_stood_still_once_loses_its_mean_ttft_and_its_throughput()
 
 
 @pytest.mark.parametrize(("tpot", "speculation"), [(10.1, "none"), (6.2, "mtp"), (8.0, "")])
-def test_the_same_run_elsewhere_settles_speculation_or_the_row_is_rejected(
-    tpot: float, speculation: str
-) -> None:
+def test_the_same_run_elsewhere_settles_speculation_or_the_row_goes(tpot: float, speculation: str) -> None:
     same = {"tp": 8.0, "ep": 8.0, "num_gpus": 8.0, "concurrency": 16.0}
     lender = {**same, "source": "inferencex-dbdump-2026-07-20"}
-    borrower = {**same, "source": "aic-silicon-inferencex", "spec_decode": "?"}
     rows = draft(
-        {**borrower, "tpot_mean_ms": tpot, "ttft_mean_ms": 90.0},
+        {**same, "source": AIC, "spec_decode": "?", "tpot_mean_ms": tpot, "ttft_mean_ms": 90.0},
         {**lender, "spec_decode": "none", "tpot_p50_ms": 10.0},
         {**lender, "spec_decode": "mtp", "tpot_p50_ms": 6.0},
     )
@@ -313,19 +269,14 @@ def folded(*rows: dict[str, Any]) -> pd.DataFrame:
     return folding.fold(frame)
 
 
-RUN = {"source": "inferencex-app-fixtures", "date": "2026-01-01", "run_id": "7", "tpot_mean_ms": 10.0}
+RUN = {"source": FIXTURES, "date": "2026-01-01", "run_id": "7", "tpot_mean_ms": 10.0}
 RUN |= {"ttft_mean_ms": 90.0, "tpot_p50_ms": 10.1, "output_tok_s": 790.0}
-COPY = {"source": "aic-silicon-inferencex", "date": "2026-01-01", "tpot_mean_ms": 10.0001}
-COPY |= {"ttft_mean_ms": 90.001}
+COPY = {"source": AIC, "date": "2026-01-01", "tpot_mean_ms": 10.0001, "ttft_mean_ms": 90.001}
 
 
-def test_a_copy_is_folded_into_the_richest_row_and_counted() -> None:
+def test_a_copy_is_folded_into_the_richest_row_but_another_day_s_run_or_a_repeat_stays() -> None:
     rows = folded(COPY, RUN)
-    assert rows["folded_into"].tolist() == ["r1", ""]
-    assert rows["duplicates"].tolist() == [0, 1]
-
-
-def test_another_day_s_run_and_a_repeat_with_other_figures_stay() -> None:
+    assert (rows["folded_into"].tolist(), rows["duplicates"].tolist()) == (["r1", ""], [0, 1])
     rows = folded(RUN, {**COPY, "date": "2026-01-02"}, {**COPY, "tpot_mean_ms": 10.2})
     assert (rows["folded_into"] == "").all()
 

@@ -76,13 +76,9 @@ def store(tmp_path: Path) -> BenchmarkStore:
 def take_in(store: BenchmarkStore, tmp_path: Path) -> TakeIn:
     """Write a text and ingest it: take_in(text, answers, name="a.json", ...)."""
 
-    def run(
-        text: str, answers: dict[str, Any] | None = None, name: str = "a.json", **how: Any
-    ) -> IngestReport:
+    def run(text: str, answers: Changes = ANSWERS, name: str = "a.json", **how: Any) -> IngestReport:
         (tmp_path / name).write_text(text, encoding="utf-8")
-        return ingest(
-            [tmp_path / name], store=store.path, answers=ANSWERS if answers is None else answers, **how
-        )
+        return ingest([tmp_path / name], store=store.path, answers=answers, **how)
 
     return run
 
@@ -91,12 +87,10 @@ def take_in(store: BenchmarkStore, tmp_path: Path) -> TakeIn:
 def read_rows(tmp_path: Path) -> ReadRows:
     """Read a text up to the store: the rows, `codes` of their faults and `remarks` beside the columns."""
 
-    def run(text: str, answers: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    def run(text: str, answers: Changes = ANSWERS) -> list[dict[str, Any]]:
         (tmp_path / "a").write_text(text, encoding="utf-8")
         reading = recognise.read(tmp_path / "a")
-        drafts = [
-            answered(draft, ANSWERS if answers is None else answers, reading.tool) for draft in reading.drafts
-        ]
+        drafts = [answered(draft, answers, reading.tool) for draft in reading.drafts]
         rows = settled(drafts, "a").to_dict("records")
         for row, draft in zip(rows, drafts, strict=True):
             row["codes"] = [fault.code for fault in row["faults"]]

@@ -13,20 +13,9 @@ import pytest
 from roofcast.data.ingest import ingest
 from roofcast.data.store import BenchmarkStore
 
-from .conftest import (
-    ANSWERS,
-    MODEL,
-    OUTPUT_TOK_S,
-    REQUESTS_S,
-    TOTAL_TOK_S,
-    Changes,
-    ReadRows,
-    TakeIn,
-    only_report,
-    only_row,
-    sample,
-    without,
-)  # fmt: skip
+from .conftest import ANSWERS, MODEL, OUTPUT_TOK_S, REQUESTS_S, TOTAL_TOK_S, Changes, ReadRows, TakeIn
+
+from .conftest import only_report, only_row, sample, without  # isort: skip
 
 NAN = math.nan
 DATED = {"date": "2026-07-01"}
@@ -43,6 +32,12 @@ POOLS = {
     "decode_ep": 1, "decode_dp_attention": "true", "decode_num_workers": 1,
     "tput_per_gpu": TOTAL_TOK_S / 6, "output_tput_per_gpu": OUTPUT_TOK_S / 4,
 }  # fmt: skip
+OPEN = {"mode": "open-loop", "request_rate": 3.5}
+
+
+def served(**states: Any) -> dict[str, Any]:
+    """Changes of what SGLang's server states of itself."""
+    return {f"server_info.{name}": value for name, value in states.items()}
 
 
 @pytest.mark.parametrize(
@@ -84,16 +79,13 @@ CASES: dict[str, tuple[str, Changes, dict[str, Any], dict[str, Any]]] = {
         {"mode": "offline", "concurrency": NAN, "ttft_ms": NAN, "remarks": ["burst"]},
     ),
     "vLLM: all requests within the cap are a static batch": (
-        "vllm", {"max_concurrency": 80, **SPEEDS}, ANSWERS, {"mode": "static-batch", "concurrency": 80},
-    ),
+        "vllm", {"max_concurrency": 80, **SPEEDS}, ANSWERS, {"mode": "static-batch", "concurrency": 80}),
     "vLLM: a rate is an open loop": (
         "vllm", {"request_rate": 3.5, "max_concurrency": None}, ANSWERS,
-        {"mode": "open-loop", "request_rate": 3.5, "ttft_ms": 58.0, "remarks": []},
+        {**OPEN, "ttft_ms": 58.0, "remarks": []},
     ),
     "vLLM: a rate below a cap is an open loop": (
-        "vllm", {"request_rate": 3.5, "max_concurrency": 64}, ANSWERS,
-        {"mode": "open-loop", "request_rate": 3.5},
-    ),
+        "vllm", {"request_rate": 3.5, "max_concurrency": 64}, ANSWERS, OPEN),
     "vLLM: a rate held at the cap is a closed loop": (
         "vllm", {"request_rate": 50.0}, ANSWERS,
         {"mode": "closed-loop", "concurrency": 8, "remarks": ["held-at-cap"]},
@@ -103,34 +95,27 @@ CASES: dict[str, tuple[str, Changes, dict[str, Any], dict[str, Any]]] = {
         {"mode": "open-loop", "request_rate": 9.0, "weight": 0.5, "remarks": ["fewer-served"]},
     ),
     "vLLM: latencies between chunks stand in for TPOT, by their mean": (
-        "vllm", NO_TPOT, ANSWERS, {"tpot_kind": "itl", "tpot_ms": 9.0},
-    ),
+        "vllm", NO_TPOT, ANSWERS, {"tpot_kind": "itl", "tpot_ms": 9.0}),
     "vLLM: but not with speculation": (
         "vllm", {**NO_TPOT, "spec_decode_acceptance_length": 3.0}, {**ANSWERS, "spec_decode": "mtp"},
         {"tpot_ms": NAN, "spec_decode": "mtp", "remarks": ["tokens-per-step"]},
     ),
     "vLLM: a backend of one engine names it": (
-        "vllm", {"backend": "tensorrt-llm"}, without("engine"), {"engine": "trtllm"},
-    ),
+        "vllm", {"backend": "tensorrt-llm"}, without("engine"), {"engine": "trtllm"}),
     "SGLang: what the server states of itself is used": (
-        "sglang",
-        {"server_info.tp_size": 4, "server_info.dp_size": 2, "server_info.quantization": "fp8",
-         "server_info.version": "0.5.9"},
+        "sglang", served(tp_size=4, dp_size=2, quantization="fp8", version="0.5.9"),
         {"gpu": "h100-sxm", **DATED},
         {"tp": 4, "dp": 1, "replicas": 2, "num_gpus": 8, "weight_precision": "fp8",
          "engine_version": "0.5.9"},
     ),
     "SGLang: attention data parallel lies inside tp": (
-        "sglang",
-        {"server_info.tp_size": 8, "server_info.dp_size": 8, "server_info.enable_dp_attention": True},
-        SGLANG, {"tp": 8, "dp": 8, "replicas": 1, "num_gpus": 8},
+        "sglang", served(tp_size=8, dp_size=8, enable_dp_attention=True), SGLANG,
+        {"tp": 8, "dp": 8, "replicas": 1, "num_gpus": 8},
     ),
     "SGLang: a range of lengths is uniform": (
-        "sglang", {"random_range_ratio": 0.5}, SGLANG, {"length_kind": "uniform", "prefix_cached_frac": NAN},
-    ),
+        "sglang", {"random_range_ratio": 0.5}, SGLANG, {"length_kind": "uniform", "prefix_cached_frac": NAN}),
     "SGLang: a data set's lengths are its own": (
-        "sglang", {"dataset_name": "sharegpt"}, SGLANG, {"length_kind": "dataset"},
-    ),
+        "sglang", {"dataset_name": "sharegpt"}, SGLANG, {"length_kind": "dataset"}),
     "SGLang: a shared prefix has the hit rate that the server counted": (
         "sglang", {"dataset_name": "generated-shared-prefix", "cache_report": {"cache_hit_rate_pct": 40.0}},
         SGLANG, {"length_kind": "fixed", "prefix_cached_frac": 0.4},
@@ -144,15 +129,12 @@ CASES: dict[str, tuple[str, Changes, dict[str, Any], dict[str, Any]]] = {
     "genai-perf: its stimulus is the load": (
         "aiperf",
         {"input_config": {"perf_analyzer": {"stimulus": {"request_rate": 3.5}}, "model_names": [MODEL]}},
-        ANSWERS, {"mode": "open-loop", "request_rate": 3.5, "model": "llama-3.1-8b"},
+        ANSWERS, {**OPEN, "model": "llama-3.1-8b"},
     ),
     "guidellm: a Poisson rate below its cap is an open loop": (
-        "guidellm", {STRATEGY: {"type_": "poisson", "rate": 3.5, "max_concurrency": 512}}, ANSWERS,
-        {"mode": "open-loop", "request_rate": 3.5},
-    ),
+        "guidellm", {STRATEGY: {"type_": "poisson", "rate": 3.5, "max_concurrency": 512}}, ANSWERS, OPEN),
     "guidellm: a constant rate is an open loop": (
-        "guidellm", {STRATEGY: {"type_": "constant", "rate": 3.5}}, ANSWERS, {"mode": "open-loop"},
-    ),
+        "guidellm", {STRATEGY: {"type_": "constant", "rate": 3.5}}, ANSWERS, OPEN),
     "guidellm: throughput without a cap is a burst": (
         "guidellm", {STRATEGY: {"type_": "throughput", "max_concurrency": None}}, ANSWERS,
         {"mode": "offline"},
@@ -164,8 +146,7 @@ CASES: dict[str, tuple[str, Changes, dict[str, Any], dict[str, Any]]] = {
         ANSWERS, {"concurrency": 8, "model": "llama-3.1-8b"},
     ),
     "trtllm-bench: an offline run has no TTFT and no requests in flight": (
-        "trtllm", {}, {**DATED, "mode": "offline"}, {"ttft_ms": NAN, "concurrency": NAN},
-    ),
+        "trtllm", {}, {**DATED, "mode": "offline"}, {"ttft_ms": NAN, "concurrency": NAN}),
     "InferenceX: figures per GPU become the system's": (
         "inferencex", {"tp": 2, **HALF, "hw": "h100-cw", "dp_attention": "true"}, DATED,
         {"output_tok_s": OUTPUT_TOK_S, "gpu": "h100-sxm", "num_gpus": 2, "dp": 2, "length_kind": "uniform"},
@@ -212,9 +193,8 @@ def test_a_tool_s_words_come_to_mean_what_ours_do(case: str, read_rows: ReadRows
 def test_a_run_that_cannot_be_taken_says_why(
     tool: str, changes: Changes, code: str, read_rows: ReadRows
 ) -> None:
-    answers = {**ANSWERS, "model": "llama-3.1-8b", "isl": 1024} if tool == "mlperf.txt" else ANSWERS
-    answers = answers | ({"engine": "sglang"} if tool == "sglang" else {})
-    (row,) = read_rows(sample(tool, changes), answers)
+    more = {"mlperf.txt": {"model": "llama-3.1-8b", "isl": 1024}, "sglang": {"engine": "sglang"}}
+    (row,) = read_rows(sample(tool, changes), {**ANSWERS, **more.get(tool, {})})
     assert code in row["codes"]
 
 
@@ -230,12 +210,7 @@ def test_a_run_that_cannot_be_taken_says_why(
     ],
 )
 def test_what_a_file_leaves_open_is_asked_for_by_flag_and_nothing_is_stored(
-    tool: str,
-    changes: Changes,
-    answers: dict[str, Any],
-    flags: str,
-    store: BenchmarkStore,
-    take_in: TakeIn,
+    tool: str, changes: Changes, answers: Changes, flags: str, store: BenchmarkStore, take_in: TakeIn
 ) -> None:
     (report,) = take_in(sample(tool, changes), answers).files
     assert report.missing == tuple(flags.split())
@@ -243,18 +218,13 @@ def test_what_a_file_leaves_open_is_asked_for_by_flag_and_nothing_is_stored(
     assert store.load().empty
 
 
-def test_a_log_of_several_reports_gives_a_row_each(take_in: TakeIn) -> None:
+def test_several_results_in_a_file_give_a_row_each_with_its_line(take_in: TakeIn) -> None:
     twice = sample("trtllm.log") + sample("trtllm.log", {"8.9000": "8.8000"})
-    report = take_in(twice, {**DATED, "mode": "closed-loop"}, name="bench.log")
     heads = [number for number, line in enumerate(twice.splitlines(), 1) if line == "= PYTORCH BACKEND"]
-    assert [row.line for row in report.files[0].rows] == heads
-    assert report.counts["accepted"] == 2
-
-
-def test_a_list_of_results_gives_a_row_each_with_its_line(take_in: TakeIn) -> None:
-    runs = f"[\n{sample('inferencex')},\n{sample('inferencex', mean_tpot=0.0091)}\n]"
-    report = take_in(runs, DATED)
-    assert [(row.line, row.fate) for row in report.files[0].rows] == [(2, "accepted"), (3, "accepted")]
+    listed = f"[\n{sample('inferencex')},\n{sample('inferencex', mean_tpot=0.0091)}\n]"
+    for text, lines in ((twice, heads), (listed, [2, 3])):
+        rows = take_in(text, {**DATED, "mode": "closed-loop"}).files[0].rows
+        assert [(row.line, row.fate) for row in rows] == [(line, "accepted") for line in lines]
 
 
 def test_mlperf_s_summary_is_read_with_its_system(store: BenchmarkStore, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,67 +14,56 @@ from roofcast.data.ingest import Fabric, ingest
 from roofcast.data.store import STORE_VARIABLE, BenchmarkStore
 from roofcast.predictor.audit import impossible
 
-from .conftest import ANSWERS, OUTPUT_TOK_S, TOTAL_TOK_S, ReadRows, TakeIn, only_report, sample, without
+from .conftest import ANSWERS, OUTPUT_TOK_S, TOTAL_TOK_S, Changes, ReadRows, TakeIn, only_report, only_row
+
+from .conftest import sample, without  # isort: skip
+
+
+LLAMA = {"model": "llama-3.1-8b"}
+CHECKPOINT = "RedHatAI/Llama-3.1-8B-Instruct-FP8"
 
 
 @pytest.mark.parametrize(
-    ("changes", "answers", "column", "stored"),
+    ("changes", "answers", "stored"),
     [
-        (
-            {"model_id": "RedHatAI/Llama-3.1-8B-Instruct-FP8"},
-            {**without("weight_precision"), "model": "llama-3.1-8b"},
-            "weight_precision",
-            "fp8",
-        ),
-        ({}, {**without("gpu"), "platform": "dgx-h100"}, "gpu", "h100-sxm"),
-        ({"model_id": "/mnt/weights/prod"}, {**ANSWERS, "model": "llama-3.1-8b"}, "model", "llama-3.1-8b"),
+        ({"model_id": CHECKPOINT}, {**without("weight_precision"), **LLAMA}, {"weight_precision": "fp8"}),
+        ({}, {**without("gpu"), "platform": "dgx-h100"}, {"gpu": "h100-sxm"}),
+        ({"model_id": "/mnt/weights/prod"}, {**ANSWERS, **LLAMA}, LLAMA),
+        ({}, {**ANSWERS, "disagg": True, "prefill_gpus": 1, "decode_gpus": 1}, {"disagg": 1.0}),
+        ({}, {**ANSWERS, "disagg": 1, "prefill_gpus": 1, "decode_gpus": 1}, {"disagg": 1.0}),
+        ({}, {**ANSWERS, "disagg": False}, {"disagg": 0.0}),
     ],
-    ids=["a checkpoint's name states its precision", "a platform has its GPU", "a local path is no model"],
+    ids=["a checkpoint's precision", "a platform's GPU", "a path", "a truth", "a number", "an untruth"],
 )
 def test_what_a_file_leaves_open_is_answered(
-    changes: dict[str, Any],
-    answers: dict[str, Any],
-    column: str,
-    stored: str,
-    store: BenchmarkStore,
-    take_in: TakeIn,
+    changes: Changes, answers: Changes, stored: Changes, store: BenchmarkStore, take_in: TakeIn
 ) -> None:
     assert take_in(sample("vllm", changes), answers).counts["accepted"] == 1
-    assert list(store.load()[column]) == [stored]
-
-
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "roofcast.predictor", "ingest", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, check=False)
+    row = only_row(store)
+    assert {name: row[name] for name in stored} == stored
 
 
 def test_the_switch_for_separate_pools_asks_for_their_sizes_and_counts_the_gpus(
     store: BenchmarkStore, tmp_path: Path
 ) -> None:
     (tmp_path / "a.json").write_text(sample("vllm"))
-    line = [str(tmp_path / "a.json"), "--store", str(store.path)]
+    line = [sys.executable, *["-m", "roofcast.predictor", "ingest", "--disagg", "--store"]]
+    line += [str(store.path), str(tmp_path / "a.json")]
     for name in ("gpu", "engine", "weight_precision", "tp"):
         line += [f"--{name.replace('_', '-')}", str(ANSWERS[name])]
-    line.append("--disagg")
-    asked = command(*line)
+    asked = subprocess.run(line, capture_output=True, text=True, check=False)
     assert asked.returncode == 2
     assert "give --prefill-gpus, --decode-gpus" in asked.stderr
-    done = command(*line, "--prefill-gpus", "1", "--decode-gpus", "2")
+    line += ["--prefill-gpus", "1", "--decode-gpus", "2"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    (row,) = store.load().to_dict("records")
-    layout = ("disagg", "prefill_gpus", "decode_gpus", "num_gpus", "tp", "prefill_workers", "decode_workers")
-    assert [row[name] for name in layout] == [1, 1, 2, 3, 1, 1, 2]
-    figures = [row[name] for name in ("output_tok_s", "total_tok_s", "ttft_ms", "tpot_ms")]
-    assert figures == pytest.approx([OUTPUT_TOK_S, TOTAL_TOK_S, 58.0, 8.9])
-
-
-@pytest.mark.parametrize(("switch", "stored"), [(True, 1.0), (1, 1.0), (False, 0.0)])
-def test_from_python_separate_pools_are_a_truth_value_or_a_number(
-    switch: object, stored: float, store: BenchmarkStore, take_in: TakeIn
-) -> None:
-    pools = {"prefill_gpus": 1, "decode_gpus": 1} if switch else {}
-    take_in(sample("vllm"), {**ANSWERS, "disagg": switch, **pools})
-    assert list(store.load()["disagg"]) == [stored]
+    row = only_row(store)
+    expected = {
+        "disagg": 1, "prefill_gpus": 1, "decode_gpus": 2, "num_gpus": 3, "tp": 1, "prefill_workers": 1,
+        "decode_workers": 2, "output_tok_s": OUTPUT_TOK_S, "total_tok_s": TOTAL_TOK_S, "ttft_ms": 58.0,
+        "tpot_ms": 8.9,
+    }  # fmt: skip
+    assert {name: row[name] for name in expected} == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +76,7 @@ def test_from_python_separate_pools_are_a_truth_value_or_a_number(
     ],
 )
 def test_an_answer_that_contradicts_the_file_is_refused(
-    answers: dict[str, Any], reason: str, take_in: TakeIn
+    answers: Changes, reason: str, take_in: TakeIn
 ) -> None:
     report = take_in(sample("sglang"), {**ANSWERS, "engine": "sglang", **answers})
     assert only_report(report) == ("quarantined", reason)
@@ -97,36 +85,28 @@ def test_an_answer_that_contradicts_the_file_is_refused(
 @pytest.mark.parametrize(
     ("answers", "error"),
     [
-        ({"mode": "burst"}, BadRequest),
-        ({"tp": 0}, BadRequest),
-        ({"tp": True}, BadRequest),
-        ({"date": "yesterday"}, BadRequest),
-        ({"colour": "red"}, BadRequest),
+        *[({"tp": value}, BadRequest) for value in (0, True)],
+        *[({name: "red"}, BadRequest) for name in ("mode", "date", "colour")],
         ({"platform": "hgx-b200", "gpu": "h100-sxm"}, BadRequest),
-        ({"gpu": "b20"}, UnknownName),
-        ({"platform": "hgx-h900"}, UnknownName),
+        *[({name: "b20"}, UnknownName) for name in ("gpu", "platform")],
     ],
 )
 def test_a_wrong_answer_is_refused_before_anything_is_read(
-    answers: dict[str, Any], error: type[Exception], take_in: TakeIn
+    answers: Changes, error: type[Exception], take_in: TakeIn
 ) -> None:
     with pytest.raises(error):
         take_in("nothing", answers)
 
 
-def test_the_same_run_is_stored_once_whichever_tool_reports_it(
+def test_the_same_run_is_stored_once_whichever_tool_reports_it_but_a_repeat_is_one_of_its_own(
     store: BenchmarkStore, take_in: TakeIn
 ) -> None:
     assert take_in(sample("vllm")).counts["accepted"] == 1
-    (first,) = store.load()["row_id"]
+    first = only_row(store)["row_id"]
     again = take_in(sample("aiperf"), {**ANSWERS, "source": "elsewhere"}, name="b.json")
     assert only_report(again) == ("duplicate", f"of {first} (ingested-vllm, 2026-07-01)")
-    assert len(store.load()) == 1
-
-
-def test_a_repeat_with_other_figures_is_a_run_of_its_own(take_in: TakeIn) -> None:
-    take_in(sample("vllm"))
     assert take_in(sample("vllm", median_tpot_ms=8.95)).counts["accepted"] == 1
+    assert len(store.load()) == 2
 
 
 def test_a_copy_within_a_file_names_the_line_it_copies(take_in: TakeIn) -> None:
@@ -191,21 +171,16 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(store: BenchmarkSto
     assert report.files[1].problem == "no such file"
 
 
-def test_a_store_that_is_not_there_starts_with_the_shipped_rows(
+def test_a_new_store_starts_with_the_shipped_rows_whose_own_table_is_never_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.json").write_text(sample("vllm"))
+    shipped = BenchmarkStore(BenchmarkStore().path)
+    before = shipped.path.read_bytes()
     monkeypatch.setenv(STORE_VARIABLE, str(tmp_path / "sub" / "new.parquet"))
     report = ingest([tmp_path / "a.json"], answers=ANSWERS)
     assert report.store == str(tmp_path / "sub" / "new.parquet")
-    monkeypatch.delenv(STORE_VARIABLE)
-    assert len(BenchmarkStore(report.store).load()) == len(BenchmarkStore().load()) + 1
-
-
-def test_the_shipped_table_is_never_written(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(sample("vllm"))
-    shipped = BenchmarkStore(BenchmarkStore().path)
-    before = shipped.path.read_bytes()
+    assert len(BenchmarkStore(report.store).load()) == len(shipped.load()) + 1
     with pytest.raises(BadStore, match="read-only"):
         ingest([tmp_path / "a.json"], store=shipped.path, answers=ANSWERS)
     assert shipped.path.read_bytes() == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -18,6 +18,7 @@ from roofcast.data.store import BenchmarkStore
 REAL = Path(__file__).parent / "real"
 MODEL = "llama-3.1-8b"
 STATED = {"gpu": "h100-sxm", "tp": 1, "weight_precision": "bf16"}
+VLLM, SGLANG = "vllm_bench_serve_0.33.0_{}.json", "sglang_bench_serving_0.5.23.jsonl"
 Record = dict[str, Any]
 Rows = Callable[..., list[Record]]
 
@@ -39,46 +40,57 @@ def documents(name: str) -> list[Record]:
     return [json.loads(line) for line in (REAL / name).read_text(encoding="utf-8").splitlines()]
 
 
-def spread(column: str, values: list[float]) -> dict[str, float]:
-    """Return the expected median and mean of a latency, in ms."""
-    return {f"{column}_ms": median(values), f"{column}_mean_ms": fmean(values)}
+def figures(requests: Iterable[tuple[float, ...]], seconds: float) -> Record:
+    """Work out a run from its requests: tokens in and out, ms to the first and to the last token."""
+    inputs, tokens, first, whole = zip(*requests, strict=True)
+    per_token = [(w - f) / (n - 1) for w, f, n in zip(whole, first, tokens, strict=True)]
+    spread = {"ttft": first, "tpot": per_token}
+    return {
+        "isl": fmean(inputs), "osl": fmean(tokens), "e2e_ms": fmean(whole),
+        "output_tok_s": sum(tokens) / seconds, "total_tok_s": (sum(inputs) + sum(tokens)) / seconds,
+        "request_s": len(tokens) / seconds,
+        **{f"{name}_ms": median(values) for name, values in spread.items()},
+        **{f"{name}_mean_ms": fmean(values) for name, values in spread.items()},
+    }  # fmt: skip
 
 
-def load_of(row: Record) -> tuple[str, float]:
-    """Return a row's mode and the load that belongs to it."""
-    return row["mode"], row["request_rate" if row["mode"] == "open-loop" else "concurrency"]
+def of_gaps(run: Record, inputs: Iterable[float]) -> Record:
+    """Work out a run of vLLM's client or its kin, which keeps the gaps between chunks, one token each."""
+    assert [len(gaps) + 1 for gaps in run["itls"]] == run["output_lens"]
+    first = [1000 * one for one in run["ttfts"]]
+    whole = [f + 1000 * sum(gaps) for f, gaps in zip(first, run["itls"], strict=True)]
+    return figures(zip(inputs, run["output_lens"], first, whole, strict=True), run["duration"])
 
 
-def holds(row: Record, rel: float = 1e-6, /, **expected: float) -> None:
-    """Assert that a row has these figures."""
+def of_totals(run: Record) -> Record:
+    """Work out lengths and rates from a run's totals; medians are the client's own."""
+    tokens = {f"{way[0]}sl": run[f"total_{way}_tokens"] / run["completed"] for way in ("input", "output")}
+    rates = {"output_tok_s": run["total_output_tokens"], "request_s": run["completed"]}
+    medians = {f"{name}_ms": run[f"median_{name}_ms"] for name in ("ttft", "tpot")}
+    return {**tokens, **medians, **{name: total / run["duration"] for name, total in rates.items()}}
+
+
+def of_guidellm(benchmark: Record) -> Record:
+    names = ("prompt_tokens", "output_tokens", "time_to_first_token_ms")
+    requests = benchmark["requests"]["successful"]
+    each = [(*(one[name] for name in names), 1000 * one["request_latency"]) for one in requests]
+    found = figures(each, benchmark["duration"])
+    return {name: value for name, value in found.items() if name != "total_tok_s"}
+
+
+def of_aiperf(requests: list[Record]) -> Record:
+    names = ("input_sequence_length", "output_sequence_length", "time_to_first_token", "request_latency")
+    each = [tuple(one["metrics"][name]["value"] for name in names) for one in requests]
+    times = [one["metadata"] for one in requests]
+    began, ended = min(t["request_start_ns"] for t in times), max(t["request_end_ns"] for t in times)
+    return figures(each, (ended - began) / 1e9)
+
+
+def holds(row: Record, load: tuple[str, float], rel: float, expected: Record) -> None:
+    """Assert that a row has this mode with its load, and these figures."""
+    stated = {"open-loop": "request_rate"}.get(row["mode"], "concurrency")
+    assert (row["mode"], row[stated]) == (load[0], pytest.approx(load[1], nan_ok=True))
     assert {name: row[name] for name in expected} == pytest.approx(expected, rel=rel, nan_ok=True)
-
-
-def details(run: Record) -> dict[str, float]:
-    """Work out a run's figures from its requests: lengths in tokens, times in s, gaps between chunks in s."""
-    times = [first + sum(gaps) for first, gaps in zip(run["ttfts"], run["itls"], strict=True)]
-    tokens = run["output_lens"]
-    assert [len(gaps) + 1 for gaps in run["itls"]] == tokens  # one token a chunk
-    per_token = zip(times, run["ttfts"], tokens, strict=True)
-    return {
-        "isl": fmean(run["input_lens"]),
-        "osl": fmean(tokens),
-        "output_tok_s": sum(tokens) / run["duration"],
-        "total_tok_s": (sum(tokens) + sum(run["input_lens"])) / run["duration"],
-        "request_s": len(tokens) / run["duration"],
-        **spread("ttft", [first * 1000 for first in run["ttfts"]]),
-        **spread("tpot", [(time - first) / (n - 1) * 1000 for time, first, n in per_token]),
-    }
-
-
-def totals(run: Record) -> dict[str, float]:
-    """Work out a run's lengths and rates from its totals."""
-    return {
-        "isl": run["total_input_tokens"] / run["completed"],
-        "osl": run["total_output_tokens"] / run["completed"],
-        "output_tok_s": run["total_output_tokens"] / run["duration"],
-        "request_s": run["completed"] / run["duration"],
-    }
 
 
 @pytest.mark.parametrize("path", sorted(REAL.glob("*[!s].[cj]s*")), ids=lambda path: path.name)
@@ -88,123 +100,74 @@ def test_a_client_s_file_is_recognised(path: Path) -> None:
     assert len(reading.drafts) == (2 if reading.tool == "sglang" else 1)
 
 
-def test_vllm_s_figures_are_those_of_its_requests(rows: Rows) -> None:
-    name = "vllm_bench_serve_0.33.0_closed.json"
-    (run,) = documents(name)
-    (row,) = rows(name, engine="vllm")
-    assert (row["model"], row["gpu"], row["tp"]) == (MODEL, "h100-sxm", 1)
-    assert load_of(row) == ("closed-loop", run["max_concurrency"])
-    assert row["date"] == f"{run['date'][:4]}-{run['date'][4:6]}-{run['date'][6:8]}"
-    holds(row, **details(run), e2e_ms=fmean(run["latencies"]) * 1000)
-
-
-def test_vllm_s_metadata_answers_for_gpu_and_tp(store: BenchmarkStore) -> None:
-    answers = {"engine": "vllm", "weight_precision": "bf16"}
-    report = ingest([REAL / "vllm_bench_serve_0.33.0_closed.json"], store=store.path, answers=answers)
-    assert report.counts["accepted"] == 1
-
-
-def test_vllm_s_request_rate_is_an_open_loop(rows: Rows) -> None:
-    name = "vllm_bench_serve_0.33.0_open.json"
-    (run,) = documents(name)
-    (row,) = rows(name, engine="vllm")
-    assert load_of(row) == ("open-loop", run["request_rate"])
-    holds(row, **totals(run), ttft_ms=run["median_ttft_ms"], tpot_ms=run["median_tpot_ms"])
-
-
-def test_vllm_s_burst_keeps_no_ttft(rows: Rows) -> None:
-    name = "vllm_bench_serve_0.33.0_burst.json"
-    (run,) = documents(name)
-    (row,) = rows(name, engine="vllm")
-    assert row["mode"] == "offline"
-    holds(row, **totals(run), ttft_ms=math.nan, tpot_ms=run["median_tpot_ms"])
+@pytest.mark.parametrize("kind", ["closed", "open", "burst"])
+def test_vllm_s_figures_are_those_of_its_requests(kind: str, rows: Rows) -> None:
+    (run,) = documents(VLLM.format(kind))
+    (row,) = rows(VLLM.format(kind), engine="vllm")
+    date = f"{run['date'][:4]}-{run['date'][4:6]}-{run['date'][6:8]}"
+    assert (row["model"], row["gpu"], row["tp"], row["date"]) == (MODEL, "h100-sxm", 1, date)
+    if kind == "closed":
+        whole = {"e2e_ms": fmean(run["latencies"]) * 1000}
+        expected = {**of_gaps(run, run["input_lens"]), **whole}
+        holds(row, ("closed-loop", run["max_concurrency"]), 1e-6, expected)
+    elif kind == "open":
+        holds(row, ("open-loop", run["request_rate"]), 1e-6, of_totals(run))
+    else:  # the TTFT of a burst is its own queue
+        holds(row, ("offline", math.nan), 1e-6, {**of_totals(run), "ttft_ms": math.nan})
 
 
 def test_sglang_s_figures_are_those_of_its_requests(rows: Rows) -> None:
-    name = "sglang_bench_serving_0.5.23.jsonl"
-    closed, rate = documents(name)
-    first, second = sorted(rows(name, model=MODEL, date="2026-11-25"), key=lambda row: str(row["mode"]))
-    assert load_of(first) == ("closed-loop", closed["max_concurrency"])
-    assert (first["engine"], first["engine_version"], first["length_kind"]) == ("sglang", "0.5.23", "fixed")
-    planned = closed["total_input_tokens"]  # the client's own count: the server counted input_lens
-    total = (planned + sum(closed["output_lens"])) / closed["duration"]
-    holds(first, 3e-3, **{**details(closed), "isl": planned / closed["completed"], "total_tok_s": total})
-    assert load_of(second) == ("open-loop", rate["request_rate"])
+    closed, rate = documents(SGLANG)
+    first, second = sorted(rows(SGLANG, model=MODEL, date="2026-11-25"), key=lambda row: str(row["mode"]))
+    stated = ("engine", "engine_version", "length_kind")
+    assert [first[name] for name in stated] == ["sglang", "0.5.23", "fixed"]
+    planned = closed["total_input_tokens"] / closed["completed"]  # the server counted input_lens
+    expected = of_gaps(closed, [planned] * closed["completed"])
+    del expected["e2e_ms"]
+    holds(first, ("closed-loop", closed["max_concurrency"]), 3e-3, expected)
     assert (second["engine"], second["length_kind"]) == ("vllm", "uniform")
-    holds(second, **{name: value for name, value in totals(rate).items() if name in ("isl", "osl")})
+    lengths = {name: value for name, value in of_totals(rate).items() if name in ("isl", "osl")}
+    holds(second, ("open-loop", rate["request_rate"]), 1e-6, lengths)
 
 
-def test_a_server_that_sglang_s_client_cannot_ask_leaves_model_and_tp_open(
+def test_vllm_s_metadata_answers_for_gpu_and_tp_but_sglang_s_client_leaves_other_servers_open(
     store: BenchmarkStore, tmp_path: Path
 ) -> None:
-    line = (REAL / "sglang_bench_serving_0.5.23.jsonl").read_text(encoding="utf-8").splitlines()[1]
-    (tmp_path / "a.jsonl").write_text(line, encoding="utf-8")
+    answers = {"engine": "vllm", "weight_precision": "bf16"}
+    report = ingest([REAL / VLLM.format("closed")], store=store.path, answers=answers)
+    assert report.counts["accepted"] == 1
+    (tmp_path / "a.jsonl").write_text(json.dumps(documents(SGLANG)[1]), encoding="utf-8")
     report = ingest([tmp_path / "a.jsonl"], store=store.path)
     assert report.files[0].missing == ("--gpu", "--model", "--date", "--weight-precision", "--tp")
 
 
 @pytest.mark.parametrize("kind", ["concurrent", "poisson"])
 def test_guidellm_s_figures_are_those_of_its_requests(kind: str, rows: Rows) -> None:
-    name = f"guidellm_0.8.1_{kind}.json"
-    ((benchmark,),) = (document["benchmarks"] for document in documents(name))
-    requests = benchmark["requests"]["successful"]
-    (row,) = rows(name, engine="vllm")
-    tokens = [one["output_tokens"] for one in requests]
-    first = [one["time_to_first_token_ms"] for one in requests]
-    whole = [1000 * one["request_latency"] for one in requests]
-    holds(
-        row,
-        1e-2,
-        isl=fmean(one["prompt_tokens"] for one in requests),
-        osl=fmean(tokens),
-        output_tok_s=sum(tokens) / benchmark["duration"],
-        request_s=len(requests) / benchmark["duration"],
-        **spread("ttft", first),
-        **spread("tpot", [(w - f) / (n - 1) for w, f, n in zip(whole, first, tokens, strict=True)]),
-    )
-    holds(row, e2e_ms=fmean(whole))
-    strategy = benchmark["config"]["strategy"]
-    if kind == "concurrent":
-        assert load_of(row) == ("closed-loop", strategy["streams"])
-    else:  # arrivals above the rate asked for are the load
-        assert strategy["rate"] == 6.0
-        assert load_of(row) == ("open-loop", pytest.approx(row["request_s"]))
-        assert row["request_rate"] > 8
-        assert (row["notes"], row["weight"]) == ("more requests came than the 6/s asked for", 0.5)
+    ((benchmark,),) = (document["benchmarks"] for document in documents(f"guidellm_0.8.1_{kind}.json"))
+    (row,) = rows(f"guidellm_0.8.1_{kind}.json", engine="vllm")
+    expected, strategy = of_guidellm(benchmark), benchmark["config"]["strategy"]
+    load = ("closed-loop", strategy.get("streams", math.nan))
+    if kind == "poisson":  # arrivals above the rate asked for are the load
+        load = ("open-loop", row["request_s"])
+        assert (strategy["rate"], row["request_rate"] > 8, row["weight"]) == (6.0, True, 0.5)
+        assert row["notes"] == "more requests came than the 6/s asked for"
+    holds(row, load, 1e-2, expected)
+    holds(row, load, 1e-6, {"e2e_ms": expected["e2e_ms"]})
 
 
 def test_aiperf_s_figures_are_those_of_its_requests(rows: Rows) -> None:
-    requests = documents("aiperf_0.13.0_concurrency_requests.jsonl")
+    expected = of_aiperf(documents("aiperf_0.13.0_concurrency_requests.jsonl"))
     (row,) = rows("aiperf_0.13.0_concurrency.json", engine="vllm")
-    assert (row["model"], *load_of(row), row["date"]) == (MODEL, "closed-loop", 4, "2026-11-25")
-    first, whole, tokens, inputs = (
-        [one["metrics"][name]["value"] for one in requests]
-        for name in (
-            "time_to_first_token",
-            "request_latency",
-            "output_sequence_length",
-            "input_sequence_length",
-        )
-    )
-    times = [one["metadata"] for one in requests]
-    began, ended = min(t["request_start_ns"] for t in times), max(t["request_end_ns"] for t in times)
-    holds(
-        row,
-        isl=fmean(inputs),
-        osl=fmean(tokens),
-        e2e_ms=fmean(whole),
-        **spread("ttft", first),
-        **spread("tpot", [(w - f) / (n - 1) for w, f, n in zip(whole, first, tokens, strict=True)]),
-    )
-    rates = {"output_tok_s": sum(tokens), "total_tok_s": sum(tokens) + sum(inputs)}
-    holds(row, 1e-2, **{name: total / (ended - began) * 1e9 for name, total in rates.items()})
+    assert (row["model"], row["date"]) == (MODEL, "2026-11-25")
+    rates = {name: expected.pop(name) for name in ("output_tok_s", "total_tok_s", "request_s")}
+    holds(row, ("closed-loop", 4), 1e-6, expected)
+    holds(row, ("closed-loop", 4), 1e-2, rates)
 
 
 def test_aiperf_s_csv_holds_the_same_as_its_json(rows: Rows) -> None:
     (first,) = rows("aiperf_0.13.0_rate.json", engine="vllm")
-    assert load_of(first) == ("open-loop", 8)
     (draft,) = recognise.read(REAL / "aiperf_0.13.0_rate.csv").drafts
     names = {"isl": "isl", "osl": "osl", "ttft_ms": "ttft_p50_ms", "ttft_mean_ms": "ttft_mean_ms",
              "tpot_ms": "tpot_p50_ms", "output_tok_s": "output_tput", "request_s": "req_tput",
              "e2e_ms": "e2e_mean_ms"}  # fmt: skip
-    holds(first, 2e-3, **{ours: draft[theirs] for ours, theirs in names.items()})
+    holds(first, ("open-loop", 8), 2e-3, {ours: draft[theirs] for ours, theirs in names.items()})
