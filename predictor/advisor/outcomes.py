@@ -232,7 +232,7 @@ def in_one_queue(r: Requests, base: Estimate, rate: FloatArray, shares: FloatArr
 
 def spread(ratio: FloatArray, percent: float) -> FloatArray:
     """Return the log-logistic scale [-] of times whose `percent` is `ratio` medians."""
-    return np.asarray(np.log(np.maximum(ratio, 1.0)) / _logit(percent))
+    return np.asarray(np.log(np.maximum(ratio, 1.0)) / np.log(percent / (100.0 - percent)))
 
 
 def log_percentile(medians: FloatArray, scales: FloatArray, shares: FloatArray, percent: float) -> FloatArray:
@@ -245,18 +245,13 @@ def log_percentile(medians: FloatArray, scales: FloatArray, shares: FloatArray, 
     >>> np.exp(log_percentile(*kind, np.ones(1), 90.0)).round(0).tolist()
     [185.0]
     """
-    ends = np.log(medians) + scales * _logit(percent)
-    low: FloatArray = ends.min(axis=1)
-    high: FloatArray = ends.max(axis=1)
+    logs, widths = np.log(medians), np.maximum(scales, 1e-6)
+    ends = logs + scales * np.log(percent / (100.0 - percent))
+    low, high = np.asarray(ends.min(axis=1)), np.asarray(ends.max(axis=1))
     if medians.shape[1] == 1:
         return low
-    logs, widths = np.log(medians), np.maximum(scales, 1e-6)
     for _ in range(_STEPS):
         middle = (low + high) / 2.0
         below = (shares / (1.0 + np.exp(-(middle[:, None] - logs) / widths))).sum(axis=1) < percent / 100.0
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     return high
-
-
-def _logit(percent: float) -> float:
-    return float(np.log(percent / (100.0 - percent)))

@@ -80,14 +80,13 @@ class Deployment(Setup):
     @property
     def what(self) -> str:
         """What is bought, such as "2 x hgx-b200" or "16 GPUs of a gb200-nvl72"."""
-        if self.boxes < 1:
-            return f"{self.gpus} GPUs of a {self.platform}"
-        return f"{self.boxes:g} x {self.platform}"
+        part = f"{self.gpus} GPUs of a {self.platform}"
+        return part if self.boxes < 1 else f"{self.boxes:g} x {self.platform}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Crossover:
-    """From this load on (upwards or downwards) another platform is the cheapest that holds the limits."""
+    """From this load on, in this direction, another platform is the cheapest that holds the limits."""
 
     load: float
     platform: str
@@ -103,6 +102,11 @@ class Replacement:
     value: float
     lo: float
     hi: float
+
+    def __str__(self) -> str:
+        return (
+            f"one {self.platform} replaces {self.value:.1f} {self.instead} ({self.lo:.1f} to {self.hi:.1f})"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,13 +150,9 @@ class Recommendation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values fit for JSON, reasons as sentences; None for no number."""
-        plain: dict[str, Any] = for_json(
-            asdict(self)
-            | {
-                "ranked": [asdict(d) | {"reason": self.reason(d)} for d in self.ranked],
-                "rejected": [{"platform": p, "reason": str(why)} for p, why in self.rejected.items()],
-                "closest": asdict(self.closest) | {"reason": ""} if self.closest else None,
-                "limited_by": str(self.limited_by or ""),
-            }
-        )
-        return {"met": bool(self.ranked), **plain}
+        return dict(for_json({
+            "met": bool(self.ranked), **asdict(self), "limited_by": str(self.limited_by or ""),
+            "ranked": [asdict(d) | {"reason": self.reason(d)} for d in self.ranked],
+            "rejected": [{"platform": p, "reason": str(why)} for p, why in self.rejected.items()],
+            "closest": asdict(self.closest) | {"reason": ""} if self.closest else None,
+        }))  # fmt: skip

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ...data import catalogue
 from ...data.files import replace_file
-from .recommendation import Deployment, Recommendation, Replacement
+from .recommendation import Deployment, Recommendation
 from .sweep import Sweep, SweepSpace
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def recommendation_tables(r: Recommendation) -> Iterable[RenderableType]:
     if not r.best:
         closest = "; the closest" if r.closest else ""
         yield Text(f"no deployment holds these limits{closest}: {r.limited_by}", style="red")
-    shown = r.ranked or ((r.closest,) if r.closest else ())
-    if shown:
+    if shown := r.ranked or ((r.closest,) if r.closest else ()):
         yield _table(_RANKING, 3, ((
             d.what, f"{d.layout} {d.weight_precision} x {d.replicas}", d.engine,
             *(_number(times[""]) for times in (d.output_tok_s, d.ttft_ms, d.tpot_ms)), f"{d.probability:.0%}",
@@ -63,11 +62,6 @@ def recommendation_tables(r: Recommendation) -> Iterable[RenderableType]:
         platforms.setdefault(str(reason), []).append(platform)
     yield from (Text(f"not {', '.join(names)}: {reason}") for reason, names in platforms.items())
     yield from (Text(f"note: {note}") for note in r.notes)
-
-
-def replacement_text(r: Replacement) -> str:
-    """Return how many platforms one replaces, in one sentence."""
-    return f"one {r.platform} replaces {r.value:.1f} {r.instead} ({r.lo:.1f} to {r.hi:.1f})"
 
 
 def sweep_tables(sweep: Sweep) -> Iterable[RenderableType]:
@@ -176,12 +170,9 @@ def _traces(front: pd.DataFrame, measured: pd.DataFrame | None) -> Iterator[tupl
         for number, platform in enumerate(sorted(front["platform"].unique())):
             rows = front[(front["platform"] == platform) & front[f"on_{name}_front"]].sort_values(x)
             colour = _COLOURS[number % len(_COLOURS)]
-            text = [
-                f"{row['engine']} {row['weight_precision']}, tp{row['tp']} pp{row['pp']} ep{row['ep']} "
-                f"dp{row['dp']} on {row['num_gpus']:.0f} GPUs, {row['concurrency']:.0f} in flight "
-                f"({row['support']})"
-                for row in rows.to_dict("records")
-            ]
+            way = "{engine} {weight_precision}, tp{tp} pp{pp} ep{ep} dp{dp} on {num_gpus:.0f} GPUs, "
+            way += "{concurrency:.0f} in flight ({support})"
+            text = [way.format(**row) for row in rows.to_dict("records")]
             shared = {"legendgroup": platform, "name": platform}
             yield column, Scatter(
                 x=np.concatenate([rows[x], rows[x][::-1]]), showlegend=False, hoverinfo="skip", opacity=0.15,

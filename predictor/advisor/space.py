@@ -86,13 +86,11 @@ class Grid:
 
         Raises UnknownName for an engine or a precision that is not known.
         """
-        known = tuple(term.name for term in _ENGINES)
-        for kind, names, of in (
-            ("engine", engines, known), ("weight_precision", weight_precisions, PRECISIONS.names),
-        ):  # fmt: skip
-            for name in names:
-                if name not in of:
-                    raise UnknownName(kind, name, of)
+        known = {"engine": [term.name for term in _ENGINES], "weight_precision": PRECISIONS.names}
+        asked = [*product(("engine",), engines), *product(("weight_precision",), weight_precisions)]
+        for kind, name in asked:
+            if name not in known[kind]:
+                raise UnknownName(kind, name, known[kind])
         spec = catalogue.model(model)
         return cls(model=model, rows=[
             (offer, setup)

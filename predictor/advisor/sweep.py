@@ -130,8 +130,8 @@ class Sweeper:
     """One sweep: the model, the space, and what an hour of each row's GPUs costs."""
 
     def __init__(self, predictor: Predictor, space: SweepSpace, economics: Economics | None = None) -> None:
-        fit = "platforms, engines and precisions that go together"
-        check("platforms", space.platforms, space.size > 0, fit)
+        together = "platforms, engines and precisions that go together"
+        check("platforms", space.platforms, space.size > 0, together)
         self.predictor, self.space, self.economics = predictor, space, economics or Economics()
         self.hourly = space.grid.usd_per_hour(self.economics) / space.grid.per_offer("gpus")
 
@@ -175,8 +175,7 @@ class Sweeper:
 
         names = [f"{name}{bound}" for name in FIGURES for bound in BOUNDS]
         out = np.full((len(FIGURES), len(BOUNDS), len(frame)), np.nan, dtype=np.float32)
-        corrected = np.zeros(len(frame), dtype=bool)
-        support = np.full(len(frame), "far", dtype=object)
+        corrected, support = np.zeros(len(frame), dtype=bool), np.full(len(frame), "far", dtype=object)
 
         def work(rows: IntArray) -> None:
             r, base, figures, groups = self._physics(frame.iloc[rows])

@@ -63,7 +63,7 @@ def recommend(
 ) -> None:
     """Recommend the cheapest deployment that carries a workload within its limits."""
     from ..advisor import Advisor, Workload
-    from ..advisor.show import recommendation_tables, replacement_text
+    from ..advisor.show import recommendation_tables
 
     limits = {name: given[name] for name in WORKLOAD if name in given}
     limits["mix"] = _numbers(given, "mix", 3, "isl/osl/share, such as 2000/300/0.7")
@@ -78,7 +78,7 @@ def recommend(
     for part in recommendation_tables(answer):
         show(part)
     if replaced:
-        typer.echo(replacement_text(replaced))
+        typer.echo(str(replaced))
 
 
 @takes(CHOICES | SWEPT | {"basis": ECONOMICS["basis"]})

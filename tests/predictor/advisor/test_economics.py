@@ -15,14 +15,10 @@ from roofcast.predictor.advisor import Economics
 OUTPUT = {"": 1000.0, "_lo": 800.0, "_hi": 1250.0}
 
 
-def test_owning_costs_amortisation_other_costs_and_power() -> None:
+def test_owning_costs_amortisation_other_costs_and_power_and_a_part_its_share() -> None:
     # 280,000 x (1/4 + 0.1) / 8766 h = 11.179; 14.3 kW x 1.3 x 0.08 = 1.487 USD per hour.
     assert Economics().per_hour("hgx-b200") == pytest.approx(11.179 + 1.487, abs=2e-3)
-
-
-def test_a_part_of_a_rack_costs_its_share() -> None:
-    part, rack = (Economics().per_hour("gb200-nvl72", share) for share in (16 / 72, 1.0))
-    assert part == pytest.approx(rack * 16 / 72)
+    assert Economics().per_hour("hgx-b200", 0.5) == pytest.approx((11.179 + 1.487) / 2, abs=2e-3)
 
 
 def test_tokens_cost_the_hour_over_what_it_yields() -> None:
@@ -38,16 +34,13 @@ def test_tokens_cost_the_hour_over_what_it_yields() -> None:
 
 
 def test_owning_breaks_even_where_its_hour_costs_as_much_as_renting_the_hours_used() -> None:
-    economics = Economics()
-    share = economics.cost("hgx-b200", 1.0, OUTPUT, 2.0).break_even_utilisation
-    assert share * economics.rent_per_hour("hgx-b200") == pytest.approx(economics.own_per_hour("hgx-b200"))
-
-
-def test_an_owned_machine_that_idles_half_the_time_makes_tokens_twice_as_dear() -> None:
-    busy, half = (
-        Economics(utilisation=share).cost("b200", 1.0, OUTPUT, 2.0).usd_per_m_output for share in (1.0, 0.5)
+    owned = Economics().cost("hgx-b200", 1.0, OUTPUT, 2.0)
+    share = owned.break_even_utilisation
+    own, rented = (
+        Economics(utilisation=share, basis=basis).cost("hgx-b200", 1.0, OUTPUT, 2.0).usd_per_m_output
+        for basis in ("own", "rent")
     )
-    assert half == pytest.approx(2.0 * busy)
+    assert own == pytest.approx(rented) == pytest.approx(owned.usd_per_m_output / share)
 
 
 def test_a_price_of_ones_own_replaces_the_catalogues() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from roofcast.data import catalogue
-from roofcast.data.errors import BadRequest, UnknownName
+from roofcast.data.errors import UnknownName
 from roofcast.predictor import Predictor
 from roofcast.predictor.advisor import Advisor, Deployment, Economics, Recommendation, Workload
 
@@ -73,11 +72,6 @@ def test_more_users_never_cost_less(best: Best) -> None:
     assert costs == sorted(costs)
 
 
-def test_a_request_rate_is_a_load_too(best: Best) -> None:
-    served = best(model="llama-3.1-8b", request_rate=5.0, isl=1000, osl=200).output_tok_s[""]
-    assert served <= 5.0 * 200 * 1.001
-
-
 def test_a_mix_gives_output_between_its_kinds(best: Best) -> None:
     base = {"model": "llama-3.1-8b", "users": 64, "ttft_ms": math.inf, "tpot_ms": math.inf}
     only = {"platforms": ("hgx-h100",), "engines": ("vllm",), "weight_precisions": ("fp8",)}
@@ -122,19 +116,9 @@ def test_a_budget_takes_a_less_sure_deployment_where_the_best_one_passes_it(best
     assert tight.probability < free.probability
 
 
-def test_a_budget_under_the_cheapest_platform_is_refused(advisor: Advisor) -> None:
-    with pytest.raises(BadRequest, match="at least 45,000"):
-        advisor.recommend(Workload(**CHAT, budget_usd=1000))
-
-
 def test_renting_finds_its_own_platforms(predictor: Predictor) -> None:
     rented = Advisor(predictor, Economics(basis="reserve")).recommend(Workload(**CHAT))
     assert "mi355x-8x" in {d.platform for d in rented.ranked}
-
-
-def test_a_price_of_ones_own_changes_the_ranking(predictor: Predictor) -> None:
-    gift = Economics(purchase_usd={"hgx-h200": 10.0})
-    assert Advisor(predictor, gift).recommend(Workload(**CHAT)).ranked[0].platform == "hgx-h200"
 
 
 def test_a_box_replaces_itself_once(advisor: Advisor) -> None:
@@ -154,24 +138,20 @@ def test_long_conversations_are_offered_a_warm_tier_on_grace_alone(
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("field", "value"),
     [
-        {"platforms": ("hgx-b2000",)},
-        {"engines": ("vlm",)},
-        {"weight_precisions": ("fp5",)},
-        {"model": "qwenx-72"},
+        ("platforms", ("hgx-b2000",)),
+        ("engines", ("vlm",)),
+        ("weight_precisions", ("fp5",)),
+        ("model", "qwenx-72"),
     ],
 )
-def test_a_name_that_is_not_known_is_refused(wrong: dict[str, Any], advisor: Advisor) -> None:
+def test_a_name_that_is_not_known_is_refused(field: str, value: object, advisor: Advisor) -> None:
     with pytest.raises(UnknownName):
-        advisor.recommend(Workload(**{**CHAT, **wrong}))
+        advisor.recommend(Workload(**{**CHAT, field: value}))
 
 
 def test_a_model_may_be_asked_for_in_the_precision_that_it_comes_in(best: Best) -> None:
     """Kimi K2 Thinking is published in INT4, which no other model is offered in."""
     own = {"model": "kimi-k2-thinking", "weight_precisions": ("int4",)}
     assert best(**{**CHAT, **own}).weight_precision == "int4"
-
-
-def test_the_answer_is_json_without_nan(chat: Recommendation) -> None:
-    assert json.loads(json.dumps(chat.to_dict(), allow_nan=False))["met"] is True
