@@ -10,9 +10,9 @@ since the gain of one more never grows, that is within 1 - 1/e of the best choic
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,12 +39,8 @@ KNOWN = tuple(name for name in STRATA if not name.endswith(NEW_SOURCE))
 _SETUP, _FAMILY, _PARTS, _MODEL, _GPU = range(len(KNOWN))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """One setup to measure: its row among the questions, and what that is worth.
-
-    moved: questions that come nearer; narrowed: by how much the mean log interval of all questions narrows.
-    """
+class Choice(NamedTuple):
+    """A setup: row among the questions, how many come nearer, by how much the mean log interval narrows."""
 
     row: int
     moved: int

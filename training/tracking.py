@@ -64,8 +64,9 @@ class Serving:
         from mlflow.models import ModelSignature
         from mlflow.types import schema
 
-        words: dict[str, Any] = {name: "string" for name in ASKED if COLUMNS[name].is_text}
-        asked = [schema.ColSpec(words.get(c, schema.AnyType()), c, required=c == "model") for c in ASKED]
+        anything: Any = schema.AnyType
+        kinds = {name: "string" if COLUMNS[name].is_text else anything() for name in ASKED}
+        asked = [schema.ColSpec(kind, name, required=name == "model") for name, kind in kinds.items()]
         answered = [schema.ColSpec(kind, name) for name, kind in self.answered.items()]
         return ModelSignature(schema.Schema([*asked]), schema.Schema([*answered]))
 

@@ -47,10 +47,7 @@ class TrainResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Learnt:
-    """What one training learned: the fitted parts, the model assembled from them, its held-out scores.
-
-    champion: the records of the procedure judged beside, if there was one.
-    """
+    """What one training learned: fitted parts, model, held-out scores, the champion's records."""
 
     fitted: Fitted
     model: Model
@@ -65,8 +62,7 @@ class Learnt:
 
     def save(self, folder: Path, sample: Sample, fingerprint: str) -> Path:
         """Write the bundle of the model and return its folder."""
-        table = sample.table
-        ranges = {c: (float(table[c].min()), float(table[c].max())) for c in _RANGES}
+        ranges = {c: (float(sample.table[c].min()), float(sample.table[c].max())) for c in _RANGES}
         return save_bundle(self.model, folder, fingerprint=fingerprint, errors=self.errors(), ranges=ranges)
 
     def log(self, run: TrainingRun) -> None:
@@ -82,14 +78,9 @@ class Learnt:
 
 
 def learn(
-    sample: Sample,
-    settings: Settings,
-    *,
-    protocols: Sequence[str] = PROTOCOLS,
-    n_folds: int = FOLDS,
-    champion: crossfit.Procedure | None = None,
-    progress: Progress = silent,
-) -> Learnt:
+    sample: Sample, settings: Settings, *, protocols: Sequence[str] = PROTOCOLS, n_folds: int = FOLDS,
+    champion: crossfit.Procedure | None = None, progress: Progress = silent,
+) -> Learnt:  # fmt: skip
     """Cross-fit the protocols (and the champion's procedure beside), learn trust, and fit on all rows."""
     records = crossfit.cross_fit(
         sample, protocols, _quick(settings), n_folds=n_folds,
@@ -119,19 +110,13 @@ def _quick(settings: Settings) -> Settings:
 
 
 def train(
-    *,
-    serving: Serving | None,
-    store: Path | None = None,
-    out: Path | None = None,
-    settings: Settings | None = None,
-    protocols: Sequence[str] = PROTOCOLS,
-    progress: Progress = silent,
-) -> TrainResult:
-    """Train on the benchmark table in `store` (None: the shipped one) and write the bundle to `out`.
+    *, serving: Serving | None, store: Path | None = None, out: Path | None = None,
+    settings: Settings | None = None, protocols: Sequence[str] = PROTOCOLS, progress: Progress = silent,
+) -> TrainResult:  # fmt: skip
+    """Train on the table in `store` (None: the shipped one) and write the bundle to `out` (None: ./bundle).
 
-    serving: how the model is served; with it the run is recorded in MLflow and the model registered as
-    champion, whatever the champion was (`retrain` judges first); None: no record. out: folder (None:
-    ./bundle). Takes two to three minutes on 2 cores. Raises BadStore if the table cannot be read.
+    serving: how the model is served; with it the run is recorded in MLflow and the model made champion,
+    whatever the champion was (`retrain` judges first). Raises BadStore if the table cannot be read.
     """
     start = time.perf_counter()
     settings = settings or Settings()
