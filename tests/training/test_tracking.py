@@ -38,27 +38,20 @@ def logged(migrated: Path, bundle: Path, table: pd.DataFrame, scores: pd.DataFra
     config = {"learner": {"rounds": 300, "rate": 0.05}, "seed": 1}
     with tracking.training_run(config, table, "f00d", folder=migrated) as run:
         run.log_scores(scores)
-        run.log_figures(
-            "coefficients", {"bandwidth": {"h100-sxm": 0.8}, "unit": "share", "loss": float("nan")}
-        )
+        figures = {"bandwidth": {"h100-sxm": 0.8}, "unit": "share", "loss": float("nan")}
+        run.log_figures("coefficients", figures)
         run.log_rows(table)
         registry.promote(run.log_bundle(bundle, serving()), migrated)
     return migrated, run.run_id
 
 
-def _run(folder: Path, run_id: str) -> object:
-    with tracking.open_store(folder):
-        return mlflow.get_run(run_id)
-
-
 def test_a_run_records_settings_data_and_errors(logged: tuple[Path, str], table: pd.DataFrame) -> None:
-    run = _run(*logged)
+    with tracking.open_store(logged[0]):
+        run = mlflow.get_run(logged[1])
     assert run.info.status == "FINISHED"
     assert run.data.params == {"learner.rounds": "300", "learner.rate": "0.05", "seed": "1"}
-    assert run.data.tags["data.fingerprint"] == "f00d"
-    assert run.data.tags["data.rows"] == str(len(table))
-    assert run.data.tags["frame.version"] == str(FRAME_VERSION)
-    assert run.data.tags["kind"] == "train"
+    tags = {"data.fingerprint": "f00d", "data.rows": str(len(table)), "kind": "train"}
+    assert run.data.tags == run.data.tags | tags | {"frame.version": str(FRAME_VERSION)}
     assert run.inputs.dataset_inputs[0].dataset.digest == run.data.tags["data.digest"]
     assert run.data.metrics["configuration/tpot_ms/blend_median_ape"] < 10
     assert 0.8 < run.data.metrics["platform/ttft_ms/gpu/b200-sxm/coverage"] <= 1
@@ -89,16 +82,15 @@ def test_a_version_says_what_it_was_made_of_and_becomes_champion_only_when_asked
     with tracking.training_run({}, table, "beef", folder=folder) as run:
         assert run.log_bundle(bundle, serving()) == "2"
     with tracking.open_store(folder):
-        champion, newest = (
-            registry.version_of("champion"),
-            mlflow.MlflowClient().get_model_version("roofcast", "2"),
-        )
+        champion = registry.version_of("champion")
+        newest = mlflow.MlflowClient().get_model_version("roofcast", "2")
         assert registry.number_of(champion) == "1"
-        assert list(registry.rows_of(champion)) == list(table["row_id"])
+        learned = pd.read_parquet(registry.recorded(champion, tracking.ROWS_FILE))
+        assert list(learned["row_id"]) == list(table["row_id"])
         assert newest.tags["data.fingerprint"] == "beef"
         assert set(newest.tags) == set(tracking.TAGS)
         with pytest.raises(errors.BadStore, match="version 2 does not say what it learned from"):
-            registry.rows_of(newest)
+            registry.recorded(newest, tracking.ROWS_FILE)
 
 
 def test_a_version_whose_bundle_does_not_load_is_not_promoted(
@@ -117,22 +109,12 @@ def test_a_version_whose_bundle_does_not_load_is_not_promoted(
 def test_the_registered_model_answers_frames_as_the_predictor_does(
     logged: tuple[Path, str], bundle: Path
 ) -> None:
-    asked = pd.DataFrame(
-        {
-            "model": ["qwen2.5-72b", "no-such"],
-            "platform": ["hgx-b200", None],
-            "tp": [8, 4],
-            "disagg": [False, 1],
-        },
-        index=[7, 3],
-    )
-    path = list(sys.path)
-    try:
-        with tracking.open_store(logged[0]):
-            model = mlflow.pyfunc.load_model("models:/roofcast@champion")
+    columns = {"model": ["qwen2.5-72b", "no-such"], "platform": ["hgx-b200", None], "tp": [8, 4]}
+    asked = pd.DataFrame({**columns, "disagg": [False, 1]}, index=[7, 3])
+    with pytest.MonkeyPatch.context() as patch, tracking.open_store(logged[0]):
+        patch.setattr(sys, "path", list(sys.path))
+        model = mlflow.pyfunc.load_model("models:/roofcast@champion")
         answered = model.predict(asked)
-    finally:
-        sys.path[:] = path
     pd.testing.assert_frame_equal(answered, Predictor.load(bundle).predict_frame(asked))
     outputs = model.metadata.signature.outputs.input_names()
     assert list(answered.columns) == outputs
@@ -148,8 +130,8 @@ def test_the_model_carries_the_code_that_answers(logged: tuple[Path, str], tmp_p
     script = (
         "import sys, mlflow, pandas as pd\n"
         "sys.meta_path = [f for f in sys.meta_path if 'editable' not in str(f)]\n"
-        f"mlflow.set_tracking_uri({tracking.database_uri(logged[0])!r})\n"
-        f"mlflow.set_registry_uri({tracking.database_uri(logged[0])!r})\n"
+        f"mlflow.set_tracking_uri('sqlite:///{logged[0]}/mlflow.db')\n"
+        f"mlflow.set_registry_uri('sqlite:///{logged[0]}/mlflow.db')\n"
         "m = mlflow.pyfunc.load_model('models:/roofcast@champion')\n"
         "print(m.predict(m.input_example)['tpot_ms'].notna().all())\n"
         "import roofcast.predictor\n"
@@ -166,8 +148,9 @@ def test_a_training_that_fails_is_kept_as_failed(migrated: Path, table: pd.DataF
     before = mlflow.get_tracking_uri()
     with pytest.raises(ZeroDivisionError), tracking.training_run({}, table, "f00d", folder=migrated) as run:
         raise ZeroDivisionError
-    assert _run(migrated, run.run_id).info.status == "FAILED"
     assert mlflow.get_tracking_uri() == before
+    with tracking.open_store(migrated):
+        assert mlflow.get_run(run.run_id).info.status == "FAILED"
 
 
 @pytest.mark.parametrize("uri", ["models:/roofcast@nobody", "models:/no-such-model@champion", "nonsense:/x"])
