@@ -1,9 +1,8 @@
 """Grouped splits: what must be unseen under each protocol, and folds that keep it unseen.
 
-Five protocols ask five questions. `configuration`: this very set-up was never measured; `family`: this model
-on this GPU under this engine was not; `platform`: this GPU was not; `model`: no model of this shape was;
-`source`: nobody's runs of this origin were. Rows are never split: groups are, and a configuration that lives
-in two groups leaves training.
+Unseen is, under `configuration`, this very set-up; `family`: this model on this GPU under this engine;
+`platform`: this GPU; `model`: every model of this shape; `source`: all runs of this origin. Groups are split,
+not rows, and a configuration that lives in two groups leaves training.
 """
 
 from __future__ import annotations
@@ -85,9 +84,8 @@ def folds(
 ) -> list[Fold]:
     """(train, test) row indices per fold: every row is tested once, no group is on both sides.
 
-    Groups go, largest first, to the lightest fold (ties shuffled by `seed`). With `leave_one_out` groups of
-    1 % of the rows or more have folds of their own, as long as no shared fold outgrows the largest of them.
-    Rows whose `configs` label is also among the tested ones are left out of that fold's training.
+    Groups go, largest first, to the lightest fold (ties shuffled by `seed`); with `leave_one_out` those of
+    1 % of the rows or more have their own. Rows whose `configs` label is among the tested ones leave training.
 
     >>> [test.tolist() for _, test in folds(np.array(["a", "a", "b", "c"]), 2, seed=0)]
     [[0, 1], [2, 3]]

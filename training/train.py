@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from .tracking import Serving, TrainingRun
 
 FOLDS = 3
-# Of calibration, and share of the trees, in folds that only teach trust and judge: two thirds of the time,
-# errors and weights as near to those of all steps and trees as another seed's.
+# Calibration steps and share of the trees in folds that only teach trust: errors are those of another seed.
 QUICK_STEPS, QUICK_TREES = 4, 0.75
 _RANGES = ("isl", "osl", "concurrency", "num_gpus", "tp")
 
@@ -82,10 +81,14 @@ def learn(
     champion: crossfit.Procedure | None = None, progress: Progress = silent,
 ) -> Learnt:  # fmt: skip
     """Cross-fit the protocols (and the champion's procedure beside), learn trust, and fit on all rows."""
+
+    def quick(full: Settings) -> Settings:
+        trees = {name: max(round(QUICK_TREES * count), 1) for name, count in full.trees.items()}
+        return replace(full, trees=trees, calibration_steps=min(full.calibration_steps, QUICK_STEPS))
+
     records = crossfit.cross_fit(
-        sample, protocols, _quick(settings), n_folds=n_folds,
-        champion=champion and replace(champion, settings=_quick(champion.settings)),
-        progress=within(progress, 0.0, 0.8),
+        sample, protocols, quick(settings), n_folds=n_folds, progress=within(progress, 0.0, 0.8),
+        champion=champion and replace(champion, settings=quick(champion.settings)),
     )  # fmt: skip
     own, beside = records[: len(protocols)], records[len(protocols) :]
     work = [joblib.delayed(fit)(sample, settings), joblib.delayed(trust.learn_trust)(own)]
@@ -101,12 +104,6 @@ def learn(
         spreads=taught.spreads, intervals=taught.intervals,
     )  # fmt: skip
     return Learnt(fitted=fitted, model=model, scores=pd.concat(scores, ignore_index=True), champion=beside)
-
-
-def _quick(settings: Settings) -> Settings:
-    """Return the settings for folds that only teach trust and judge."""
-    trees = {name: max(round(QUICK_TREES * count), 1) for name, count in settings.trees.items()}
-    return replace(settings, trees=trees, calibration_steps=min(settings.calibration_steps, QUICK_STEPS))
 
 
 def train(

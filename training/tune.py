@@ -1,10 +1,9 @@
 """Search the learner's parameters with Optuna: nested in training groups, pruned, resumable, shared.
 
 A fifth of the families (GPU x model shape x engine) is set aside first. On the others each trial is fitted
-fold by fold, the folds of the protocols in turn; its value is the mean over all of them of the median
-absolute log error of TPOT, TTFT and end-to-end time, with the full correction applied. A trial that is worse
-than the best one on the folds both have seen (Wilcoxon's signed ranks) ends there. At last the best
-parameters and the shipped ones are judged on the rows set aside, whose groups no trial has seen.
+fold by fold, the protocols in turn; its value is the mean over folds and times of the median absolute log
+error with the full correction. A trial that is worse than the best one on the folds both have seen ends
+(Wilcoxon's signed ranks). At last the best parameters and the shipped ones are judged on the rows set aside.
 """
 
 from __future__ import annotations
@@ -132,11 +131,18 @@ def objective(trial: optuna.Trial, sample: Sample, folds: Sequence[Fold]) -> flo
     return float(np.mean(errors))
 
 
-def open_study(storage: str | Path, identity: dict[str, Any]) -> optuna.Study:
-    """Open the study in a journal file or at a database URL, or start it there with DEFAULT_PARAMETERS.
+def search(
+    sample: Sample, *, trials: int, storage: str | Path, identity: dict[str, Any] | None = None,
+    protocols: Sequence[str] = splits.PROTOCOLS, n_folds: int = FOLDS,
+    callbacks: Sequence[Callable[[optuna.Study, FrozenTrial], None]] = (), progress: Progress = silent,
+) -> optuna.Study:  # fmt: skip
+    """Run `trials` more trials of the study in `storage`, which others may share, on the rows of `sample`.
 
-    identity: what makes values comparable (table, folds); raises BadStore if the study's is another.
+    storage: journal file or database URL; a study starts there with SHIPPED. identity: what makes values
+    comparable. Raises BadStore if the study there was made on something else, BadRequest for no trials.
     """
+    if trials < 1:
+        raise BadRequest("trials", trials, "1 or more")
     place = str(storage)
     kept = RDBStorage(place) if "://" in place else JournalStorage(JournalFileBackend(place))
     with warnings.catch_warnings():
@@ -146,30 +152,16 @@ def open_study(storage: str | Path, identity: dict[str, Any]) -> optuna.Study:
     study = optuna.create_study(study_name=STUDY, storage=kept, load_if_exists=True, pruner=pruner)
     # Seeded by how far the study is, so that a resumed one does not repeat its first guesses.
     study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), constant_liar=True)
-    for name, value in identity.items():
-        if study.user_attrs.setdefault(name, value) != value:
-            raise BadStore(
-                f"{place}: this study was made with {name} {study.user_attrs[name]}, not {value}: "
-                "its values do not compare; give another --storage"
-            )
+    # The features at the prior coefficients change where the physics does.
+    matrix, _ = feature_matrix(sample.requests, sample.floor, baseline(sample.requests, Coefficients()))
+    physics = hashlib.sha256(np.round(matrix, 5).tobytes()).hexdigest()[:12]
+    made_with = {"protocols": "+".join(protocols), "folds": n_folds, "physics": physics, **(identity or {})}
+    for name, value in made_with.items():
+        if (other := study.user_attrs.get(name, value)) != value:
+            made = f"{place}: this study was made with {name} {other}, not {value}"
+            raise BadStore(f"{made}: its values do not compare; give another --storage")
         study.set_user_attr(name, value)
     study.enqueue_trial(SHIPPED, skip_if_exists=True)
-    return study
-
-
-def search(
-    sample: Sample, *, trials: int, storage: str | Path, identity: dict[str, Any] | None = None,
-    protocols: Sequence[str] = splits.PROTOCOLS, n_folds: int = FOLDS,
-    callbacks: Sequence[Callable[[optuna.Study, FrozenTrial], None]] = (), progress: Progress = silent,
-) -> optuna.Study:  # fmt: skip
-    """Run `trials` more trials of the study in `storage`, which others may share, on the rows of `sample`."""
-    if trials < 1:
-        raise BadRequest("trials", trials, "1 or more")
-    matrix, _ = feature_matrix(sample.requests, sample.floor, baseline(sample.requests, Coefficients()))
-    # Of the features at the prior coefficients: it changes where the physics does.
-    physics = hashlib.sha256(np.round(matrix, 5).tobytes()).hexdigest()[:12]
-    described = {"protocols": "+".join(protocols), "folds": n_folds, "physics": physics}
-    study = open_study(storage, {**described, **(identity or {})})
     done = itertools.count(1)
 
     def report_trial(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -190,10 +182,9 @@ def confirm(
     sample: Sample, aside: NDArray[np.intp], best: Settings, *,
     protocols: Sequence[str] = splits.PROTOCOLS, n_folds: int = FOLDS, progress: Progress = silent,
 ) -> pd.DataFrame:  # fmt: skip
-    """Compare `best` with the shipped parameters on the rows set aside, under every protocol.
+    """Compare `best` with the shipped parameters on the rows set aside, a row per protocol.
 
-    Returns a row per protocol: median absolute log errors, and the mean over families of the difference
-    (best - shipped) with its standard error. Models are fitted on all rows but the tested groups.
+    Columns: median absolute log errors, the mean over families of their difference with its standard error.
     """
     family = splits.group_labels(sample.table, "family")
     parts = []
@@ -218,11 +209,9 @@ def tune(
     track: bool = True, protocols: Sequence[str] = splits.PROTOCOLS, n_folds: int = FOLDS,
     progress: Progress = silent,
 ) -> TuneResult:  # fmt: skip
-    """Search on the table in `store`, confirm on the rows set aside, and report.
+    """Search on the table in `store`, confirm on the rows set aside, and report; raises as `search` does.
 
-    storage: journal file or database URL, where a study goes on. out: folder for `write_report` (None: not
-    written). track: one MLflow run, with a child for each trial. Raises BadStore for a study of other data,
-    BadRequest for a number of trials under 1.
+    out: folder for `write_report` (None: not written). track: one MLflow run, with a child for each trial.
     """
     start = time.perf_counter()
     table, fingerprint = BenchmarkStore(store).snapshot()
@@ -271,8 +260,7 @@ def _result(study: optuna.Study) -> TuneResult:
 
 def _log_trial(study: optuna.Study, trial: FrozenTrial) -> None:
     """Record a trial and each fold's error, which Optuna's own callback leaves out, in a child run."""
-    mlflow = mlflow_module()
-    tags = {"kind": "trial", "state": trial.state.name.lower()}
+    mlflow, tags = mlflow_module(), {"kind": "trial", "state": trial.state.name.lower()}
     with mlflow.start_run(run_name=f"trial {trial.number}", nested=True, tags=tags):
         mlflow.log_params(trial.params)
         for step, value in trial.intermediate_values.items():
