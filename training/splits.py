@@ -85,7 +85,7 @@ def folds(
     """(train, test) row indices per fold: every row is tested once, no group is on both sides.
 
     Groups go, largest first, to the lightest fold (ties shuffled by `seed`); with `leave_one_out` those of
-    1 % of the rows or more have their own. Rows whose `configs` label is among the tested ones leave training.
+    1 % of the rows or more have their own. Rows of a tested `configs` label leave training.
 
     >>> [test.tolist() for _, test in folds(np.array(["a", "a", "b", "c"]), 2, seed=0)]
     [[0, 1], [2, 3]]

@@ -32,13 +32,10 @@ def test_figures_of_four_rows_by_hand() -> None:
     assert row[list(expected)].to_dict() == pytest.approx(expected)
 
 
-def test_slices_add_up_and_small_ones_are_left_out() -> None:
+def test_slices_add_up_small_ones_are_left_out_and_the_worst_rows_are_a_factor_over_or_under() -> None:
     found = metrics.slices(_frame(), ("gpu", "engine"), min_rows=2)
     assert found[found["slice"] == "gpu"]["rows"].sum() == 4
     assert set(metrics.slices(_frame(), min_rows=3)["value"]) == {"vllm", "fp8", "offline"}
-
-
-def test_the_worst_rows_come_first_and_a_factor_under_counts_like_a_factor_over() -> None:
     frame = _frame().assign(blend=[100.0, 190.0, 50.0, 150.0, np.nan])
     assert metrics.worst(frame, 3)["row_id"].tolist() == ["c", "b", "d"]
 

@@ -28,23 +28,18 @@ def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def mlruns(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("mlruns")
-
-
-@pytest.fixture(scope="module")
-def trained(small_store: Path, mlruns: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+def trained(small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROOFCAST_MLRUNS", str(mlruns))
+        patch.setenv("ROOFCAST_MLRUNS", str(small_store.parent))
         out = tmp_path_factory.mktemp("out") / "bundle"
         protocols = ("configuration", "platform")
         return train(serving=serving(), store=small_store, out=out, settings=QUICK, protocols=protocols)
 
 
 def test_a_training_writes_a_bundle_that_predicts_and_is_the_champion(
-    trained: TrainResult, mlruns: Path, monkeypatch: pytest.MonkeyPatch
+    trained: TrainResult, small_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ROOFCAST_MLRUNS", str(mlruns))
+    monkeypatch.setenv("ROOFCAST_MLRUNS", str(small_store.parent))
     here, there = (
         Predictor.load(b).predict(**REQUEST) for b in (trained.bundle, "models:/roofcast@champion")
     )
