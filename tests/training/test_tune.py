@@ -70,22 +70,22 @@ def test_a_trial_that_falls_behind_is_not_fitted_to_the_end(sample: Sample) -> N
     assert list(trial.intermediate_values) == [0]
 
 
-def test_no_family_is_both_searched_and_set_aside(sample: Sample) -> None:
+def test_no_family_is_searched_and_set_aside_where_shipped_parameters_differ_from_themselves_by_nothing(
+    sample: Sample,
+) -> None:
     inside, aside = tune.set_aside(sample)
+    assert 0.1 < len(aside) / len(sample.table) < 0.3
     for protocol in ("family", "configuration"):
         labels = splits.group_labels(sample.table, protocol)
         assert not set(labels[inside]) & set(labels[aside])
-    assert 0.1 < len(aside) / len(sample.table) < 0.3
-
-
-def test_the_shipped_parameters_differ_from_themselves_by_nothing(sample: Sample) -> None:
-    _, aside = tune.set_aside(sample)
     shipped = tune.settings_of(optuna.trial.FixedTrial(tune.SHIPPED))
-    compared = tune.confirm(sample, aside, shipped, **ONE)
-    assert list(compared["protocol"]) == ["configuration"]
-    assert compared["difference"].abs().max() == 0
-    assert (compared["shipped"] == compared["best"]).all()
-    assert compared["rows"].sum() > 20
+    assert shipped.parameters == DEFAULT_PARAMETERS
+    changed = tune.settings_of(optuna.trial.FixedTrial({**tune.SHIPPED, "num_leaves": 40}))
+    assert changed.parameters == {**DEFAULT_PARAMETERS, "num_leaves": 40}
+    (compared,) = tune.confirm(sample, aside, shipped, **ONE).to_dict("records")
+    assert (compared["protocol"], compared["difference"]) == ("configuration", 0.0)
+    assert compared["shipped"] == compared["best"]
+    assert compared["rows"] > 20
 
 
 def test_a_search_leaves_its_trials_in_mlflow_and_its_pictures(
@@ -109,9 +109,3 @@ def test_a_search_leaves_its_trials_in_mlflow_and_its_pictures(
     assert len(children) == 3
     assert min(run.data.metrics["objective"] for run in children) == pytest.approx(result.best_value)
     assert parent.data.metrics["tuning/best_value"] == pytest.approx(result.best_value)
-
-
-def test_a_trial_changes_only_what_is_searched() -> None:
-    trial = optuna.trial.FixedTrial({**tune.SHIPPED, "num_leaves": 40})
-    settings = tune.settings_of(trial)
-    assert settings.parameters == {**DEFAULT_PARAMETERS, "num_leaves": 40}
