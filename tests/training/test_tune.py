@@ -95,8 +95,8 @@ def test_a_search_leaves_its_trials_in_mlflow_and_its_pictures(
     monkeypatch.setenv("ROOFCAST_MLRUNS", str(tmp_path / "mlruns"))
     rows.to_parquet(tmp_path / "table.parquet", index=False)
     out = tmp_path / "out"
-    places = {"storage": tmp_path / "study.journal", "store": tmp_path / "table.parquet", "out": out}
-    result = tune.tune(trials=3, **places, **ONE)
+    where = {"storage": tmp_path / "study.journal", "store": tmp_path / "table.parquet", "out": out}
+    result = tune.tune(trials=3, **where, **ONE)
     assert (result.complete, result.pruned) == (3, 0)
     assert result.best_value <= result.shipped_value
     assert sum(result.importance.values()) == pytest.approx(1.0)
