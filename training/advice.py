@@ -95,8 +95,10 @@ def _choices(group: pd.DataFrame, metric: str) -> Iterator[dict[str, Any]]:
             enough = CONFIDENCE if method == "roofcast" else 1.0
             odds = limit / group[f"{column}_{metric}"].to_numpy(np.float64)
             if method == "roofcast":
-                ends = (group[f"blend_{end}_{metric}"] / group[f"blend_{metric}"] for end in ("lo", "hi"))
-                odds = probability(np.log(odds), *(np.log(end.to_numpy(np.float64)) for end in ends), ALPHA)
+                lower, upper = (
+                    group[f"blend_{end}_{metric}"] / group[f"blend_{metric}"] for end in ("lo", "hi")
+                )
+                odds = probability(np.log(odds), np.log(lower.to_numpy()), np.log(upper.to_numpy()), ALPHA)
             odds = np.nan_to_num(odds, nan=0.0)
             hopeful = odds >= enough
             # A method that hopes for nothing takes what comes nearest.

@@ -26,11 +26,10 @@ WORKERS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """Out-of-fold predictions of n rows of a sample.
+    """Out-of-fold predictions of n rows of a sample; shape (n,) but for the matrix of features, (n, k).
 
-    rows: positions in the sample, fold: which fold tested each, both (n,). By name in CORRECTED: measured_s
-    and base_s [s], raw, the whole log correction, near, how much was measured near; each (n,). matrix:
-    features (n, k). references: their predictions by "name_metric", (n,); empty where they were not asked.
+    rows: positions in the sample; fold: which one tested each. By name in CORRECTED: measured_s, base_s [s],
+    raw, the whole log correction, near, how much was measured near. references: by "name_metric", or empty.
     """
 
     protocol: str
@@ -87,20 +86,13 @@ class Procedure:
 
 
 def cross_fit(
-    sample: Sample,
-    protocols: Sequence[str],
-    settings: Settings,
-    *,
-    n_folds: int | None = None,
-    references: bool = False,
-    champion: Procedure | None = None,
-    progress: Progress = silent,
-) -> list[Records]:
+    sample: Sample, protocols: Sequence[str], settings: Settings, *, n_folds: int | None = None,
+    references: bool = False, champion: Procedure | None = None, progress: Progress = silent,
+) -> list[Records]:  # fmt: skip
     """Predict every row by a model that saw none of its group, under each protocol; two folds at a time.
 
-    n_folds: folds per protocol (None: the protocol's own number). references: predict by nearest neighbour
-    and by pure ML on the same folds too. champion: predict by that procedure on the same folds too; its
-    records follow, in the order of the protocols. progress: called with a label and the share done.
+    n_folds: per protocol (None: its own number). references: predict by nearest neighbour and by pure ML too.
+    champion: predict by that procedure on the same folds too; its records follow, in the same order.
     """
     folds = {p: splits.protocol_folds(sample.table, p, n_folds, settings.seed) for p in protocols}
     tasks = [(p, k, train, test) for p in protocols for k, (train, test) in enumerate(folds[p])]

@@ -1,11 +1,9 @@
 """What is new in the table, whether known ground has shifted, and whether a challenger takes over.
 
-New values are counted by column. On known ground (a new row whose setup or family the champion has seen) the
-new measurements are held against the champion's own answers, a configuration at a time: the median of
-log(measured / predicted), a signed-rank test of whether these medians lie about zero (Wilcoxon 1945), and the
-share of them inside the champion's 90 % interval, with an exact binomial test. A challenger takes over if no
-protocol gets worse by more than a margin, neither over all rows nor over those the champion knew, and the new
-rows get better.
+On known ground (new rows whose setup or family the champion has seen) its own answers are tested by
+configuration: whether log(measured / predicted) lies about zero (signed ranks, Wilcoxon 1945) and inside the
+90 % interval as often as promised (exact binomial). A challenger takes over if no protocol gets worse by more
+than a margin, neither over all rows nor over those the champion knew, and the new rows get better.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def summarise(scores: pd.DataFrame, by: Sequence[str] = ("protocol", "metric")) 
         error = (100 * (ratio - 1).abs()).groupby(named, observed=True)
         result[f"{name}_median_ape"], result[f"{name}_mean_ape"] = error.median(), error.mean()
         result[f"{name}_p90_ape"] = error.quantile(0.9)
-        result[f"{name}_bias"] = np.log(ratio).groupby(named, observed=True).median()
+        result[f"{name}_bias"] = pd.Series(np.log(ratio)).groupby(named, observed=True).median()
     inside = rows["measured"].between(rows["blend_lo"], rows["blend_hi"]).astype(float)
     result["coverage"] = inside.groupby(named, observed=True).mean()
     families = rows[list(dict.fromkeys([*keys, *_FAMILY]))]
@@ -94,7 +94,7 @@ def worst(scores: pd.DataFrame, n: int = 30) -> pd.DataFrame:
     """The `n` rows with the largest |log(blend / measured)|, worst first, with their `ape` [%]."""
     rows = answered(scores)
     ratio = rows["blend"].astype(float) / rows["measured"].astype(float)
-    ranked = rows.assign(ape=100 * (ratio - 1).abs(), off=np.log(ratio).abs())
+    ranked = rows.assign(ape=100 * (ratio - 1).abs(), off=np.abs(np.log(ratio)))
     return ranked.sort_values(["off", "row_id"], ascending=[False, True]).head(n).drop(columns="off")
 
 

@@ -1,9 +1,4 @@
-"""Two references without physics, to be beaten on the same rows and folds.
-
-`neighbour`: what a reader of a benchmark site does, take the nearest measured configuration and believe it.
-`pure_ml`: LightGBM on the raw request columns and the catalogue's facts, with the log of the figure as
-target.
-"""
+"""Two references without physics, to be beaten on the same rows and folds: look-up, and LightGBM alone."""
 
 from __future__ import annotations
 
@@ -42,11 +37,10 @@ DISTANCE = (
     "weight_bits",
 )  # fmt: skip
 
-PURE_ML_PARAMETERS: dict[str, Any] = {
+_PURE_ML: dict[str, Any] = {
     "objective": "regression", "learning_rate": 0.06, "num_leaves": 63, "min_data_in_leaf": 10,
     "feature_fraction": 0.8, "deterministic": True, "force_row_wise": True, "num_threads": 1, "verbosity": -1,
 }  # fmt: skip
-PURE_ML_ROUNDS = 300
 
 
 def references_of(table: pd.DataFrame, train: Rows, test: Rows, seed: int) -> dict[str, Floats]:
@@ -111,7 +105,7 @@ def pure_ml(
         raw.iloc[train], np.log(measured[train]), weight=weight[train],
         categorical_feature=[f"code_{name}" for name in CODES], params={"verbosity": -1},
     )  # fmt: skip
-    booster = lightgbm.train({**PURE_ML_PARAMETERS, "seed": seed}, data, num_boost_round=PURE_ML_ROUNDS)
+    booster = lightgbm.train({**_PURE_ML, "seed": seed}, data, num_boost_round=300)
     return np.exp(np.asarray(booster.predict(raw.iloc[test]), dtype=np.float64))
 
 

@@ -1,9 +1,8 @@
 """The registry of model "roofcast": the champion that answers, the one before it, the challenger that waits.
 
-Moving the alias `champion` is the one step that counts. What leads up to it may be repeated (the version's
-tag `replaces` names the champion before it) and what follows is made good by `settle`: the alias `previous`,
-and the link `champion` in the store's folder to the champion's bundle, which is always one whole bundle. So a
-process killed at any point leaves a champion, the old or the new one.
+Moving the alias `champion` is the one step that counts: what leads up to it may be repeated (the version's
+tag `replaces` names the champion before it), what follows is made good by `settle` (the alias `previous`, and
+the link `champion` to its bundle). A process killed at any point leaves a champion, the old or the new one.
 """
 
 from __future__ import annotations

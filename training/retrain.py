@@ -1,9 +1,8 @@
 """Retrain when benchmarks have landed: a challenger is fitted and judged, and takes over or does not.
 
-Champion and challenger are judged as procedures, for a finished model cannot be asked about rows it has
-learned: on the same folds, the champion's procedure (its settings) learns from the rows that the champion
-had, the challenger's from these and the new ones, and both answer the same held-out groups with the same
-physics. The rule of promotion is that of `training.judge`. Every step is recorded in MLflow.
+Both are judged as procedures, for a finished model cannot be asked about rows it has learned: on the same
+folds, the champion's settings learn from the rows that it had, the challenger's from these and the new ones,
+and both answer the same held-out groups with the same physics; the rule is that of `training.judge`.
 """
 
 from __future__ import annotations
@@ -72,7 +71,11 @@ def retrain(
         raise BadRequest("margin", margin, "0 or more, under 1")
     progress("opening the registry", 0.0)
     with registry.registry(folder) as place:
-        _close_dead_runs()
+        mlflow = tracking.mlflow_module()
+        # The registry's lock is ours: retrainings that say they run are dead.
+        running = "attributes.status = 'RUNNING' and tags.kind = 'retrain'"
+        for run in mlflow.search_runs(None, running, output_format="list"):
+            mlflow.MlflowClient().set_terminated(run.info.run_id, status="KILLED")
         champion = version_of(CHAMPION) or _adopt(shipped, serving, place)
         rows, fingerprint = BenchmarkStore(store).snapshot()
         learned = pd.read_parquet(registry.recorded(champion, tracking.ROWS_FILE))["row_id"].astype(str)
@@ -83,7 +86,7 @@ def retrain(
             with training_run(asdict(settings), rows, fingerprint, folder=place, kind="retrain") as run:
                 progress("looking for drift", 0.02)
                 news = _news(rows, rows["row_id"].isin(new).to_numpy(), place)
-                tracking.mlflow_module().log_params({"margin": margin, "champion": number_of(champion)})
+                mlflow.log_params({"margin": margin, "champion": number_of(champion)})
                 run.log_figures("drift", news)
                 sample = sample_of(rows)
                 known = ~sample.table["row_id"].isin(new).to_numpy()
@@ -114,20 +117,17 @@ def retrain(
                     champion=number if better else number_of(champion), new_rows=len(new), drift=news,
                     judgement=judgement, run_id=run.run_id,
                 )  # fmt: skip
-                _register(result, champion, place, progress)
+                progress("registering the challenger", 0.97)
+                mlflow.MlflowClient().set_registered_model_alias(tracking.MODEL_NAME, CHALLENGER, number)
+                # The decision comes last: without it the next run trains anew.
+                tags = {"judged_against": number_of(champion), "reason": reason, "decision": result.decision}
+                registry.tag_version(number, tags)
+                mlflow.set_tags(tags)
+                progress(result.decision, 0.98)
+                if better:
+                    registry.promote(number, place)
     progress("done", 1.0)
     return replace(result, seconds=time.perf_counter() - start)
-
-
-def _close_dead_runs() -> None:
-    """Mark as killed the retrainings that say they run: the registry's lock is ours, so they do not."""
-    mlflow = tracking.mlflow_module()
-    dead = mlflow.search_runs(
-        experiment_names=[tracking.EXPERIMENT], output_format="list",
-        filter_string="attributes.status = 'RUNNING' and tags.kind = 'retrain'",
-    )  # fmt: skip
-    for run in dead:
-        mlflow.MlflowClient().set_terminated(run.info.run_id, status="KILLED")
 
 
 def _adopt(bundle: Path, serving: Serving, place: Path) -> Any:
@@ -175,17 +175,3 @@ def _news(rows: pd.DataFrame, new: NDArray[np.bool_], place: Path) -> dict[str, 
     except BadBundle as error:
         news["note"] = f"the champion cannot answer: {error}"
     return news
-
-
-def _register(result: RetrainResult, champion: Any, place: Path, progress: Progress) -> None:
-    """Make the new version the challenger, write down what was decided of it, and promote it if so."""
-    mlflow, number = tracking.mlflow_module(), str(result.challenger)
-    progress("registering the challenger", 0.97)
-    mlflow.MlflowClient().set_registered_model_alias(tracking.MODEL_NAME, CHALLENGER, number)
-    # The decision comes last: without it the next run trains anew.
-    tags = {"judged_against": number_of(champion), "reason": result.reason, "decision": result.decision}
-    registry.tag_version(number, tags)
-    mlflow.set_tags(tags)
-    progress(result.decision, 0.98)
-    if result.decision == PROMOTED:
-        registry.promote(number, place)

@@ -1,9 +1,8 @@
 """Grouped splits: what must be unseen under each protocol, and folds that keep it unseen.
 
-Five protocols ask five questions. `configuration`: this very set-up was never measured; `family`: this model
-on this GPU under this engine was not; `platform`: this GPU was not; `model`: no model of this shape was;
-`source`: nobody's runs of this origin were. Rows are never split: groups are, and a configuration that lives
-in two groups leaves training.
+Unseen is, under `configuration`, this very set-up; `family`: this model on this GPU under this engine;
+`platform`: this GPU; `model`: every model of this shape; `source`: all runs of this origin. Groups are split,
+not rows, and a configuration that lives in two groups leaves training.
 """
 
 from __future__ import annotations
@@ -32,12 +31,7 @@ Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
 def shape_labels(models: pd.Series[Any]) -> Labels:
     """Shape per row; a model that the catalogue does not know is a shape of its own."""
     shapes = {name: coarse_shape(spec) for name, spec in catalogue.models().items()}
-    return _text(models.astype(str).map(lambda name: shapes.get(name, name)))
-
-
-def engine_labels(engines: pd.Series[Any]) -> Labels:
-    """Engine per row as a request knows it: one that goes by two names is one engine."""
-    return np.array(ENGINES)[engine_codes(Rows(engines.to_frame("engine")))]
+    return models.astype(str).map(lambda name: shapes.get(name, name)).to_numpy(dtype=np.str_)
 
 
 def group_labels(table: pd.DataFrame, protocol: str) -> Labels:
@@ -49,41 +43,39 @@ def group_labels(table: pd.DataFrame, protocol: str) -> Labels:
         raise errors.BadRequest("protocol", protocol, f"one of {', '.join(PROTOCOLS)}")
     if protocol == "configuration":
         return configuration_labels(table)
-    if protocol == "platform":
-        return _text(table["gpu"])
-    if protocol == "source":
-        return _text(table["source_family"])
-    if protocol == "model":
-        return shape_labels(table["model"])
-    parts = _with_family(table)[list(FAMILY)].itertuples(index=False)
-    return np.array(["|".join(names) for names in parts], dtype=np.str_)
+    parts = {"platform": ("gpu",), "source": ("source_family",), "model": ("shape",), "family": FAMILY}[
+        protocol
+    ]
+    rows = _with_family(table)[list(parts)].itertuples(index=False)
+    return np.array(["|".join(map(str, names)) for names in rows], dtype=np.str_)
 
 
 def _with_family(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with the columns of FAMILY as a request knows them."""
-    return table.assign(shape=shape_labels(table["model"]), engine=engine_labels(table["engine"]))
+    """Return the table with the columns of FAMILY: an engine that goes by two names is one."""
+    engine = np.array(ENGINES)[engine_codes(Rows(table[["engine"]]))]
+    return table.assign(shape=shape_labels(table["model"]), engine=engine)
 
 
 def configuration_labels(table: pd.DataFrame) -> Labels:
     """`config_group`, joined where two groups are, or may be, one set-up under two names.
 
-    A config_group tells deepseek-r1 from deepseek-v3 and 1,000 tokens from 1,024; to a learner they are the
-    same row. Groups that agree in SET_UP, LOAD and lengths to two digits are joined,
-    transitively; where one of SOMETIMES_UNKNOWN is not known, agreement in the rest is enough.
+    Groups that agree in SET_UP, LOAD and lengths to two digits are joined, transitively: to a learner they
+    are the same row. Where one of SOMETIMES_UNKNOWN is not known, agreement in the rest is enough.
     """
     named = _with_family(table)
     setup = named[[c for c in (*SET_UP, *LOAD) if c in named]].replace("", np.nan)
     for column in LENGTHS:
         setup[column] = two_digits(table[column].to_numpy(np.float64))
-    config, exact = pd.factorize(table["config_group"])[0], _codes(setup)
-    loose = _codes(setup.drop(columns=list(SOMETIMES_UNKNOWN)))
+    config, exact = pd.factorize(table["config_group"])[0], setup.groupby(list(setup), dropna=False).ngroup()
+    less = [name for name in setup if name not in SOMETIMES_UNKNOWN]
+    loose = setup.groupby(less, dropna=False).ngroup()
     blank = setup[list(SOMETIMES_UNKNOWN)].isna().any(axis=1)
     key = np.where(blank.groupby(loose).transform("any"), loose, exact + len(table))
     joined = pd.Series(np.arange(len(table)))
     while True:
         merged = joined.groupby(key).transform("min").groupby(config).transform("min")
         if merged.equals(joined):
-            return _text(merged)
+            return merged.astype(str).to_numpy(dtype=np.str_)
         joined = merged
 
 
@@ -92,9 +84,8 @@ def folds(
 ) -> list[Fold]:
     """(train, test) row indices per fold: every row is tested once, no group is on both sides.
 
-    Groups go, largest first, to the lightest fold (ties shuffled by `seed`). With `leave_one_out` groups of
-    1 % of the rows or more have folds of their own, as long as no shared fold outgrows the largest of them.
-    Rows whose `configs` label is also among the tested ones are left out of that fold's training.
+    Groups go, largest first, to the lightest fold (ties shuffled by `seed`); with `leave_one_out` those of
+    1 % of the rows or more have their own. Rows of a tested `configs` label leave training.
 
     >>> [test.tolist() for _, test in folds(np.array(["a", "a", "b", "c"]), 2, seed=0)]
     [[0, 1], [2, 3]]
@@ -128,32 +119,14 @@ def _assign(sizes: NDArray[np.intp], n_folds: int, seed: int, alone: float) -> N
     shuffled = np.random.default_rng(seed).permutation(len(sizes))
     order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
     n_folds = min(n_folds, len(sizes))
-    n_alone = _alone(sizes[order], n_folds, alone)
-    fold_of = np.empty(len(sizes), dtype=np.intp)
-    fold_of[order[:n_alone]] = np.arange(n_alone)
-    load = np.zeros(n_folds)
-    load[:n_alone] = np.inf
-    for group in order[n_alone:]:
+    fold_of, load, rest = np.empty(len(sizes), dtype=np.intp), np.zeros(n_folds), sizes.sum()
+    own = True
+    for taken, group in enumerate(order):
+        left, rest = n_folds - taken - 1, rest - sizes[group]
+        # No shared fold is to outgrow the largest group.
+        crowded = rest > 0 and (left < 1 or rest / left > sizes[order[0]])
+        own = own and sizes[group] >= alone and not crowded
         lightest = int(load.argmin())
         fold_of[group] = lightest
-        load[lightest] += sizes[group]
+        load[lightest] += np.inf if own else sizes[group]
     return fold_of
-
-
-def _alone(descending: NDArray[np.intp], n_folds: int, alone: float) -> int:
-    """How many of the largest groups get their own fold while no shared fold outgrows the largest of them."""
-    rest = descending.sum()
-    for taken, size in enumerate(descending):
-        left = n_folds - taken - 1
-        rest -= size
-        if size < alone or (rest > 0 and (left < 1 or rest / left > descending[0])):
-            return taken
-    return len(descending)
-
-
-def _codes(frame: pd.DataFrame) -> NDArray[np.intp]:
-    return np.asarray(frame.groupby(list(frame.columns), dropna=False).ngroup(), dtype=np.intp)
-
-
-def _text(values: pd.Series[Any]) -> Labels:
-    return values.astype(str).to_numpy(dtype=np.str_)

@@ -10,13 +10,12 @@ since the gain of one more never grows, that is within 1 - 1/e of the best choic
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ..data import catalogue
 from ..data.errors import BadRequest
@@ -39,12 +38,8 @@ KNOWN = tuple(name for name in STRATA if not name.endswith(NEW_SOURCE))
 _SETUP, _FAMILY, _PARTS, _MODEL, _GPU = range(len(KNOWN))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """One setup to measure: its row among the questions, and what that is worth.
-
-    moved: questions that come nearer; narrowed: by how much the mean log interval of all questions narrows.
-    """
+class Choice(NamedTuple):
+    """A setup: row among the questions, how many come nearer, by how much the mean log interval narrows."""
 
     row: int
     moved: int
@@ -72,16 +67,20 @@ def widths(model: Model, r: Requests) -> FloatArray:
 def choose(model: Model, r: Requests, budget: int, weight: FloatArray | None = None) -> list[Choice]:
     """Choose up to `budget` setups among the requests, all on one GPU, best first.
 
-    weight: how often each request is asked, shape (n,) (None: once). Ends early where nothing gains.
+    weight: how often each request is asked, shape (n,) (None: once). Ends early where nothing gains. Of those
+    that gain alike, the one most like its family's goes first: likeness is exp(-octaves / 2) over layout,
+    lengths and precision, less that to the nearest chosen one.
     """
     asked = np.ones(len(r)) if weight is None else weight
     covered, width = np.zeros(len(r)), widths(model, r)
-    _, *keys = support_keys(r)  # of shape, family and setup
-    rings = [
-        (s, np.unique(k, return_inverse=True)[1])
-        for s, k in zip((_PARTS, _FAMILY, _SETUP), keys, strict=True)
-    ]
-    now = _strata_with_gpu(model, r)
+    keys = support_keys(r)  # of GPU, shape, family and setup
+    rings = [(s, np.unique(keys[3 - s], return_inverse=True)[1]) for s in (_PARTS, _FAMILY, _SETUP)]
+    octaves = np.stack([np.log2(r.tp), np.log2(r.isl), np.log2(r.osl), 4.0 * r.weight_precision], axis=1)
+    # Each request's stratum once a first measurement has made the GPU known.
+    named = model.support.stratum(r)
+    now = np.array([KNOWN.index(str(stratum).removesuffix(NEW_SOURCE)) for stratum in named])
+    seen = np.isin(keys[1], model.support.shapes)
+    now = np.where(now == _GPU, np.where(seen, _PARTS, _MODEL), now)
     chosen: list[Choice] = []
     for _ in range(budget):
         nearer, gain = width[np.arange(len(r)), now], np.zeros(len(r))
@@ -92,42 +91,20 @@ def choose(model: Model, r: Requests, budget: int, weight: FloatArray | None = N
             nearer = then
         if gain.max() <= 0:
             break
-        best, covered = _most_central(r, gain, rings[1][1], covered, asked)
+        ties = np.flatnonzero(gain > (1 - _ALIKE) * gain.max())
+        family = rings[1][1]
+        ties, members = ties[family[ties] == family[ties[0]]], np.flatnonzero(family == family[ties[0]])
+        spots, first = np.unique(octaves[ties], axis=0, return_index=True)
+        likeness = np.exp(-0.5 * np.abs(spots[:, None] - octaves[members][None]).sum(axis=2))
+        central = (np.maximum(likeness - covered[members], 0.0) * asked[members]).sum(axis=1).argmax()
+        covered[members] = np.maximum(covered[members], likeness[central])
+        best = int(ties[first[central]])
         before = now
         for stratum, ring in rings:
             now = np.where(ring == ring[best], np.minimum(now, stratum), now)
         moved = int((now < before).sum())
         chosen.append(Choice(row=best, moved=moved, narrowed=float(gain[best] / asked.sum())))
     return chosen
-
-
-def _most_central(
-    r: Requests, gain: FloatArray, family: NDArray[np.intp], covered: FloatArray, asked: FloatArray
-) -> tuple[int, FloatArray]:
-    """Return, of the requests that gain most, the one most like its family's others that none chosen is like.
-
-    Setups of one family often gain alike by the count of strata. Likeness is exp(-octaves / 2) over layout,
-    lengths and precision; `covered` is the likeness to the nearest one chosen so far, shape (n,); it is
-    returned with the new one in it.
-    """
-    octaves = np.stack([np.log2(r.tp), np.log2(r.isl), np.log2(r.osl), 4.0 * r.weight_precision], axis=1)
-    ties = np.flatnonzero(gain > (1 - _ALIKE) * gain.max())
-    ties = ties[family[ties] == family[ties[0]]]
-    members = np.flatnonzero(family == family[ties[0]])
-    spots, first = np.unique(octaves[ties], axis=0, return_index=True)
-    likeness = np.exp(-0.5 * np.abs(spots[:, None] - octaves[members][None]).sum(axis=2))
-    best = int(np.argmax((np.maximum(likeness - covered[members], 0.0) * asked[members]).sum(axis=1)))
-    after = covered.copy()
-    after[members] = np.maximum(covered[members], likeness[best])
-    return int(ties[first[best]]), after
-
-
-def _strata_with_gpu(model: Model, r: Requests) -> NDArray[np.intp]:
-    """Return each request's stratum, by place in KNOWN, once a first measurement has made the GPU known."""
-    named = model.support.stratum(r)
-    now = np.array([KNOWN.index(str(stratum).removesuffix(NEW_SOURCE)) for stratum in named])
-    seen = np.isin(support_keys(r)[1], model.support.shapes)
-    return np.where(now == _GPU, np.where(seen, _PARTS, _MODEL), now)
 
 
 def questions(platform: str, models: Sequence[str] = ()) -> pd.DataFrame:

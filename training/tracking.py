@@ -30,17 +30,16 @@ EXPERIMENT = MODEL_NAME = "roofcast"
 DATABASE = "mlflow.db"
 ROWS_FILE = "rows.parquet"
 SETTINGS_FILE = "settings.json"
-SERVING_REQUIREMENTS = ("mlflow", "numpy", "pandas", "lightgbm")
 TAGS = ("data.fingerprint", "data.digest", "data.rows", "frame.version", "roofcast.version")
 LOGGED_FIGURES = (
     "rows", "unanswered", "blend_median_ape", "blend_mean_ape", "blend_p90_ape", "blend_bias",
     "baseline_median_ape", "coverage", "median_width",
 )  # fmt: skip
+_REQUIRED = ("mlflow", "numpy", "pandas", "lightgbm")
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }  # fmt: skip
-_PAGE = {"mlflow.experimentKind": "custom_model_development"}  # opens on runs, not on language-model traces
 _NOT_SERVED = ("__pycache__", "*.parquet", "*.md", "bundle", "build", "commands")
 
 
@@ -55,19 +54,6 @@ class Serving:
     packages: Sequence[str]
     answered: Mapping[str, str]
     example: Mapping[str, Sequence[Any]]
-
-    def signature(self) -> Any:
-        """Return the columns as MLflow declares them, all but the model optional, numbers as any type.
-
-        MLflow's `double` refuses whole numbers in a frame, and its `boolean` turns a missing value into true.
-        """
-        from mlflow.models import ModelSignature
-        from mlflow.types import schema
-
-        words: dict[str, Any] = {name: "string" for name in ASKED if COLUMNS[name].is_text}
-        asked = [schema.ColSpec(words.get(c, schema.AnyType()), c, required=c == "model") for c in ASKED]
-        answered = [schema.ColSpec(kind, name) for name, kind in self.answered.items()]
-        return ModelSignature(schema.Schema([*asked]), schema.Schema([*answered]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +101,15 @@ class TrainingRun:
     def log_bundle(self, bundle: Path, serving: Serving) -> str:
         """Register the bundle, with its code, as the next version of the model; return that version."""
         mlflow = mlflow_module()
+        from mlflow.models import ModelSignature
+        from mlflow.types import schema
+
         mlflow.log_artifacts(str(bundle), "bundle")
+        # Numbers as any type: MLflow's `double` refuses whole numbers, its `boolean` turns a gap into true.
+        anything: Any = schema.AnyType
+        kinds = {name: "string" if COLUMNS[name].is_text else anything() for name in ASKED}
+        asked = [schema.ColSpec(kind, name, required=name == "model") for name, kind in kinds.items()]
+        answered = [schema.ColSpec(kind, name) for name, kind in serving.answered.items()]
         path = list(sys.path)
         with TemporaryDirectory() as temporary:
             for name in serving.packages:
@@ -124,15 +118,16 @@ class TrainingRun:
                     shutil.copytree(package, place, ignore=shutil.ignore_patterns(*_NOT_SERVED))
             logged = mlflow.pyfunc.log_model(
                 name="model", python_model=str(serving.code), artifacts={"bundle": str(bundle)},
-                pip_requirements=[f"{name}=={version(name)}" for name in SERVING_REQUIREMENTS],
-                code_paths=[str(Path(temporary) / "roofcast")], signature=serving.signature(),
+                pip_requirements=[f"{name}=={version(name)}" for name in _REQUIRED],
+                code_paths=[str(Path(temporary) / "roofcast")],
+                signature=ModelSignature(schema.Schema([*asked]), schema.Schema([*answered])),
                 input_example=pd.DataFrame(serving.example), registered_model_name=MODEL_NAME,
             )  # fmt: skip
         sys.path[:] = path  # MLflow tried the example with a copy of the code that is gone now
         number = str(logged.registered_model_version)
-        client, tags = mlflow.MlflowClient(), mlflow.get_run(self.run_id).data.tags
+        tags = mlflow.get_run(self.run_id).data.tags
         for name in TAGS:
-            client.set_model_version_tag(MODEL_NAME, number, name, tags[name])
+            mlflow.MlflowClient().set_model_version_tag(MODEL_NAME, number, name, tags[name])
         return number
 
 
@@ -151,8 +146,9 @@ def open_store(folder: Path) -> Iterator[Path]:
     mlflow.set_registry_uri(f"sqlite:///{folder / DATABASE}")
     try:
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-            place = (folder / "artifacts").as_uri()
-            mlflow.create_experiment(EXPERIMENT, artifact_location=place, tags=_PAGE)
+            # Its page opens on runs, not on language-model traces.
+            page = {"mlflow.experimentKind": "custom_model_development"}
+            mlflow.create_experiment(EXPERIMENT, (folder / "artifacts").as_uri(), tags=page)
         mlflow.set_experiment(EXPERIMENT)
         yield folder
     finally:

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from .tracking import Serving, TrainingRun
 
 FOLDS = 3
-# Of calibration, and share of the trees, in folds that only teach trust and judge: two thirds of the time,
-# errors and weights as near to those of all steps and trees as another seed's.
+# Calibration steps and share of the trees in folds that only teach trust: errors are those of another seed.
 QUICK_STEPS, QUICK_TREES = 4, 0.75
 _RANGES = ("isl", "osl", "concurrency", "num_gpus", "tp")
 
@@ -47,10 +46,7 @@ class TrainResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Learnt:
-    """What one training learned: the fitted parts, the model assembled from them, its held-out scores.
-
-    champion: the records of the procedure judged beside, if there was one.
-    """
+    """What one training learned: fitted parts, model, held-out scores, the champion's records."""
 
     fitted: Fitted
     model: Model
@@ -65,8 +61,7 @@ class Learnt:
 
     def save(self, folder: Path, sample: Sample, fingerprint: str) -> Path:
         """Write the bundle of the model and return its folder."""
-        table = sample.table
-        ranges = {c: (float(table[c].min()), float(table[c].max())) for c in _RANGES}
+        ranges = {c: (float(sample.table[c].min()), float(sample.table[c].max())) for c in _RANGES}
         return save_bundle(self.model, folder, fingerprint=fingerprint, errors=self.errors(), ranges=ranges)
 
     def log(self, run: TrainingRun) -> None:
@@ -82,19 +77,18 @@ class Learnt:
 
 
 def learn(
-    sample: Sample,
-    settings: Settings,
-    *,
-    protocols: Sequence[str] = PROTOCOLS,
-    n_folds: int = FOLDS,
-    champion: crossfit.Procedure | None = None,
-    progress: Progress = silent,
-) -> Learnt:
+    sample: Sample, settings: Settings, *, protocols: Sequence[str] = PROTOCOLS, n_folds: int = FOLDS,
+    champion: crossfit.Procedure | None = None, progress: Progress = silent,
+) -> Learnt:  # fmt: skip
     """Cross-fit the protocols (and the champion's procedure beside), learn trust, and fit on all rows."""
+
+    def quick(full: Settings) -> Settings:
+        trees = {name: max(round(QUICK_TREES * count), 1) for name, count in full.trees.items()}
+        return replace(full, trees=trees, calibration_steps=min(full.calibration_steps, QUICK_STEPS))
+
     records = crossfit.cross_fit(
-        sample, protocols, _quick(settings), n_folds=n_folds,
-        champion=champion and replace(champion, settings=_quick(champion.settings)),
-        progress=within(progress, 0.0, 0.8),
+        sample, protocols, quick(settings), n_folds=n_folds, progress=within(progress, 0.0, 0.8),
+        champion=champion and replace(champion, settings=quick(champion.settings)),
     )  # fmt: skip
     own, beside = records[: len(protocols)], records[len(protocols) :]
     work = [joblib.delayed(fit)(sample, settings), joblib.delayed(trust.learn_trust)(own)]
@@ -112,26 +106,14 @@ def learn(
     return Learnt(fitted=fitted, model=model, scores=pd.concat(scores, ignore_index=True), champion=beside)
 
 
-def _quick(settings: Settings) -> Settings:
-    """Return the settings for folds that only teach trust and judge."""
-    trees = {name: max(round(QUICK_TREES * count), 1) for name, count in settings.trees.items()}
-    return replace(settings, trees=trees, calibration_steps=min(settings.calibration_steps, QUICK_STEPS))
-
-
 def train(
-    *,
-    serving: Serving | None,
-    store: Path | None = None,
-    out: Path | None = None,
-    settings: Settings | None = None,
-    protocols: Sequence[str] = PROTOCOLS,
-    progress: Progress = silent,
-) -> TrainResult:
-    """Train on the benchmark table in `store` (None: the shipped one) and write the bundle to `out`.
+    *, serving: Serving | None, store: Path | None = None, out: Path | None = None,
+    settings: Settings | None = None, protocols: Sequence[str] = PROTOCOLS, progress: Progress = silent,
+) -> TrainResult:  # fmt: skip
+    """Train on the table in `store` (None: the shipped one) and write the bundle to `out` (None: ./bundle).
 
-    serving: how the model is served; with it the run is recorded in MLflow and the model registered as
-    champion, whatever the champion was (`retrain` judges first); None: no record. out: folder (None:
-    ./bundle). Takes two to three minutes on 2 cores. Raises BadStore if the table cannot be read.
+    serving: how the model is served; with it the run is recorded in MLflow and the model made champion,
+    whatever the champion was (`retrain` judges first). Raises BadStore if the table cannot be read.
     """
     start = time.perf_counter()
     settings = settings or Settings()

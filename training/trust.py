@@ -1,13 +1,10 @@
 """What out-of-fold errors teach: how far to trust the correction, and how sure to be.
 
 Blend weights and intervals are learned by stratum of support (see `model.support`) from the records of all
-protocols. To judge fold k of a protocol, the records of the rows tested in it are left out of that
-(cross-conformal prediction, Vovk 2015).
-
-Intervals are split conformal by stratum (Mondrian; Vovk, Gammerman and Shafer 2005): of n held-out scores
-each side's bound is the ceil((n + 1)(1 - alpha / 2))-th smallest, so a row like them is missed at most alpha
-of the time. The rows must be held out with all of their group: calibrated within groups already seen,
-intervals come out far too narrow for a new one.
+protocols; to judge a fold, its rows are left out of that (cross-conformal prediction, Vovk 2015). Intervals
+are split conformal by stratum (Mondrian; Vovk, Gammerman and Shafer 2005): of n held-out scores each side's
+bound is the ceil((n + 1)(1 - alpha / 2))-th smallest, so a row like them is missed at most alpha of the time.
+Rows must be held out with their whole group, or the intervals are far too narrow for a new one.
 """
 
 from __future__ import annotations
@@ -62,10 +59,7 @@ class Trust:
 
 
 def learn_trust(records: Sequence[Records], leave_out: Iterable[int] = (), *, bounds: bool = True) -> Trust:
-    """Learn blend weights, then intervals, from the records of all protocols but those of `leave_out` rows.
-
-    bounds: whether intervals are wanted; they take longest.
-    """
+    """Learn blend weights and (bounds) intervals from the records of all protocols but `leave_out` rows."""
     left = np.fromiter(leave_out, dtype=np.intp)
     kept = [one.take(np.flatnonzero(~np.isin(one.rows, left))) for one in records]
     every = joined(kept)
@@ -95,10 +89,9 @@ def learn_trust(records: Sequence[Records], leave_out: Iterable[int] = (), *, bo
 
 
 def _blend_weights(records: Records, name: str) -> dict[str, float]:
-    """Return, per stratum, the weight that makes the mean absolute log error least.
+    """Return, per stratum, the weight of least mean absolute log error; of weights as good, the mean.
 
-    Errors count up to `_MOST_OFF`: beyond, a row tells of a server in another state, not of the correction.
-    The optimum is flat, and few sources stand behind the strata of new ones: of all weights as good the mean.
+    Errors count up to `_MOST_OFF`: beyond, a row shows a server in another state, not the correction.
     """
     with np.errstate(all="ignore"):
         gap = np.log(records.measured_s[name] / records.base_s[name])

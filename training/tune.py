@@ -1,10 +1,9 @@
 """Search the learner's parameters with Optuna: nested in training groups, pruned, resumable, shared.
 
 A fifth of the families (GPU x model shape x engine) is set aside first. On the others each trial is fitted
-fold by fold, the folds of the protocols in turn; its value is the mean over all of them of the median
-absolute log error of TPOT, TTFT and end-to-end time, with the full correction applied. A trial that is worse
-than the best one on the folds both have seen (Wilcoxon's signed ranks) ends there. At last the best
-parameters and the shipped ones are judged on the rows set aside, whose groups no trial has seen.
+fold by fold, the protocols in turn; its value is the mean over folds and times of the median absolute log
+error with the full correction. A trial that is worse than the best one on the folds both have seen ends
+(Wilcoxon's signed ranks). At last the best parameters and the shipped ones are judged on the rows set aside.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
 
 from ..data.errors import BadRequest, BadStore
+from ..data.files import for_json
 from ..data.progress import Progress, silent, within
 from ..data.store import BenchmarkStore
 from ..features.baseline import baseline
@@ -44,9 +44,12 @@ from .model.model import CORRECTED
 from .tracking import mlflow_module, training_run
 
 STUDY = "roofcast"
-SEARCHED = (
-    "learning_rate", "num_leaves", "min_data_in_leaf", "feature_fraction", "bagging_fraction", "lambda_l2",
-)  # fmt: skip
+# Least, greatest, and whether it is searched in the logarithm.
+SEARCHED: dict[str, tuple[Any, Any, bool]] = {
+    "learning_rate": (0.03, 0.15, True), "num_leaves": (31, 127, True), "min_data_in_leaf": (5, 60, True),
+    "feature_fraction": (0.2, 0.9, False), "bagging_fraction": (0.5, 1.0, False),
+    "lambda_l2": (0.1, 20.0, True),
+}  # fmt: skip
 SHIPPED = {name: DEFAULT_PARAMETERS[name] for name in SEARCHED}
 SET_ASIDE = 5  # one family in so many
 FOLDS = 2
@@ -56,7 +59,7 @@ _WORSE, _FEWEST_FOLDS = 0.1, 4
 
 @dataclass(frozen=True, kw_only=True)
 class TuneResult:
-    """The study so far: how many trials of each kind, its best parameters and value beside the shipped ones'.
+    """The study so far: trials of each kind, its best parameters and value beside the shipped ones'.
 
     confirmation: rows of `confirm` (none where nothing beat the shipped parameters); importance: share of
     the value's variance by parameter; seconds: of this call.
@@ -73,7 +76,7 @@ class TuneResult:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Fold:
     """One fold of one protocol: rows to learn from, rows to test on, and the calibrated baseline."""
 
@@ -85,32 +88,25 @@ class Fold:
 
 def settings_of(trial: BaseTrial) -> Settings:
     """Return the settings of one trial; the number of trees is a budget of prediction time and stays."""
-    parameters: dict[str, Any] = {
-        **DEFAULT_PARAMETERS,
-        "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.15, log=True),
-        "num_leaves": trial.suggest_int("num_leaves", 31, 127, log=True),
-        "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 5, 60, log=True),
-        "feature_fraction": trial.suggest_float("feature_fraction", 0.2, 0.9),
-        "bagging_fraction": trial.suggest_float("bagging_fraction", 0.5, 1.0),
-        "lambda_l2": trial.suggest_float("lambda_l2", 0.1, 20.0, log=True),
+    searched = {
+        name: (trial.suggest_int if isinstance(low, int) else trial.suggest_float)(name, low, high, log=log)
+        for name, (low, high, log) in SEARCHED.items()
     }
-    return Settings(parameters=parameters)
+    return Settings(parameters=DEFAULT_PARAMETERS | searched)
 
 
 def prepare(
     sample: Sample, protocols: Sequence[str], n_folds: int, progress: Progress = silent
 ) -> list[Fold]:
     """Return the folds of all protocols in turn; the baseline is calibrated once, for no trial changes it."""
-    settings = Settings()
-    split = {p: splits.protocol_folds(sample.table, p, n_folds, settings.seed) for p in protocols}
+    seed = Settings().seed
+    split = {p: splits.protocol_folds(sample.table, p, n_folds, seed) for p in protocols}
     turns = [(p, *split[p][k]) for k in range(n_folds) for p in protocols if k < len(split[p])]
     run = joblib.Parallel(n_jobs=crossfit.WORKERS, return_as="generator")
-    done = run(
-        joblib.delayed(calibrate)(sample.table.iloc[train], seed=settings.seed) for _, train, _ in turns
-    )
+    done = run(joblib.delayed(calibrate)(sample.table.iloc[train], seed=seed) for _, train, _ in turns)
     folds = []
-    for (protocol, train, test), coefficients in zip(turns, done, strict=True):
-        folds.append(Fold(protocol=protocol, train=train, test=test, coefficients=coefficients))
+    for turn, coefficients in zip(turns, done, strict=True):
+        folds.append(Fold(*turn, coefficients))
         progress("calibrating the baseline on each fold", len(folds) / len(turns))
     return folds
 
@@ -135,12 +131,18 @@ def objective(trial: optuna.Trial, sample: Sample, folds: Sequence[Fold]) -> flo
     return float(np.mean(errors))
 
 
-def open_study(storage: str | Path, identity: dict[str, Any]) -> optuna.Study:
-    """Open the study kept in a journal file or at a database URL, or start it there.
+def search(
+    sample: Sample, *, trials: int, storage: str | Path, identity: dict[str, Any] | None = None,
+    protocols: Sequence[str] = splits.PROTOCOLS, n_folds: int = FOLDS,
+    callbacks: Sequence[Callable[[optuna.Study, FrozenTrial], None]] = (), progress: Progress = silent,
+) -> optuna.Study:  # fmt: skip
+    """Run `trials` more trials of the study in `storage`, which others may share, on the rows of `sample`.
 
-    identity: what makes values comparable (table, frame version, folds). The first trial of a new study is
-    DEFAULT_PARAMETERS. Raises BadStore if the study there was made on something else.
+    storage: journal file or database URL; a study starts there with SHIPPED. identity: what makes values
+    comparable. Raises BadStore if the study there was made on something else, BadRequest for no trials.
     """
+    if trials < 1:
+        raise BadRequest("trials", trials, "1 or more")
     place = str(storage)
     kept = RDBStorage(place) if "://" in place else JournalStorage(JournalFileBackend(place))
     with warnings.catch_warnings():
@@ -150,48 +152,24 @@ def open_study(storage: str | Path, identity: dict[str, Any]) -> optuna.Study:
     study = optuna.create_study(study_name=STUDY, storage=kept, load_if_exists=True, pruner=pruner)
     # Seeded by how far the study is, so that a resumed one does not repeat its first guesses.
     study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), constant_liar=True)
-    for name, value in identity.items():
-        if study.user_attrs.setdefault(name, value) != value:
-            raise BadStore(
-                f"{place}: this study was made with {name} {study.user_attrs[name]}, not {value}: "
-                "its values do not compare; give another --storage"
-            )
+    # The features at the prior coefficients change where the physics does.
+    matrix, _ = feature_matrix(sample.requests, sample.floor, baseline(sample.requests, Coefficients()))
+    physics = hashlib.sha256(np.round(matrix, 5).tobytes()).hexdigest()[:12]
+    made_with = {"protocols": "+".join(protocols), "folds": n_folds, "physics": physics, **(identity or {})}
+    for name, value in made_with.items():
+        if (other := study.user_attrs.get(name, value)) != value:
+            made = f"{place}: this study was made with {name} {other}, not {value}"
+            raise BadStore(f"{made}: its values do not compare; give another --storage")
         study.set_user_attr(name, value)
     study.enqueue_trial(SHIPPED, skip_if_exists=True)
-    return study
-
-
-def search(
-    sample: Sample,
-    *,
-    trials: int,
-    storage: str | Path,
-    identity: dict[str, Any] | None = None,
-    protocols: Sequence[str] = splits.PROTOCOLS,
-    n_folds: int = FOLDS,
-    callbacks: Sequence[Callable[[optuna.Study, FrozenTrial], None]] = (),
-    progress: Progress = silent,
-) -> optuna.Study:
-    """Run `trials` more trials of the study in `storage` on the rows of `sample`, and return the study.
-
-    A study may be continued later and by several processes or machines at once.
-    """
-    if trials < 1:
-        raise BadRequest("trials", trials, "1 or more")
-    matrix, _ = feature_matrix(sample.requests, sample.floor, baseline(sample.requests, Coefficients()))
-    # Of the features at the prior coefficients: it changes where the physics does.
-    physics = hashlib.sha256(np.round(matrix, 5).tobytes()).hexdigest()[:12]
-    described = {"protocols": "+".join(protocols), "folds": n_folds, "physics": physics}
-    study = open_study(storage, {**described, **(identity or {})})
     done = itertools.count(1)
 
     def report_trial(study: optuna.Study, trial: FrozenTrial) -> None:
         progress(f"trial {trial.number}: {trial.state.name.lower()}", 0.1 + 0.9 * next(done) / trials)
 
     folds = prepare(sample, protocols, n_folds, within(progress, 0.0, 0.1))
-    study.optimize(
-        partial(objective, sample=sample, folds=folds), n_trials=trials, callbacks=[*callbacks, report_trial]
-    )
+    value = partial(objective, sample=sample, folds=folds)
+    study.optimize(value, n_trials=trials, callbacks=[*callbacks, report_trial])
     return study
 
 
@@ -201,29 +179,22 @@ def set_aside(sample: Sample, seed: int = 0) -> tuple[NDArray[np.intp], NDArray[
 
 
 def confirm(
-    sample: Sample,
-    aside: NDArray[np.intp],
-    best: Settings,
-    *,
-    protocols: Sequence[str] = splits.PROTOCOLS,
-    n_folds: int = FOLDS,
-    progress: Progress = silent,
-) -> pd.DataFrame:
-    """Compare `best` with the shipped parameters on the rows set aside, under every protocol.
+    sample: Sample, aside: NDArray[np.intp], best: Settings, *,
+    protocols: Sequence[str] = splits.PROTOCOLS, n_folds: int = FOLDS, progress: Progress = silent,
+) -> pd.DataFrame:  # fmt: skip
+    """Compare `best` with the shipped parameters on the rows set aside, a row per protocol.
 
-    Returns a row per protocol: median absolute log errors, and the mean over families of the difference
-    (best - shipped) with its standard error. Models are fitted on all rows but the tested groups.
+    Columns: median absolute log errors, the mean over families of their difference with its standard error.
     """
     family = splits.group_labels(sample.table, "family")
     parts = []
     for fold in prepare(sample, protocols, n_folds, progress):
-        tested = np.intersect1d(fold.test, aside)
-        if not len(tested):
+        judged = replace(fold, test=np.intersect1d(fold.test, aside))
+        if not len(judged.test):
             continue
-        judged = replace(fold, test=tested)
         shipped, found = (gaps(sample, judged, settings) for settings in (Settings(), best))
         for name in CORRECTED:
-            columns = {"family": family[tested], "shipped": shipped[name], "best": found[name]}
+            columns = {"family": family[judged.test], "shipped": shipped[name], "best": found[name]}
             parts.append(pd.DataFrame(columns).dropna().assign(protocol=fold.protocol, metric=name))
     rows = pd.concat(parts)
     rows["difference"] = rows["best"] - rows["shipped"]
@@ -234,21 +205,13 @@ def confirm(
 
 
 def tune(
-    *,
-    trials: int,
-    storage: str | Path = "study.journal",
-    store: Path | None = None,
-    out: Path | None = None,
-    track: bool = True,
-    protocols: Sequence[str] = splits.PROTOCOLS,
-    n_folds: int = FOLDS,
+    *, trials: int, storage: str | Path = "study.journal", store: Path | None = None, out: Path | None = None,
+    track: bool = True, protocols: Sequence[str] = splits.PROTOCOLS, n_folds: int = FOLDS,
     progress: Progress = silent,
-) -> TuneResult:
-    """Search on the table in `store`, confirm on the rows set aside, and report.
+) -> TuneResult:  # fmt: skip
+    """Search on the table in `store`, confirm on the rows set aside, and report; raises as `search` does.
 
-    storage: journal file or database URL, where a study goes on. out: folder for `write_report` (None: not
-    written). track: one MLflow run, with a child for each trial. Raises BadStore for a study of other data,
-    BadRequest for a number of trials under 1.
+    out: folder for `write_report` (None: not written). track: one MLflow run, with a child for each trial.
     """
     start = time.perf_counter()
     table, fingerprint = BenchmarkStore(store).snapshot()
@@ -265,10 +228,11 @@ def tune(
         result = _result(study)
         if result.best_value < result.shipped_value:
             best = settings_of(FixedTrial(study.best_params))
-            rest = within(progress, 0.85, 1.0)
-            compared = confirm(sample, aside, best, protocols=protocols, n_folds=n_folds, progress=rest)
-            rows = [{str(k): v for k, v in row.items()} for row in compared.to_dict("records")]
-            result = replace(result, confirmation=rows)
+            compared = confirm(
+                sample, aside, best, protocols=protocols, n_folds=n_folds,
+                progress=within(progress, 0.85, 1.0),
+            )  # fmt: skip
+            result = replace(result, confirmation=for_json(compared.to_dict("records")))
         result = replace(result, run_id=run.run_id if run else None, seconds=time.perf_counter() - start)
         if run:
             run.log_figures("tuning", asdict(result))
@@ -295,12 +259,8 @@ def _result(study: optuna.Study) -> TuneResult:
 
 
 def _log_trial(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Record a trial as a child of the active run, each fold's error with it.
-
-    Optuna's own callback for MLflow (optuna-integration) leaves out the folds' errors: of a pruned trial all.
-    """
-    mlflow = mlflow_module()
-    tags = {"kind": "trial", "state": trial.state.name.lower()}
+    """Record a trial and each fold's error, which Optuna's own callback leaves out, in a child run."""
+    mlflow, tags = mlflow_module(), {"kind": "trial", "state": trial.state.name.lower()}
     with mlflow.start_run(run_name=f"trial {trial.number}", nested=True, tags=tags):
         mlflow.log_params(trial.params)
         for step, value in trial.intermediate_values.items():

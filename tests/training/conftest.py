@@ -19,21 +19,17 @@ def table() -> pd.DataFrame:
     """Closed-loop rows, each set-up measured once to three times; TPOT is active weights over bandwidth."""
     rng = np.random.default_rng(3)
     n = 500
-    rows = pd.DataFrame(
-        {
-            "model": rng.choice(list(MODELS), n),
-            "gpu": rng.choice(list(GPUS), n, p=[0.4, 0.3, 0.2, 0.08, 0.02]),
-            "engine": rng.choice(ENGINES, n),
-            "tp": rng.choice([1.0, 2.0, 4.0, 8.0], n),
-            "isl": rng.choice([128.0, 1024.0, 8192.0], n),
-            "osl": rng.choice([128.0, 1024.0], n),
-            "concurrency": rng.choice([1.0, 8.0, 64.0], n),
-        }
-    )
-    rows = rows.assign(num_gpus=rows["tp"], num_nodes=1, pp=1.0, ep=1.0, dp=1.0, replicas=1.0, disagg=0)
-    rows = rows.assign(prefill_gpus=np.nan, decode_gpus=np.nan, request_rate=np.nan)
-    rows["prefix_cached_frac"] = np.nan
-    rows = rows.assign(weight_precision="bf16", kv_precision="", spec_decode="none", mode="closed-loop")
+    drawn = {
+        "model": list(MODELS), "gpu": list(GPUS), "engine": ENGINES, "tp": [1.0, 2.0, 4.0, 8.0],
+        "isl": [128.0, 1024.0, 8192.0], "osl": [128.0, 1024.0], "concurrency": [1.0, 8.0, 64.0],
+    }  # fmt: skip
+    odds = {"gpu": [0.4, 0.3, 0.2, 0.08, 0.02]}
+    rows = pd.DataFrame({name: rng.choice(values, n, p=odds.get(name)) for name, values in drawn.items()})
+    rows = rows.assign(
+        num_gpus=rows["tp"], num_nodes=1, pp=1.0, ep=1.0, dp=1.0, replicas=1.0, disagg=0, prefill_gpus=np.nan,
+        decode_gpus=np.nan, request_rate=np.nan, prefix_cached_frac=np.nan, weight_precision="bf16",
+        kv_precision="", spec_decode="none", mode="closed-loop",
+    )  # fmt: skip
     rows["config_group"] = [f"c{k}" for k in rows.groupby(list(rows.columns), dropna=False).ngroup()]
     rows = rows.loc[np.repeat(np.arange(n), rng.integers(1, 4, n))].reset_index(drop=True)
     rows["source_family"] = rng.choice(SOURCES, len(rows), p=[0.6, 0.2, 0.1, 0.1])

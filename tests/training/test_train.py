@@ -28,34 +28,23 @@ def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def mlruns(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("mlruns")
-
-
-@pytest.fixture(scope="module")
-def trained(small_store: Path, mlruns: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+def trained(small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROOFCAST_MLRUNS", str(mlruns))
-        return train(
-            serving=serving(),
-            store=small_store,
-            out=tmp_path_factory.mktemp("out") / "bundle",
-            settings=QUICK,
-            protocols=("configuration", "platform"),
-        )
+        patch.setenv("ROOFCAST_MLRUNS", str(small_store.parent))
+        out = tmp_path_factory.mktemp("out") / "bundle"
+        protocols = ("configuration", "platform")
+        return train(serving=serving(), store=small_store, out=out, settings=QUICK, protocols=protocols)
 
 
-def test_a_training_writes_a_bundle_that_predicts(trained: TrainResult) -> None:
-    answer = Predictor.load(trained.bundle).predict(**REQUEST)
-    assert 0 < answer.tpot_ms_lo < answer.tpot_ms < answer.tpot_ms_hi
-
-
-def test_the_champion_in_the_registry_is_that_bundle(
-    trained: TrainResult, mlruns: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_training_writes_a_bundle_that_predicts_and_is_the_champion(
+    trained: TrainResult, small_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ROOFCAST_MLRUNS", str(mlruns))
-    here, there = Predictor.load(trained.bundle), Predictor.load("models:/roofcast@champion")
-    assert here.predict(**REQUEST).to_dict() == there.predict(**REQUEST).to_dict()
+    monkeypatch.setenv("ROOFCAST_MLRUNS", str(small_store.parent))
+    here, there = (
+        Predictor.load(b).predict(**REQUEST) for b in (trained.bundle, "models:/roofcast@champion")
+    )
+    assert 0 < here.tpot_ms_lo < here.tpot_ms < here.tpot_ms_hi
+    assert here.to_dict() == there.to_dict()
 
 
 def test_a_training_reports_error_and_coverage_by_protocol(trained: TrainResult) -> None:
@@ -65,9 +54,12 @@ def test_a_training_reports_error_and_coverage_by_protocol(trained: TrainResult)
         assert 0.6 < figures["coverage"] <= 1
 
 
-def test_the_interval_of_a_fold_knows_nothing_of_its_rows(small_store: Path) -> None:
+def test_records_cover_every_row_once_and_the_interval_of_a_fold_knows_nothing_of_its_rows(
+    small_store: Path,
+) -> None:
     sample = sample_of(BenchmarkStore(small_store).load())
     (records,) = crossfit.cross_fit(sample, ["family"], QUICK, n_folds=2)
+    np.testing.assert_array_equal(np.sort(records.rows), np.arange(len(sample.table)))
     left = records.rows[records.fold == 0]
     honest = trust.learn_trust([records], left)
     poisoned = records.measured_s["tpot"].copy()
@@ -78,12 +70,6 @@ def test_the_interval_of_a_fold_knows_nothing_of_its_rows(small_store: Path) -> 
     for name, spread in again.spreads.items():
         assert spread.model_to_string() == honest.spreads[name].model_to_string()
     assert trust.learn_trust([changed]).intervals != every.intervals
-
-
-def test_records_cover_every_row_once(small_store: Path) -> None:
-    sample = sample_of(BenchmarkStore(small_store).load())
-    (records,) = crossfit.cross_fit(sample, ["configuration"], QUICK, n_folds=2)
-    np.testing.assert_array_equal(np.sort(records.rows), np.arange(len(sample.table)))
 
 
 def test_an_evaluation_writes_the_report_and_the_plots(small_store: Path, tmp_path: Path) -> None:

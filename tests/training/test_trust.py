@@ -33,21 +33,11 @@ def test_each_bound_is_the_textbook_order_statistic(n: int, alpha: float) -> Non
     assert (level.lower, level.upper) == (-np.sort(-residual)[place], np.sort(residual)[place])
 
 
-def test_bounds_follow_a_skewed_residual_of_known_quantiles() -> None:
-    residual = np.random.default_rng(8).exponential(1.0, 20_000)
-    level = fit_intervals(residual, IN[:20_000]).levels["in"]
-    assert level.lower == pytest.approx(-np.log(0.95), abs=0.01)
-    assert level.upper == pytest.approx(-np.log(0.05), rel=0.05)
-
-
 def test_small_samples_keep_the_promise_on_average() -> None:
     """With 45 residuals plain quantiles would cover less than 90 %; the correction makes up for it."""
     rng = np.random.default_rng(2)
-    draws = range(400)
-    shares = [
-        _share_inside(fit_intervals(rng.standard_normal(45), IN[:45]), rng.standard_normal(400))
-        for _ in draws
-    ]
+    draws = (rng.standard_normal(445) for _ in range(400))
+    shares = [_share_inside(fit_intervals(draw[:45], IN[:45]), draw[45:]) for draw in draws]
     assert 0.9 - 0.01 < np.mean(shares) < 0.9 + 2 / 46 + 0.01
 
 
@@ -64,35 +54,32 @@ def test_a_naive_split_of_grouped_rows_is_far_too_narrow_for_a_new_group() -> No
     assert abs(_share_inside(honest, new) - 0.9) < 0.06
 
 
-def test_a_level_may_spend_less_than_is_promised() -> None:
-    residual = np.random.default_rng(4).standard_normal(20_000)
+def test_bounds_are_known_quantiles_skewed_or_where_a_level_may_spend_less() -> None:
+    rng = np.random.default_rng(8)
+    skewed = fit_intervals(rng.exponential(1.0, 20_000), IN[:20_000]).levels["in"]
+    assert skewed.lower == pytest.approx(-np.log(0.95), abs=0.01)
+    assert skewed.upper == pytest.approx(-np.log(0.05), rel=0.05)
     support = np.repeat(["in", "far"], 10_000)
-    table = fit_intervals(residual, support, alpha=0.1, spent={"far": 0.05})
+    table = fit_intervals(rng.standard_normal(20_000), support, alpha=0.1, spent={"far": 0.05})
     assert table.alpha == 0.1
     assert table.levels["in"].upper == pytest.approx(norm.ppf(0.95), rel=0.03)
     assert table.levels["far"].upper == pytest.approx(norm.ppf(0.975), rel=0.03)
 
 
-def test_each_support_level_is_covered_by_itself() -> None:
+@pytest.mark.parametrize("scaled", [False, True])
+def test_each_spread_is_covered_by_itself_as_a_level_and_as_a_scale(scaled: bool) -> None:
     rng = np.random.default_rng(6)
     spread = {"in": 0.05, "near": 0.2, "far": 0.6}
-    support = rng.choice(list(spread), 30_000)
-    residual = np.array([spread[s] for s in support]) * rng.standard_normal(30_000)
-    table = fit_intervals(residual[:15_000], support[:15_000])
+    drawn = rng.choice(list(spread), 30_000)
+    size = np.array([spread[name] for name in drawn])
+    residual = size * rng.standard_normal(30_000)
+    support, scale = (np.full(30_000, "in"), size) if scaled else (drawn, np.ones(30_000))
+    table = fit_intervals(residual[:15_000], support[:15_000], scale=scale[:15_000])
     for level in spread:
-        here = support[15_000:] == level
-        assert abs(_share_inside(table, residual[15_000:][here], support[15_000:][here]) - 0.9) < 0.02
-    assert table.levels["in"].upper < table.levels["near"].upper < table.levels["far"].upper
-
-
-def test_scale_normalisation_follows_the_spread() -> None:
-    rng = np.random.default_rng(7)
-    scale = rng.choice([0.05, 0.5], 20_000)
-    residual = scale * rng.standard_normal(20_000)
-    table = fit_intervals(residual[:10_000], IN[:10_000], scale=scale[:10_000])
-    for size in (0.05, 0.5):
-        here = np.flatnonzero(scale[10_000:] == size) + 10_000
-        assert abs(_share_inside(table, residual[here], scale=scale[here]) - 0.9) < 0.02
+        here = np.flatnonzero(drawn[15_000:] == level) + 15_000
+        assert abs(_share_inside(table, residual[here], support[here], scale[here]) - 0.9) < 0.02
+    uppers = [level.upper for level in map(table.levels.get, spread) if level]
+    assert uppers == sorted(uppers)
 
 
 def test_a_level_with_too_few_rows_borrows_width_and_says_so() -> None:
@@ -103,17 +90,13 @@ def test_a_level_with_too_few_rows_borrows_width_and_says_so() -> None:
     assert table.levels["far"].lower <= table.levels["*"].lower
 
 
-def test_an_unknown_level_gets_the_widest_bounds() -> None:
+def test_an_unknown_level_gets_the_widest_bounds_and_what_is_not_finite_is_ignored() -> None:
     rng = np.random.default_rng(10)
-    residual = np.r_[rng.normal(0, 0.1, 500), rng.normal(0, 1, 500)]
-    table = fit_intervals(residual, np.repeat(["in", "far"], 500))
+    residual = np.r_[rng.normal(0, 0.1, 500), rng.normal(0, 1, 500), np.nan, np.inf]
+    table = fit_intervals(residual, np.repeat(["in", "far", "far"], [500, 500, 2]))
     lo, hi = table.interval(np.zeros(2), np.array(["far", "elsewhere"]))
     assert (lo[0], hi[0]) == (lo[1], hi[1])
-
-
-def test_residuals_that_are_not_finite_are_ignored() -> None:
-    residual = np.r_[np.nan, np.random.default_rng(11).standard_normal(200), np.inf]
-    assert fit_intervals(residual, IN[:202]).levels["in"].rows == 200
+    assert table.levels["far"].rows == 500
 
 
 @pytest.mark.parametrize(("residual", "alpha"), [([np.nan], 0.1), ([0.1, 0.2], 0.0), ([0.1, 0.2], 1.0)])
@@ -128,16 +111,12 @@ def test_a_table_survives_json() -> None:
     assert IntervalTable.from_dict(json.loads(json.dumps(table.to_dict()))) == table
 
 
+LEVELS = [{}, {"in": {"lower": 0.1}}, {"in": {**SOUND, "lower": 1.0}}, ["in"]]
+
+
 @pytest.mark.parametrize(
     "payload",
-    [
-        {},
-        {"alpha": 0.1, "levels": {}},
-        {"alpha": 0.1, "levels": {"in": {"lower": 0.1}}},
-        {"alpha": 0.1, "levels": {"in": {**SOUND, "lower": 1.0}}},
-        {"alpha": 2.0, "levels": {"in": SOUND}},
-        {"alpha": 0.1, "levels": ["in"]},
-    ],
+    [{}, *({"alpha": 0.1, "levels": levels} for levels in LEVELS), {"alpha": 2.0, "levels": {"in": SOUND}}],
 )
 def test_a_foreign_table_is_refused(payload: dict[str, object]) -> None:
     with pytest.raises(errors.BadBundle, match="calibration table"):

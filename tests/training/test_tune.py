@@ -37,16 +37,11 @@ def sample(rows: pd.DataFrame) -> Sample:
     return sample_of(rows)
 
 
-@pytest.fixture(params=["journal", "database"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return (
-        f"sqlite:///{tmp_path}/study.db" if request.param == "database" else str(tmp_path / "study.journal")
-    )
-
-
+@pytest.mark.parametrize("place", ["{}/study.journal", "sqlite:///{}/study.db"])
 def test_a_study_starts_at_the_shipped_parameters_and_goes_on_where_it_is_kept(
-    sample: Sample, storage: str
+    sample: Sample, place: str, tmp_path: Path
 ) -> None:
+    storage = place.format(tmp_path)
     first = tune.search(sample, trials=1, storage=storage, **ONE)
     assert {name: DEFAULT_PARAMETERS[name] for name in first.trials[0].params} == first.trials[0].params
     second = tune.search(sample, trials=1, storage=storage, **ONE)
@@ -55,8 +50,10 @@ def test_a_study_starts_at_the_shipped_parameters_and_goes_on_where_it_is_kept(
     assert second.best_value <= first.best_value
 
 
-def test_a_study_of_other_data_is_not_continued(sample: Sample, tmp_path: Path) -> None:
+def test_a_study_of_other_data_or_without_trials_is_refused(sample: Sample, tmp_path: Path) -> None:
     kept = tmp_path / "study.journal"
+    with pytest.raises(errors.BadRequest, match="trials = 0"):
+        tune.search(sample, trials=0, storage=kept, **ONE)
     tune.search(sample, trials=1, storage=kept, identity={"table": "f00d"}, **ONE)
     with pytest.raises(errors.BadStore, match=r"made with table f00d, not beef: .* give another --storage"):
         tune.search(sample, trials=1, storage=kept, identity={"table": "beef"}, **ONE)
@@ -73,22 +70,22 @@ def test_a_trial_that_falls_behind_is_not_fitted_to_the_end(sample: Sample) -> N
     assert list(trial.intermediate_values) == [0]
 
 
-def test_no_family_is_both_searched_and_set_aside(sample: Sample) -> None:
+def test_no_family_is_searched_and_set_aside_where_shipped_parameters_differ_from_themselves_by_nothing(
+    sample: Sample,
+) -> None:
     inside, aside = tune.set_aside(sample)
+    assert 0.1 < len(aside) / len(sample.table) < 0.3
     for protocol in ("family", "configuration"):
         labels = splits.group_labels(sample.table, protocol)
         assert not set(labels[inside]) & set(labels[aside])
-    assert 0.1 < len(aside) / len(sample.table) < 0.3
-
-
-def test_the_shipped_parameters_differ_from_themselves_by_nothing(sample: Sample) -> None:
-    _, aside = tune.set_aside(sample)
     shipped = tune.settings_of(optuna.trial.FixedTrial(tune.SHIPPED))
-    compared = tune.confirm(sample, aside, shipped, **ONE)
-    assert list(compared["protocol"]) == ["configuration"]
-    assert compared["difference"].abs().max() == 0
-    assert (compared["shipped"] == compared["best"]).all()
-    assert compared["rows"].sum() > 20
+    assert shipped.parameters == DEFAULT_PARAMETERS
+    changed = tune.settings_of(optuna.trial.FixedTrial({**tune.SHIPPED, "num_leaves": 40}))
+    assert changed.parameters == {**DEFAULT_PARAMETERS, "num_leaves": 40}
+    (compared,) = tune.confirm(sample, aside, shipped, **ONE).to_dict("records")
+    assert (compared["protocol"], compared["difference"]) == ("configuration", 0.0)
+    assert compared["shipped"] == compared["best"]
+    assert compared["rows"] > 20
 
 
 def test_a_search_leaves_its_trials_in_mlflow_and_its_pictures(
@@ -98,32 +95,17 @@ def test_a_search_leaves_its_trials_in_mlflow_and_its_pictures(
     monkeypatch.setenv("ROOFCAST_MLRUNS", str(tmp_path / "mlruns"))
     rows.to_parquet(tmp_path / "table.parquet", index=False)
     out = tmp_path / "out"
-    result = tune.tune(
-        trials=3, storage=tmp_path / "study.journal", store=tmp_path / "table.parquet", out=out, **ONE
-    )
+    where = {"storage": tmp_path / "study.journal", "store": tmp_path / "table.parquet", "out": out}
+    result = tune.tune(trials=3, **where, **ONE)
     assert (result.complete, result.pruned) == (3, 0)
     assert result.best_value <= result.shipped_value
     assert sum(result.importance.values()) == pytest.approx(1.0)
     assert all((out / name).stat().st_size > 5000 for name in ("tuning.png", "importance.png"))
     assert len(pd.read_csv(out / "tuning.csv")) == 3
     with tracking.open_store(tmp_path / "mlruns"):
-        children = mlflow.search_runs(
-            experiment_names=["roofcast"],
-            filter_string=f"tags.`mlflow.parentRunId` = '{result.run_id}'",
-            output_format="list",
-        )
+        mine = f"tags.`mlflow.parentRunId` = '{result.run_id}'"
+        children = mlflow.search_runs(["1"], filter_string=mine, output_format="list")
         parent = mlflow.get_run(result.run_id)
     assert len(children) == 3
     assert min(run.data.metrics["objective"] for run in children) == pytest.approx(result.best_value)
     assert parent.data.metrics["tuning/best_value"] == pytest.approx(result.best_value)
-
-
-def test_no_trials_is_refused(sample: Sample, tmp_path: Path) -> None:
-    with pytest.raises(errors.BadRequest, match="trials = 0"):
-        tune.search(sample, trials=0, storage=tmp_path / "study.journal", **ONE)
-
-
-def test_a_trial_changes_only_what_is_searched() -> None:
-    trial = optuna.trial.FixedTrial({**tune.SHIPPED, "num_leaves": 40})
-    settings = tune.settings_of(trial)
-    assert settings.parameters == {**DEFAULT_PARAMETERS, "num_leaves": 40}
