@@ -231,7 +231,7 @@ def in_one_queue(r: Requests, base: Estimate, rate: FloatArray, shares: FloatArr
 
 
 def spread(ratio: FloatArray, percent: float) -> FloatArray:
-    """Return the log-logistic scale [-] of times whose `percent` is `ratio` medians."""
+    """Return the log-logistic scale [-] of times whose percentile is `ratio` medians."""
     return np.asarray(np.log(np.maximum(ratio, 1.0)) / np.log(percent / (100.0 - percent)))
 
 
