@@ -1,13 +1,11 @@
 """The advisor: the cheapest deployment that carries a workload within its limits.
 
 What is least is the expected cost: cost per hour over the probability that the limits hold, among deployments
-where that reaches the confidence asked for. Costs within `TIE` of each other are equal, for prices are not
-known better: the fewest boxes win.
+where that reaches the confidence asked for. Within `TIE` costs are equal: the fewest boxes win.
 
-Two passes. The first predicts every configuration of every platform at a ladder of loads per offer (box, or
-part of a rack): that gives each one's capacity, the load up to which the limits hold, and with it how many
-are needed and where another platform becomes cheaper. The second predicts the most promising ones on exactly
-so many offers, and some more or less.
+The first pass predicts every configuration at a ladder of loads per offer (box, or part of a rack): it gives
+its capacity, the load up to which the limits hold, and so how many are needed and where another platform gets
+cheaper. The second predicts the most promising ones on exactly so many offers, and some more or less.
 """
 
 from __future__ import annotations
@@ -177,10 +175,8 @@ class _Search:
                 self.rejected[spec.name] = Reason("too-small", needed, available, {"tp": r.tp[at]})
         return Grid(model=self.name, rows=kept)
 
-    def _outcomes(
-        self, rows: IntArray, count: FloatArray, load: FloatArray, physics: bool = False
-    ) -> Outcomes:
-        return outcomes(self.model, self.grid.frame(rows, count), self.workload, load, physics)
+    def _outcomes(self, rows: IntArray, n: FloatArray, load: FloatArray, physics: bool = False) -> Outcomes:
+        return outcomes(self.model, self.grid.frame(rows, n), self.workload, load, physics)
 
     def _climb(self) -> None:
         """First pass: all configurations at a ladder of loads per offer, by physics; then the best ones."""

@@ -137,16 +137,9 @@ def _outcomes(
     model: Model, frame: pd.DataFrame, workload: Workload, load: FloatArray, physics: bool
 ) -> Outcomes:
     """Return the outcomes of one chunk: m kinds of requests one after the other, then joined."""
-    import pandas as pd
-
     kinds = workload.kinds
     shares, isl, osl = (np.array([getattr(k, name) for k in kinds]) for name in ("share", "isl", "osl"))
-    mode, column = ("closed-loop", "concurrency") if workload.closed else ("open-loop", "request_rate")
-    asked = [
-        frame.assign(isl=kind.isl, osl=kind.osl, prefix_cached_frac=kind.cached, mode=mode, **{column: load})
-        for kind in kinds
-    ]
-    r = normalise(pd.concat(asked, ignore_index=True) if len(asked) > 1 else asked[0])
+    r = _requests(frame, workload, load)
     mixed = len(kinds) > 1 and not workload.closed
     if mixed:
         r = at_equal_load(r, model.coefficients, shares)
@@ -196,6 +189,18 @@ def _outcomes(
     )  # fmt: skip
 
 
+def _requests(frame: pd.DataFrame, workload: Workload, load: FloatArray) -> Requests:
+    """Return every kind of request on all deployments at the whole load, kind by kind."""
+    import pandas as pd
+
+    mode, column = ("closed-loop", "concurrency") if workload.closed else ("open-loop", "request_rate")
+    parts = [
+        frame.assign(isl=kind.isl, osl=kind.osl, prefix_cached_frac=kind.cached, mode=mode, **{column: load})
+        for kind in workload.kinds
+    ]
+    return normalise(pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0])
+
+
 def at_equal_load(r: Requests, coefficients: Coefficients, shares: FloatArray) -> Requests:
     """Return the requests, each at the rate at which it alone loads its deployment as the mix does.
 
@@ -231,7 +236,7 @@ def in_one_queue(r: Requests, base: Estimate, rate: FloatArray, shares: FloatArr
 
 
 def spread(ratio: FloatArray, percent: float) -> FloatArray:
-    """Return the log-logistic scale [-] of times whose `percent` is `ratio` medians."""
+    """Return the log-logistic scale [-] of times whose percentile is `ratio` medians."""
     return np.asarray(np.log(np.maximum(ratio, 1.0)) / np.log(percent / (100.0 - percent)))
 
 

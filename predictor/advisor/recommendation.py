@@ -104,9 +104,8 @@ class Replacement:
     hi: float
 
     def __str__(self) -> str:
-        return (
-            f"one {self.platform} replaces {self.value:.1f} {self.instead} ({self.lo:.1f} to {self.hi:.1f})"
-        )
+        interval = f"({self.lo:.1f} to {self.hi:.1f})"
+        return f"one {self.platform} replaces {self.value:.1f} {self.instead} {interval}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,8 @@ def test_owning_breaks_even_where_its_hour_costs_as_much_as_renting_the_hours_us
     assert own == pytest.approx(rented) == pytest.approx(owned.usd_per_m_output / share)
 
 
-def test_a_price_of_ones_own_replaces_the_catalogues() -> None:
+def test_a_price_of_ones_own_replaces_the_catalogues_or_its_absence() -> None:
+    assert math.isnan(Economics().per_hour("mi355x-8x"))
     assert Economics(purchase_usd={"dgx-b200": 1e5}).purchase("hgx-b200") == 1e5
     assert Economics(basis="rent", usd_per_gpu_hour={"hgx-b200": 2.0}).per_hour("hgx-b200") == 16.0
 
@@ -53,10 +54,6 @@ def test_owning_comes_near_the_cost_model_of_others() -> None:
     for row in (p for p in prices() if p.kind == "ownership" and p.platform in ("hgx-h100", "hgx-b200")):
         ours = Economics().per_hour(row.platform) / catalogue.platform(row.platform).num_gpus
         assert 0.8 * row.low < ours < 1.2 * row.high
-
-
-def test_an_unknown_price_is_not_a_number() -> None:
-    assert math.isnan(Economics().per_hour("mi355x-8x"))
 
 
 @pytest.mark.parametrize(

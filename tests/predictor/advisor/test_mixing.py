@@ -44,13 +44,6 @@ def test_the_times_that_the_kinds_take_add_up_to_the_load() -> None:
     assert (found[1] < RATES).all()
 
 
-def test_two_kinds_alike_wait_as_one() -> None:
-    own, together = _queued(SHORT, SHORT)
-    alone = baseline(_kinds(SHORT), Coefficients())
-    np.testing.assert_allclose(together.ttft_s, np.tile(alone.ttft_s, 2), rtol=1e-9)
-    np.testing.assert_allclose(together.burst_s, own.burst_s, rtol=1e-6)
-
-
 def test_short_prompts_wait_behind_long_ones_and_all_wait_the_same() -> None:
     own, together = _queued(SHORT, LONG)
     before, after = (e.terms["ttft_queue"].reshape(2, -1) for e in (own, together))
