@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _TITLES = {name: f"{COLUMNS[name].label} [{COLUMNS[name].unit}]" for name in ANSWERS}
 _SHORT = dict(zip(FIGURES, ("TPOT", "TTFT", "output"), strict=True))
+_LABELS = {name: name.replace("_", " ") for name in TERMS}
 _TIMES = ("per output token [ms]", "first token [ms]")
 _SUPPORT = {
     "in": "this setup was measured, perhaps at another load",
@@ -66,7 +67,7 @@ def _prediction(p: Prediction) -> Iterable[RenderableType]:
         for percent, times in p.percentiles.items()
     ]
     share = f"{p.bottleneck_share:.0%} of the baseline's time per token"
-    lines.append(f"bottleneck: {p.bottleneck.replace('_', ' ')} ({share})")
+    lines.append(f"bottleneck: {_LABELS[p.bottleneck]} ({share})")
     lines.append(f"support: {p.support} ({_SUPPORT[p.support]})")
     yield from map(Text, [*lines, f"note: {p.reason}"] if p.reason else lines)
 
@@ -94,20 +95,16 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[RenderableType]]) -> Ta
     return table
 
 
-def _interval(low: float, high: float) -> str:
-    return f"{number(low)} to {number(high)}"
-
-
 def _answers_and_terms(p: Prediction) -> Iterable[Table]:
     heads = ("", "predicted", "90 % interval", "baseline", "floor")
     yield _table(heads, ((
         Text(_TITLES[name]), number(getattr(p, name)),
-        _interval(getattr(p, f"{name}_lo"), getattr(p, f"{name}_hi")),
+        f"{number(getattr(p, f'{name}_lo'))} to {number(getattr(p, f'{name}_hi'))}",
         number(p.baseline[name]), number(p.floor[name]),
     ) for name in ANSWERS))  # fmt: skip
     # Where nothing lies in host memory, the term is not shown.
     shown = [name for name in TERMS if name != "host_memory" or p.terms[name] or p.ttft_terms[name]]
-    rows = ((name.replace("_", " "), f"{p.terms[name]:.2f}", f"{p.ttft_terms[name]:.1f}") for name in shown)
+    rows = ((_LABELS[name], f"{p.terms[name]:.2f}", f"{p.ttft_terms[name]:.1f}") for name in shown)
     yield _table(("where the time goes", *_TIMES), rows)
 
 
@@ -140,13 +137,12 @@ def _neighbour(row: Neighbour) -> str:
 def _comparison(c: Comparison) -> Iterable[RenderableType]:
     """Yield two predictions side by side, the difference term by term, and its largest reason."""
     yield Text(f"against {request_line(c.second.request)}", style="bold")
-    yield _table(("", "this", "other", "this / other"), ((
-        Text(_TITLES[name]), number(getattr(c.first, name)), number(getattr(c.second, name)),
-        number(c.ratios[name]),
-    ) for name in ANSWERS))  # fmt: skip
-    yield _table(("this - other", *_TIMES), (
-        (name.replace("_", " "), f"{c.terms[name]:+.2f}", f"{c.ttft_terms[name]:+.1f}") for name in TERMS
+    yield _table(("", "this", "other", "this / other"), (
+        (Text(_TITLES[k]), *map(number, (getattr(c.first, k), getattr(c.second, k), c.ratios[k])))
+        for k in ANSWERS
     ))  # fmt: skip
+    terms = ((_LABELS[k], f"{c.terms[k]:+.2f}", f"{c.ttft_terms[k]:+.1f}") for k in TERMS)
+    yield _table(("this - other", *_TIMES), terms)
     yield Text(f"- {c.reason}.")
 
 
@@ -155,7 +151,7 @@ def _findings(findings: Sequence[Finding]) -> Iterable[RenderableType]:
     heads = ("figure", "claimed", "verdict", "floor", "baseline", "predicted", "90 % interval")
     table = _table(heads, ((
         f.figure, number(f.claimed), f.verdict, *map(number, (f.bound, f.baseline, f.predicted)),
-        _interval(f.predicted_lo, f.predicted_hi),
+        f"{number(f.predicted_lo)} to {number(f.predicted_hi)}",
     ) for f in findings))  # fmt: skip
     table.collapse_padding = True
     yield table
@@ -256,16 +252,14 @@ def draw(explanation: Explanation, path: Path) -> None:
         raise BadRequest("plot", str(path), f"a file ending in {', '.join(_DRAWINGS)}")
     if not path.parent.is_dir():
         raise BadRequest("plot", str(path), "a file in a folder that exists")
-    p = explanation.prediction
-    title = request_line(p.request)
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    p, figure = explanation.prediction, Figure(figsize=(11, 4.2), layout="constrained")
+    title, panels = request_line(p.request), figure.subplots(1, 3)
     figure.suptitle(title, fontsize=9)
-    panels = figure.subplots(1, 3)
     colours = ["tab:blue"] * len(TERMS) + ["tab:green", "tab:orange", "tab:gray"]
     times = (("tpot_ms", "time per output token [ms]", p.terms), ("ttft_ms", _TIMES[1], p.ttft_terms))
     for axis, (name, label, terms) in zip(panels, times, strict=False):
-        levels = {"predicted": getattr(p, name), "baseline": p.baseline[name], "floor": p.floor[name]}
-        bars = {term.replace("_", " "): terms[term] for term in TERMS} | levels
+        bars = {text: terms[term] for term, text in _LABELS.items()}
+        bars |= {"predicted": getattr(p, name), "baseline": p.baseline[name], "floor": p.floor[name]}
         axis.barh([*bars], [*bars.values()], color=colours)
         axis.set_xlabel(label)
     moved = {fact: values["tpot_ms"] for fact, values in explanation.sensitivity.items()}
