@@ -44,6 +44,7 @@ _QUANTISED = {
     "8bit": "int8",
 }  # fmt: skip
 _FROM_WRAPPER = ("tie_word_embeddings", "torch_dtype", "dtype", "quantization_config", "_name_or_path")
+_WINDOW = ("sliding_window", "attention_chunk_size")
 _LARGEST = 2**31
 
 
@@ -132,8 +133,11 @@ def _draft(fields: _Fields, name: str) -> ModelSpec:
     kind = str(fields.get("model_type"))
     n_layers, d_model = fields.positive("num_hidden_layers"), fields.positive("hidden_size")
     layers = _layer_kinds(fields, n_layers)
-    linear = layers.count("linear")
-    tied = fields.get("tie_word_embeddings")
+    linear, state, tied = layers.count("linear"), 0, fields.get("tie_word_embeddings")
+    if linear:
+        # What one layer keeps per sequence: its recurrent state and the convolution's tail.
+        keys, values, _, kernel = _linear_widths(fields)
+        state = values * fields.positive("linear_key_head_dim") + (2 * keys + values) * (kernel - 1)
     hf_id = str(fields.get("_name_or_path") or "")
     attention, heads = _heads(fields, d_model)
     return ModelSpec(
@@ -147,11 +151,11 @@ def _draft(fields: _Fields, name: str) -> ModelSpec:
         vocab=fields.positive("vocab_size"),
         tied_embeddings=kind in _TIED_BY_DEFAULT if tied is None else bool(tied),
         attention="hybrid" if linear and attention != "mla" else attention,
-        sliding_window=_window(fields) if "sliding" in layers else 0,
+        sliding_window=fields.count(*_WINDOW, default=0) if "sliding" in layers else 0,
         n_sliding_layers=layers.count("sliding"),
         n_full_attention_layers=layers.count("full"),
         n_linear_attention_layers=linear,
-        linear_state_values=_linear_state(fields) if linear else 0,
+        linear_state_values=state,
         sparse_topk=fields.count("index_topk", default=0),
         index_key_dim=fields.count("index_head_dim", default=0),
         **_feed_forward(fields, n_layers),
@@ -194,20 +198,14 @@ def _layer_kinds(fields: _Fields, n_layers: int) -> list[str]:
         if wrong or len(listed) != n_layers:
             raise fields.bad("layer_types", wrong or len(listed), f"{n_layers} of {', '.join(_LAYER_TYPES)}")
         return [_LAYER_TYPES[kind] for kind in listed]
-    every = fields.count("full_attention_interval", default=0)
-    if every:
+    if every := fields.count("full_attention_interval", default=0):
         return ["linear" if (layer + 1) % every else "full" for layer in range(n_layers)]
-    if not _window(fields) or fields.get("use_sliding_window") is False:
+    if not fields.count(*_WINDOW, default=0) or fields.get("use_sliding_window") is False:
         return ["full"] * n_layers
-    every = fields.count("sliding_window_pattern", default=0)
-    if every:
+    if every := fields.count("sliding_window_pattern", default=0):
         return ["sliding" if (layer + 1) % every else "full" for layer in range(n_layers)]
     first = fields.count("max_window_layers", default=0) if fields.get("use_sliding_window") else 0
     return ["full"] * min(first, n_layers) + ["sliding"] * max(n_layers - first, 0)
-
-
-def _window(fields: _Fields) -> int:
-    return fields.count("sliding_window", "attention_chunk_size", default=0)
 
 
 def _linear_widths(fields: _Fields) -> tuple[int, int, int, int]:
@@ -216,12 +214,6 @@ def _linear_widths(fields: _Fields) -> tuple[int, int, int, int]:
     keys = fields.positive("linear_num_key_heads") * fields.positive("linear_key_head_dim")
     values = heads * fields.positive("linear_value_head_dim")
     return keys, values, heads, fields.positive("linear_conv_kernel_dim", default=4)
-
-
-def _linear_state(fields: _Fields) -> int:
-    """Return the values one linear layer keeps per sequence: recurrent state and the convolution's tail."""
-    keys, values, _, kernel = _linear_widths(fields)
-    return values * fields.positive("linear_key_head_dim") + (2 * keys + values) * (kernel - 1)
 
 
 def _feed_forward(fields: _Fields, n_layers: int) -> dict[str, Any]:
@@ -252,19 +244,19 @@ def _feed_forward(fields: _Fields, n_layers: int) -> dict[str, Any]:
 def _precision(fields: _Fields) -> str:
     """Return the format of the stored weights: what the quantisation says, else the tensor type."""
     quantised = fields.get("quantization_config")
-    if isinstance(quantised, dict):
-        text = json.dumps(quantised).lower()
-        groups = quantised.get("config_groups")
-        groups = groups.values() if isinstance(groups, dict) else ()
-        weights = json.dumps([group.get("weights") for group in groups if isinstance(group, dict)]).lower()
-        for bits in (4, 8):
-            if f'"num_bits": {bits}' in weights or quantised.get("bits") == bits:
-                return f"fp{bits}" if '"float"' in weights else f"int{bits}"
-        if quantised.get("load_in_8bit") is True:
-            return "int8"
-        return next((stored for word, stored in _QUANTISED.items() if word in text), "bf16")
-    tensor = str(fields.get("torch_dtype") or fields.get("dtype") or "").removeprefix("torch.")
-    return {"float32": "fp32", "float8_e4m3fn": "fp8"}.get(tensor, "bf16")
+    if not isinstance(quantised, dict):
+        tensor = str(fields.get("torch_dtype") or fields.get("dtype") or "").removeprefix("torch.")
+        return {"float32": "fp32", "float8_e4m3fn": "fp8"}.get(tensor, "bf16")
+    groups = quantised.get("config_groups")
+    listed = groups.values() if isinstance(groups, dict) else ()
+    weights = json.dumps([group.get("weights") for group in listed if isinstance(group, dict)]).lower()
+    for bits in (4, 8):
+        if f'"num_bits": {bits}' in weights or quantised.get("bits") == bits:
+            return f"fp{bits}" if '"float"' in weights else f"int{bits}"
+    if quantised.get("load_in_8bit") is True:
+        return "int8"
+    text = json.dumps(quantised).lower()
+    return next((stored for word, stored in _QUANTISED.items() if word in text), "bf16")
 
 
 def _with_parameters(spec: ModelSpec, fields: _Fields) -> ModelSpec:

@@ -71,10 +71,8 @@ def save_bundle(
     target = Path(folder)
     if target.exists() and not (target / MANIFEST).is_file() and (target.is_file() or any(target.iterdir())):
         raise BadBundle(f"{target} is not a bundle: it is not overwritten")
-    calibration = {
-        "blend": model.blend,
-        "intervals": {name: table.to_dict() for name, table in model.intervals.items()},
-    }
+    intervals = {name: table.to_dict() for name, table in model.intervals.items()}
+    calibration = {"blend": model.blend, "intervals": intervals}
     plain = (calibration, *(part.to_dict() for part in (model.coefficients, model.residuals, model.support)))
     files = {name: _json(part) for name, part in zip(_JSON_FILES, plain, strict=True)}
     for name in CORRECTED:
@@ -131,20 +129,21 @@ def _model(files: Mapping[str, bytes], names: tuple[str, ...]) -> Model:
         name: {key: math.nan if value is None else value for key, value in entry.items()}
         for name, entry in coefficients.items()
     }
-    trees: dict[str, Any] = {}
-    for file, wide in ((f"{name}{kind}", kind) for name in CORRECTED for kind in ("", _SPREAD)):
-        trees[file] = Trees(files[f"{file}.txt"].decode(), f"{file}.txt")
-        found, wanted = len(trees[file].feature_names), len(names) + (3 if wide else 0)
-        if found != wanted:
-            raise BadBundle(f"{file}.txt has {found} features, not {wanted}")
+
+    def trees(file: str, wanted: int) -> Any:
+        read = Trees(files[file].decode(), file)
+        if len(read.feature_names) != wanted:
+            raise BadBundle(f"{file} has {len(read.feature_names)} features, not {wanted}")
+        return read
+
     return Model(
         coefficients=Coefficients.from_dict(finite),
-        boosters={name: trees[name] for name in CORRECTED},
+        boosters={name: trees(f"{name}.txt", len(names)) for name in CORRECTED},
         residuals=MeasuredResiduals.from_dict(residuals),
         feature_names=names,
         support=Support.from_dict(support),
         blend=calibration["blend"],
-        spreads={name: trees[name + _SPREAD] for name in CORRECTED},
+        spreads={name: trees(f"{name}{_SPREAD}.txt", len(names) + 3) for name in CORRECTED},
         intervals={name: IntervalTable.from_dict(calibration["intervals"][name]) for name in CORRECTED},
     )
 
