@@ -129,7 +129,6 @@ def _text_fields(values: Mapping[str, Any], where: str) -> _Fields:
 
 
 def _draft(fields: _Fields, name: str) -> ModelSpec:
-    """Read everything but the parameter counts."""
     kind = str(fields.get("model_type"))
     n_layers, d_model = fields.positive("num_hidden_layers"), fields.positive("hidden_size")
     layers = _layer_kinds(fields, n_layers)
@@ -169,7 +168,6 @@ def _draft(fields: _Fields, name: str) -> ModelSpec:
 
 
 def _heads(fields: _Fields, d_model: int) -> tuple[str, dict[str, Any]]:
-    """Return the kind of attention, and the widths and counts of its heads."""
     n_heads = fields.positive("num_attention_heads")
     if fields.count("kv_lora_rank", default=0):
         nope, rope = fields.positive("qk_nope_head_dim"), fields.positive("qk_rope_head_dim")
@@ -217,7 +215,6 @@ def _linear_widths(fields: _Fields) -> tuple[int, int, int, int]:
 
 
 def _feed_forward(fields: _Fields, n_layers: int) -> dict[str, Any]:
-    """Return the widths and counts of dense layers, routed and shared experts."""
     n_experts = fields.count("num_experts", "n_routed_experts", "num_local_experts", default=0)
     if not n_experts:
         return {"d_ff": fields.positive("intermediate_size")}

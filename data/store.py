@@ -99,13 +99,9 @@ class BenchmarkStore:
         return _read(self.quarantine_path)[QUARANTINE_COLUMNS]
 
     def append(
-        self,
-        rows: pd.DataFrame,
-        file: str = "rows",
-        *,
-        rejected: Mapping[int, str] | None = None,
+        self, rows: pd.DataFrame, file: str = "rows", *, rejected: Mapping[int, str] | None = None,
         lines: Sequence[int] | None = None,
-    ) -> AppendReport:
+    ) -> AppendReport:  # fmt: skip
         """Add the rows that are valid and new; put the invalid ones into the quarantine with their reasons.
 
         A row without row_id gets one from its content; a row whose id is stored already counts as a

@@ -197,8 +197,7 @@ def _claims(rows: pd.DataFrame) -> _Claims:
         "tpot_ms": token.tpot_s * 1e3,
         "ttft_ms": np.where(static, np.fmax(first.ttft_s, together), first.ttft_s) * 1e3,
         "e2e_ms": np.where(static | r.is_mode("closed-loop"), whole.e2e_s, first.e2e_s) * 1e3,
-        "output_tok_s": whole.output_tok_s,
-        "total_tok_s": whole.total_tok_s,
+        **{name: getattr(whole, name) for name in _RATES},
     }
     floors = dict.fromkeys(best, whole) | {"tpot_ms": token, "ttft_ms": first}
     return _Claims(requests=r, figures=figures, streams=streams, floors=floors, best=best)

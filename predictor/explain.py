@@ -187,7 +187,6 @@ def sensitivities(
 def _sentences(
     p: Prediction, correction: Correction, sensitivity: Mapping[str, Mapping[str, float]]
 ) -> list[str]:
-    """Return the largest term, the three levels of TPOT with its correction, and what moves the answers."""
     group = next((k for k in correction.groups if k != _AVERAGE), _AVERAGE)
     sentences = [
         f"{p.bottleneck.replace('_', ' ')} is the largest term of a token: {p.terms[p.bottleneck]:.3g} ms, "
@@ -207,9 +206,9 @@ def with_changes(request: Mapping[str, Any], changes: Mapping[str, Any], first: 
     """Return a request with changes, for `compare`: another GPU replaces the platform, keeping its number of
     GPUs; another platform replaces the GPU and the number that was given.
     """
-    replaced: tuple[str, ...] = ("gpu", "num_gpus") if "platform" in changes else ()
+    replaced = {"gpu", "num_gpus"} if "platform" in changes else set()
     if "gpu" in changes and "platform" in request:
-        replaced, request = ("platform",), {"num_gpus": first.request["num_gpus"], **request}
+        replaced, request = {"platform"}, {"num_gpus": first.request["num_gpus"], **request}
     return {name: value for name, value in request.items() if name not in replaced} | dict(changes)
 
 

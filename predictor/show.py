@@ -55,7 +55,6 @@ def show(value: Any) -> None:
 
 
 def _prediction(p: Prediction) -> Iterable[RenderableType]:
-    """Yield the request, the answers or why there are none, the terms, the percentiles and the notes."""
     yield Text(request_line(p.request), style="bold")
     if not p.feasible:
         yield Text(f"infeasible: {p.reason}", style="red")
@@ -108,21 +107,19 @@ def _answers_and_terms(p: Prediction) -> Iterable[Table]:
     yield _table(("where the time goes", *_TIMES), rows)
 
 
-def _explanation(explanation: Explanation) -> Iterable[RenderableType]:
-    """Yield terms and levels, the correction, what moves the answer, the nearest rows and the sentences."""
-    yield Text(request_line(explanation.prediction.request), style="bold")
-    yield from _answers_and_terms(explanation.prediction)
+def _explanation(e: Explanation) -> Iterable[RenderableType]:
+    yield Text(request_line(e.prediction.request), style="bold")
+    yield from _answers_and_terms(e.prediction)
     times = {"tpot": "a token", "ttft": "first token", "e2e": "end to end"}
-    parts = [explanation.corrections[name] for name in times]
-    groups = dict.fromkeys(group for part in explanation.corrections.values() for group in part.groups)
+    parts = [e.corrections[name] for name in times]
+    groups = dict.fromkeys(group for part in parts for group in part.groups)
     rows = [(group, *(f"{part.groups.get(group, 1.0):.2f}" for part in parts)) for group in groups]
     rows.append(("together", *(f"{part.factor:.2f}" for part in parts)))
     yield _table(("the correction multiplies by", *times.values()), rows)
-    moved = ((k, *(f"{by[name]:+.2f}" for name in FIGURES)) for k, by in explanation.sensitivity.items())
+    moved = ((fact, *(f"{by[name]:+.2f}" for name in FIGURES)) for fact, by in e.sensitivity.items())
     yield _table(("1 % more changes [%]", *_SHORT.values()), moved)
     yield Text("nearest measured rows:")
-    yield from (Text(f"- {_neighbour(row)}") for row in explanation.neighbours)
-    yield from (Text(f"- {sentence}") for sentence in explanation.sentences)
+    yield from (Text(f"- {line}") for line in (*map(_neighbour, e.neighbours), *e.sentences))
 
 
 def _neighbour(row: Neighbour) -> str:
@@ -135,7 +132,6 @@ def _neighbour(row: Neighbour) -> str:
 
 
 def _comparison(c: Comparison) -> Iterable[RenderableType]:
-    """Yield two predictions side by side, the difference term by term, and its largest reason."""
     yield Text(f"against {request_line(c.second.request)}", style="bold")
     yield _table(("", "this", "other", "this / other"), (
         (Text(_TITLES[k]), *map(number, (getattr(c.first, k), getattr(c.second, k), c.ratios[k])))
@@ -147,7 +143,6 @@ def _comparison(c: Comparison) -> Iterable[RenderableType]:
 
 
 def _findings(findings: Sequence[Finding]) -> Iterable[RenderableType]:
-    """Yield the audit of one claim: a row per figure, and each verdict's reason."""
     heads = ("figure", "claimed", "verdict", "floor", "baseline", "predicted", "90 % interval")
     table = _table(heads, ((
         f.figure, number(f.claimed), f.verdict, *map(number, (f.bound, f.baseline, f.predicted)),
@@ -168,7 +163,7 @@ def listing(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for name, first in rows[0].items():
         heads = name.split("_")
-        width = max(len(text) for text in (*heads, *(_cell(row[name]) for row in rows)))
+        width = max(map(len, (*heads, *(_cell(row[name]) for row in rows))))
         table.add_column(" ".join(heads), justify="left" if isinstance(first, str) else "right", width=width)
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
@@ -230,11 +225,8 @@ def catalogue_rows(kind: str, text: str = "") -> list[dict[str, Any]]:
 def coefficient_rows(coefficients: Coefficients, text: str = "") -> list[dict[str, Any]]:
     """Return the coefficients whose name or unit holds `text`: value, standard error, rows, bounds, prior."""
     columns = ("value", "unit", "standard_error", "rows", "low", "high", "prior")
-    return [
-        {"name": name, **{column: getattr(entry, column) for column in columns}}
-        for name, entry in coefficients.entries.items()
-        if _holds(text, name, entry.unit)
-    ]
+    found = {k: entry for k, entry in coefficients.entries.items() if _holds(text, k, entry.unit)}
+    return [{"name": k, **{name: getattr(entry, name) for name in columns}} for k, entry in found.items()]
 
 
 def _holds(text: str, *names: str) -> bool:
@@ -262,8 +254,8 @@ def draw(explanation: Explanation, path: Path) -> None:
         bars |= {"predicted": getattr(p, name), "baseline": p.baseline[name], "floor": p.floor[name]}
         axis.barh([*bars], [*bars.values()], color=colours)
         axis.set_xlabel(label)
-    moved = {fact: values["tpot_ms"] for fact, values in explanation.sensitivity.items()}
-    panels[-1].barh([*moved], [*moved.values()], color="tab:purple")
+    moved = [values["tpot_ms"] for values in explanation.sensitivity.values()]
+    panels[-1].barh([*explanation.sensitivity], moved, color="tab:purple")
     panels[-1].set_xlabel("elasticity of a token [-]")
     for axis in panels:
         axis.invert_yaxis()

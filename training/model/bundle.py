@@ -54,14 +54,9 @@ _FILES = {*_JSON_FILES, *(f"{name}{kind}.txt" for name in CORRECTED for kind in 
 
 
 def save_bundle(
-    model: Model,
-    folder: str | Path,
-    *,
-    fingerprint: str,
-    errors: Mapping[str, Any],
-    ranges: Mapping[str, Sequence[float]],
-    created: str | None = None,
-) -> Path:
+    model: Model, folder: str | Path, *, fingerprint: str, errors: Mapping[str, Any],
+    ranges: Mapping[str, Sequence[float]], created: str | None = None,
+) -> Path:  # fmt: skip
     """Write a model as a bundle folder, whole or not at all, and return the folder.
 
     fingerprint: sha256 of the training table; errors: figures by protocol, plain values; ranges: lowest and
@@ -149,7 +144,6 @@ def _model(files: Mapping[str, bytes], names: tuple[str, ...]) -> Model:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest and refuse what this program cannot use."""
     if not folder.is_dir():
         raise BadBundle(f"{folder}: no such bundle folder")
     try:

@@ -46,20 +46,15 @@ class Trees:
     """
 
     def __init__(self, text: str, name: str = "model") -> None:
-        leaves = _leaves(text, name)
-        self.text, self.rounds = text, 0
+        self.text, (self.rounds, leaves) = text, _size(text, name)
         self._whole = self._load()
         self._spare: SimpleQueue[ctypes.c_void_p] = SimpleQueue()
         self._prepared: SimpleQueue[ctypes.c_void_p] = SimpleQueue()
         self._step = max(1, _LEAVES_AT_ONCE * self.rounds // leaves)
 
     def _load(self) -> ctypes.c_void_p:
-        """Return a booster of its own, and learn its number of trees."""
-        encoded, rounds = ctypes.c_char_p(self.text.encode()), ctypes.c_int()
-        counted = ctypes.byref(rounds)
-        booster = self._made("LGBM_BoosterLoadModelFromString", encoded, counted, free="LGBM_BoosterFree")
-        self.rounds = rounds.value
-        return booster
+        rounds, free = ctypes.byref(ctypes.c_int()), "LGBM_BoosterFree"
+        return self._made("LGBM_BoosterLoadModelFromString", self.text.encode(), rounds, free=free)
 
     def _made(self, make: str, *arguments: object, free: str) -> ctypes.c_void_p:
         """Return the handle that a call makes, freed with this object.
@@ -142,8 +137,8 @@ def _held(
         pool.put(handle)
 
 
-def _leaves(text: str, name: str) -> int:
-    """Return the leaves of all trees, each of which must lie where the header's sizes say.
+def _size(text: str, name: str) -> tuple[int, int]:
+    """Return how many trees and leaves there are; each tree must lie where the header's sizes say.
 
     Raises BadBundle where one does not: given a cut text, LightGBM would end the process.
     """
@@ -158,7 +153,7 @@ def _leaves(text: str, name: str) -> int:
         at += size
     if not (sound and sizes and text.startswith("end of trees\n", at)):
         raise errors.BadBundle(f"{name} is not a whole LightGBM model")
-    return leaves
+    return len(sizes), leaves
 
 
 def _data(array: Floats) -> ctypes.c_void_p:
