@@ -120,10 +120,8 @@ def feature_names() -> tuple[str, ...]:
 
 def _model(files: Mapping[str, bytes], names: tuple[str, ...]) -> Model:
     calibration, coefficients, residuals, support = (json.loads(files[name]) for name in _JSON_FILES)
-    finite = {
-        name: {key: math.nan if value is None else value for key, value in entry.items()}
-        for name, entry in coefficients.items()
-    }
+    for entry in coefficients.values():
+        entry |= {key: math.nan for key, value in entry.items() if value is None}
 
     def trees(file: str, wanted: int) -> Any:
         read = Trees(files[file].decode(), file)
@@ -132,7 +130,7 @@ def _model(files: Mapping[str, bytes], names: tuple[str, ...]) -> Model:
         return read
 
     return Model(
-        coefficients=Coefficients.from_dict(finite),
+        coefficients=Coefficients.from_dict(coefficients),
         boosters={name: trees(f"{name}.txt", len(names)) for name in CORRECTED},
         residuals=MeasuredResiduals.from_dict(residuals),
         feature_names=names,
