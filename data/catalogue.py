@@ -64,17 +64,15 @@ class _Catalogue(Generic[Spec]):
         if not isinstance(name, str):
             raise BadRequest(self.kind, name, "a name")
         exact = self._exact.get(_key(name))
-        candidates = {exact} if exact else self._loose.get(_loose_key(name), set())
-        if len(candidates) != 1:
-            nearest = sorted(candidates) or nearest_names(_loose_key(name), self.specs)
-            raise UnknownName(self.kind, name, nearest)
-        return self.specs[next(iter(candidates))]
+        found = [exact] if exact else sorted(self._loose.get(_loose_key(name), ()))
+        if len(found) != 1:
+            raise UnknownName(self.kind, name, found or nearest_names(_loose_key(name), self.specs))
+        return self.specs[found[0]]
 
 
 @cache
 def _shipped(kind: str) -> _Catalogue[Any]:
     """Read the shipped TOML file of a kind: a table per entry, keyed by name."""
-    specs: dict[str, Entry] = {}
     tables = tomllib.loads(files(__package__).joinpath(f"{kind}s.toml").read_text("utf-8"))
     for name, values in tables.items():
         listed = (each | {"others": tuple(each["others"])} for each in values.get("conflicts", ()))
@@ -82,8 +80,7 @@ def _shipped(kind: str) -> _Catalogue[Any]:
         values["conflicts"] = tuple(Conflict(**each) for each in listed)
         if "flops" in values:
             values["flops"] = MappingProxyType(values["flops"])
-        specs[name] = _RECORDS[kind](**values)
-    return _Catalogue(kind, specs)
+    return _Catalogue(kind, {name: _RECORDS[kind](**values) for name, values in tables.items()})
 
 
 _added: dict[str, ModelSpec] = {}

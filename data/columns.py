@@ -152,14 +152,10 @@ BOUNDS = ("", "_lo", "_hi")
 def names(*, asked: bool | None = None, stored: bool | None = None, text: bool | None = None,
           roles: tuple[str, ...] = ROLES) -> tuple[str, ...]:  # fmt: skip
     """Return the names of the columns of these roles that are asked, stored, text (None: either)."""
-    return tuple(
-        c.name
-        for c in TABLE
-        if c.role in roles
-        and (asked is None or c.asked == asked)
-        and (stored is None or c.stored == stored)
-        and (text is None or c.is_text == text)
-    )
+    wanted = (("asked", asked), ("stored", stored), ("is_text", text))
+    chosen = [(field, value) for field, value in wanted if value is not None]
+    columns = (c for c in TABLE if c.role in roles)
+    return tuple(c.name for c in columns if all(getattr(c, field) == value for field, value in chosen))
 
 
 STORED_TEXTS = names(stored=True, text=True)

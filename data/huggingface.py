@@ -44,6 +44,7 @@ _QUANTISED = {
     "8bit": "int8",
 }  # fmt: skip
 _FROM_WRAPPER = ("tie_word_embeddings", "torch_dtype", "dtype", "quantization_config", "_name_or_path")
+_WINDOW = ("sliding_window", "attention_chunk_size")
 _LARGEST = 2**31
 
 
@@ -128,12 +129,14 @@ def _text_fields(values: Mapping[str, Any], where: str) -> _Fields:
 
 
 def _draft(fields: _Fields, name: str) -> ModelSpec:
-    """Read everything but the parameter counts."""
     kind = str(fields.get("model_type"))
     n_layers, d_model = fields.positive("num_hidden_layers"), fields.positive("hidden_size")
     layers = _layer_kinds(fields, n_layers)
-    linear = layers.count("linear")
-    tied = fields.get("tie_word_embeddings")
+    linear, state, tied = layers.count("linear"), 0, fields.get("tie_word_embeddings")
+    if linear:
+        # What one layer keeps per sequence: its recurrent state and the convolution's tail.
+        keys, values, _, kernel = _linear_widths(fields)
+        state = values * fields.positive("linear_key_head_dim") + (2 * keys + values) * (kernel - 1)
     hf_id = str(fields.get("_name_or_path") or "")
     attention, heads = _heads(fields, d_model)
     return ModelSpec(
@@ -147,11 +150,11 @@ def _draft(fields: _Fields, name: str) -> ModelSpec:
         vocab=fields.positive("vocab_size"),
         tied_embeddings=kind in _TIED_BY_DEFAULT if tied is None else bool(tied),
         attention="hybrid" if linear and attention != "mla" else attention,
-        sliding_window=_window(fields) if "sliding" in layers else 0,
+        sliding_window=fields.count(*_WINDOW, default=0) if "sliding" in layers else 0,
         n_sliding_layers=layers.count("sliding"),
         n_full_attention_layers=layers.count("full"),
         n_linear_attention_layers=linear,
-        linear_state_values=_linear_state(fields) if linear else 0,
+        linear_state_values=state,
         sparse_topk=fields.count("index_topk", default=0),
         index_key_dim=fields.count("index_head_dim", default=0),
         **_feed_forward(fields, n_layers),
@@ -165,7 +168,6 @@ def _draft(fields: _Fields, name: str) -> ModelSpec:
 
 
 def _heads(fields: _Fields, d_model: int) -> tuple[str, dict[str, Any]]:
-    """Return the kind of attention, and the widths and counts of its heads."""
     n_heads = fields.positive("num_attention_heads")
     if fields.count("kv_lora_rank", default=0):
         nope, rope = fields.positive("qk_nope_head_dim"), fields.positive("qk_rope_head_dim")
@@ -194,20 +196,14 @@ def _layer_kinds(fields: _Fields, n_layers: int) -> list[str]:
         if wrong or len(listed) != n_layers:
             raise fields.bad("layer_types", wrong or len(listed), f"{n_layers} of {', '.join(_LAYER_TYPES)}")
         return [_LAYER_TYPES[kind] for kind in listed]
-    every = fields.count("full_attention_interval", default=0)
-    if every:
+    if every := fields.count("full_attention_interval", default=0):
         return ["linear" if (layer + 1) % every else "full" for layer in range(n_layers)]
-    if not _window(fields) or fields.get("use_sliding_window") is False:
+    if not fields.count(*_WINDOW, default=0) or fields.get("use_sliding_window") is False:
         return ["full"] * n_layers
-    every = fields.count("sliding_window_pattern", default=0)
-    if every:
+    if every := fields.count("sliding_window_pattern", default=0):
         return ["sliding" if (layer + 1) % every else "full" for layer in range(n_layers)]
     first = fields.count("max_window_layers", default=0) if fields.get("use_sliding_window") else 0
     return ["full"] * min(first, n_layers) + ["sliding"] * max(n_layers - first, 0)
-
-
-def _window(fields: _Fields) -> int:
-    return fields.count("sliding_window", "attention_chunk_size", default=0)
 
 
 def _linear_widths(fields: _Fields) -> tuple[int, int, int, int]:
@@ -218,14 +214,7 @@ def _linear_widths(fields: _Fields) -> tuple[int, int, int, int]:
     return keys, values, heads, fields.positive("linear_conv_kernel_dim", default=4)
 
 
-def _linear_state(fields: _Fields) -> int:
-    """Return the values one linear layer keeps per sequence: recurrent state and the convolution's tail."""
-    keys, values, _, kernel = _linear_widths(fields)
-    return values * fields.positive("linear_key_head_dim") + (2 * keys + values) * (kernel - 1)
-
-
 def _feed_forward(fields: _Fields, n_layers: int) -> dict[str, Any]:
-    """Return the widths and counts of dense layers, routed and shared experts."""
     n_experts = fields.count("num_experts", "n_routed_experts", "num_local_experts", default=0)
     if not n_experts:
         return {"d_ff": fields.positive("intermediate_size")}
@@ -252,19 +241,19 @@ def _feed_forward(fields: _Fields, n_layers: int) -> dict[str, Any]:
 def _precision(fields: _Fields) -> str:
     """Return the format of the stored weights: what the quantisation says, else the tensor type."""
     quantised = fields.get("quantization_config")
-    if isinstance(quantised, dict):
-        text = json.dumps(quantised).lower()
-        groups = quantised.get("config_groups")
-        groups = groups.values() if isinstance(groups, dict) else ()
-        weights = json.dumps([group.get("weights") for group in groups if isinstance(group, dict)]).lower()
-        for bits in (4, 8):
-            if f'"num_bits": {bits}' in weights or quantised.get("bits") == bits:
-                return f"fp{bits}" if '"float"' in weights else f"int{bits}"
-        if quantised.get("load_in_8bit") is True:
-            return "int8"
-        return next((stored for word, stored in _QUANTISED.items() if word in text), "bf16")
-    tensor = str(fields.get("torch_dtype") or fields.get("dtype") or "").removeprefix("torch.")
-    return {"float32": "fp32", "float8_e4m3fn": "fp8"}.get(tensor, "bf16")
+    if not isinstance(quantised, dict):
+        tensor = str(fields.get("torch_dtype") or fields.get("dtype") or "").removeprefix("torch.")
+        return {"float32": "fp32", "float8_e4m3fn": "fp8"}.get(tensor, "bf16")
+    groups = quantised.get("config_groups")
+    listed = groups.values() if isinstance(groups, dict) else ()
+    weights = json.dumps([group.get("weights") for group in listed if isinstance(group, dict)]).lower()
+    for bits in (4, 8):
+        if f'"num_bits": {bits}' in weights or quantised.get("bits") == bits:
+            return f"fp{bits}" if '"float"' in weights else f"int{bits}"
+    if quantised.get("load_in_8bit") is True:
+        return "int8"
+    text = json.dumps(quantised).lower()
+    return next((stored for word, stored in _QUANTISED.items() if word in text), "bf16")
 
 
 def _with_parameters(spec: ModelSpec, fields: _Fields) -> ModelSpec:

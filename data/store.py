@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -67,10 +68,8 @@ class BenchmarkStore:
         Raises BadStore if a file is there, BadRows if one of the rows is invalid.
         """
         store = cls(path)
-        if rows is None:
-            first = cls(_SHIPPED).load()
-        else:
-            first = measurements.validate(_identified(measurements.complete(rows)), file=str(store.path))
+        given = None if rows is None else _identified(measurements.complete(rows))
+        first = cls(_SHIPPED).load() if given is None else measurements.validate(given, str(store.path))
         store.path.parent.mkdir(parents=True, exist_ok=True)
         with store._locked():
             if store.path.exists():
@@ -81,9 +80,8 @@ class BenchmarkStore:
     @property
     def quarantine_path(self) -> Path:
         """quarantine.parquet beside benchmarks.parquet, else NAME.quarantine.parquet beside NAME.parquet."""
-        if self.path.name == TABLE_FILE:
-            return self.path.with_name(QUARANTINE_FILE)
-        return self.path.with_name(f"{self.path.stem}.quarantine.parquet")
+        named = QUARANTINE_FILE if self.path.name == TABLE_FILE else f"{self.path.stem}.quarantine.parquet"
+        return self.path.with_name(named)
 
     def load(self) -> pd.DataFrame:
         """Return all rows in the columns of `STORED`. Raises BadStore for any other file."""
@@ -101,13 +99,9 @@ class BenchmarkStore:
         return _read(self.quarantine_path)[QUARANTINE_COLUMNS]
 
     def append(
-        self,
-        rows: pd.DataFrame,
-        file: str = "rows",
-        *,
-        rejected: Mapping[int, str] | None = None,
+        self, rows: pd.DataFrame, file: str = "rows", *, rejected: Mapping[int, str] | None = None,
         lines: Sequence[int] | None = None,
-    ) -> AppendReport:
+    ) -> AppendReport:  # fmt: skip
         """Add the rows that are valid and new; put the invalid ones into the quarantine with their reasons.
 
         A row without row_id gets one from its content; a row whose id is stored already counts as a
@@ -133,13 +127,11 @@ class BenchmarkStore:
                 write_table(both.drop_duplicates(["file", "line", "row_id", "reason"]), self.quarantine_path)
             if len(new):
                 write_table(pd.concat([stored, measurements.typed(new)], ignore_index=True), self.path)
+        repeated = {int(i): str(good.at[i, "row_id"]) for i in good.index.difference(new.index)}
         return AppendReport(
-            added=len(new),
-            duplicates=len(good) - len(new),
-            rejected=len(reasons),
-            reason_of=reasons,
-            duplicate_of={int(i): str(good.at[i, "row_id"]) for i in good.index.difference(new.index)},
-        )
+            added=len(new), duplicates=len(repeated), rejected=len(reasons), reason_of=reasons,
+            duplicate_of=repeated,
+        )  # fmt: skip
 
     def snapshot(self) -> tuple[pd.DataFrame, str]:
         """Return `load`'s rows and their `fingerprint`, of one reading."""
@@ -182,9 +174,9 @@ def _identified(rows: pd.DataFrame) -> pd.DataFrame:
     """Number the rows from 0, use the catalogue's names, fill in row_id and config_group."""
     rows = rows.reset_index(drop=True)
     for kind, find in _FIND.items():
-        rows[kind] = [_catalogue_name(find, name) or name for name in rows[kind]]
+        rows[kind] = [_catalogue_name(find, name) for name in rows[kind]]
     numbers = rows[list(STORED_NUMBERS)].apply(pd.to_numeric, errors="coerce")
-    rows["config_group"] = config_group(rows.assign(**{name: numbers[name] for name in numbers}))
+    rows["config_group"] = config_group(rows.assign(**numbers))
     rows["row_id"] = rows["row_id"].where(rows["row_id"] != "", row_ids(rows))
     return rows
 
@@ -193,13 +185,12 @@ def _catalogue_name(find: Callable[[str], GpuSpec | ModelSpec], name: str) -> st
     try:
         return find(name).name
     except (UnknownName, ValueError):
-        return ""
+        return name
 
 
 def invalid(rows: pd.DataFrame) -> dict[int, str]:
     """Return why rows cannot be stored, by position: their columns' faults, names no catalogue knows."""
-    named = rows.assign(row_id=[f"{i}" for i in range(len(rows))])
-    found = measurements.faults(named)
+    found = measurements.faults(rows.assign(row_id=[str(i) for i in range(len(rows))]))
     for kind, find in _FIND.items():
         for position, name in enumerate(rows[kind].astype(str)):
             try:
@@ -225,10 +216,8 @@ def _read(path: Path) -> pd.DataFrame:
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Replace `path` in one step: a reader sees the old file or the new one, whatever happens in between."""
-
+    write = partial(frame.to_parquet, compression="zstd", compression_level=19, index=False)
     try:
-        replace_file(
-            path, lambda fresh: frame.to_parquet(fresh, compression="zstd", compression_level=19, index=False)
-        )
+        replace_file(path, write)
     except OSError as error:
         raise BadStore(f"{path}: cannot write: {error.strerror}") from None

@@ -87,16 +87,14 @@ class _Claims:
     """What rows claim, and the floors that stand against it; arrays of shape (n,).
 
     figures: in their answer's unit (ms, tok/s of the whole), NaN where none is claimed, 0 for no number.
-    streams: the requests in flight that they need over those stated. token, first, whole: the floors of a
-    token, of the first one and of the whole; best: the least times [ms] and highest rates [tok/s] by answer.
+    streams: the requests in flight that they need over those stated. By answer: the floors that say why, and
+    the best that they allow, least times [ms] and highest rates [tok/s].
     """
 
     requests: Requests
     figures: Mapping[str, FloatArray]
     streams: FloatArray
-    token: Estimate
-    first: Estimate
-    whole: Estimate
+    floors: Mapping[str, Estimate]
     best: Mapping[str, FloatArray]
 
     def ratio(self, figure: str) -> FloatArray:
@@ -189,10 +187,8 @@ def _claims(rows: pd.DataFrame) -> _Claims:
     decoding, streams = _littles_law(r, request_s, ttft_ms / 1e3, decode_s)
     static, by_rate = r.is_mode("static-batch"), r.is_mode("open-loop", "server")
     one = replace(r, request_rate=nowhere, mode=np.full(len(r), MODES.index("closed-loop")))
-    token = floor(
-        replace(one, mode=np.where(static, r.mode, one.mode), concurrency=decoding), overcommit=True
-    )
-    first = floor(replace(one, concurrency=r.replicas))
+    steps = replace(one, mode=np.where(static, r.mode, one.mode), concurrency=decoding)
+    token, first = floor(steps, overcommit=True), floor(replace(one, concurrency=r.replicas))
     mode, load = np.where(by_rate, MODES.index("offline"), r.mode), np.where(by_rate, np.nan, r.concurrency)
     whole = floor(replace(one, mode=mode, concurrency=load), overcommit=True)
     # Prompts one after another end, on average, (N + 1) / 2N through the time that all of them take.
@@ -201,12 +197,10 @@ def _claims(rows: pd.DataFrame) -> _Claims:
         "tpot_ms": token.tpot_s * 1e3,
         "ttft_ms": np.where(static, np.fmax(first.ttft_s, together), first.ttft_s) * 1e3,
         "e2e_ms": np.where(static | r.is_mode("closed-loop"), whole.e2e_s, first.e2e_s) * 1e3,
-        "output_tok_s": whole.output_tok_s,
-        "total_tok_s": whole.total_tok_s,
+        **{name: getattr(whole, name) for name in _RATES},
     }
-    return _Claims(
-        requests=r, figures=figures, streams=streams, token=token, first=first, whole=whole, best=best
-    )
+    floors = dict.fromkeys(best, whole) | {"tpot_ms": token, "ttft_ms": first}
+    return _Claims(requests=r, figures=figures, streams=streams, floors=floors, best=best)
 
 
 def _convert(figure: str, r: Requests, values: FloatArray, back: bool = False) -> FloatArray:
@@ -240,7 +234,7 @@ def _littles_law(
 def _under_floor(claims: _Claims, figure: str, rows: pd.DataFrame) -> NDArray[np.bool_]:
     """Return where a figure is impossible: under the floor by more than its allowance."""
     r, answer = claims.requests, ANSWER_OF[figure]
-    many = (r.model.is_moe > 0) & ((claims.token if answer == "tpot_ms" else claims.whole).batch > 1.0)
+    many = (r.model.is_moe > 0) & (claims.floors[answer].batch > 1.0)
     allowance = np.where(many & (answer != "ttft_ms"), ROUTED_ALIKE, TOLERANCE)
     if answer == "ttft_ms" and "length_kind" in rows:
         allowance = np.where(rows["length_kind"].to_numpy() == "dataset", 0.0, allowance)
@@ -249,31 +243,20 @@ def _under_floor(claims: _Claims, figure: str, rows: pd.DataFrame) -> NDArray[np
     return np.asarray((claims.ratio(figure) < allowance) & ~(r.disagg & unstated))
 
 
-def _streams(r: Requests, request_s: FloatArray, first_s: FloatArray, decode_s: FloatArray) -> FloatArray:
-    """Return requests in flight by Little's law over those stated, NaN where the claims do not say.
-
-    A first token that is not claimed counts as no time: then only a figure above 1 says something.
-    """
-    with np.errstate(all="ignore"):
-        ratio = request_s * (np.nan_to_num(first_s) + decode_s) / r.concurrency
-    known = r.is_mode("closed-loop", "static-batch") & (~np.isnan(first_s) | (ratio > 1.0))
-    return np.where(known, ratio, np.nan)
-
-
 def _findings(predictor: Predictor, rows: pd.DataFrame, first_row: int) -> list[Finding]:
     claims = _claims(rows)
     r, answers = claims.requests, predictor.predict_frame(rows)
     feasible, notes = answers["feasible"].to_numpy(), answers["reason"].to_numpy(dtype=object)
-    oversized = r.valid & (claims.whole.bytes_needed > r.gpu.memory_bytes)
+    oversized = r.valid & (claims.floors["e2e_ms"].bytes_needed > r.gpu.memory_bytes)
     found = []
     for figure, claimed in claims.figures.items():
-        answer, ratio, under = ANSWER_OF[figure], claims.ratio(figure), _under_floor(claims, figure, rows)
+        answer, ratios, under = ANSWER_OF[figure], claims.ratio(figure), _under_floor(claims, figure, rows)
         names = [f"baseline_{answer}", answer, f"{answer}_lo", f"{answer}_hi"]
         levels = np.vstack([claimed, claims.best[answer], answers[names].to_numpy(np.float64).T])
         with np.errstate(all="ignore"):
             shown = np.array([_convert(figure, r, level, back=True) for level in levels])
         for i in map(int, np.flatnonzero(~np.isnan(claimed))):
-            note = f" ({notes[i]})" if notes[i] else ""
+            ratio, note = float(ratios[i]), f" ({notes[i]})" if notes[i] else ""
             if claimed[i] == 0.0:
                 verdict, reason = "unknown", f"{rows[figure].iloc[i]!r} is not allowed: a number above 0"
             elif not feasible[i]:
@@ -281,16 +264,14 @@ def _findings(predictor: Predictor, rows: pd.DataFrame, first_row: int) -> list[
             elif under[i]:
                 verdict, reason = "impossible", _floor_reason(claims, figure, i) + note
             else:
-                verdict, reason = _verdict(answer, levels[:, i], float(ratio[i]), float(claims.streams[i]))
+                verdict, reason = _verdict(answer, levels[:, i], ratio, float(claims.streams[i]))
                 reason += note
             value, bound, base, predicted, *ends = map(float, shown[:, i])
-            found.append(
-                Finding(
-                    row=first_row + i, figure=figure, claimed=value, verdict=verdict, bound=bound,
-                    ratio=float(ratio[i]), baseline=base, predicted=predicted, predicted_lo=min(ends),
-                    predicted_hi=max(ends), reason=reason,
-                )
-            )  # fmt: skip
+            found.append(Finding(
+                row=first_row + i, figure=figure, claimed=value, verdict=verdict, bound=bound, ratio=ratio,
+                baseline=base, predicted=predicted, predicted_lo=min(ends), predicted_hi=max(ends),
+                reason=reason,
+            ))  # fmt: skip
     return sorted(found, key=lambda finding: finding.row)
 
 
@@ -318,36 +299,35 @@ def _verdict(answer: str, levels: FloatArray, ratio: float, streams: float) -> t
 
 def _floor_reason(claims: _Claims, figure: str, i: int) -> str:
     """Return by how much row `i` passes the floor, and which work forbids it, with its numbers."""
-    r, answer, ratio = claims.requests, ANSWER_OF[figure], float(claims.ratio(figure)[i])
-    best = claims.best[answer][i]
+    answer, ratio, at = ANSWER_OF[figure], float(claims.ratio(figure)[i]), np.array([i])
+    best, r = claims.best[answer][i], claims.requests.take(at)
     if answer.endswith("_ms"):
         passed = f"{ratio:.2f} of the least time, {best:.4g} ms"
     else:
         passed = f"{1 / ratio:.2f} times the most, {best:,.4g} tok/s"
+    together = answer == "ttft_ms" and r.is_mode("static-batch")[0]
+    of = claims.floors["e2e_ms" if together else answer].take(at)
+    batch, tpot_s, first_s = of.batch[0], of.tpot_s[0], (of.ttft_s - of.terms["ttft_queue"])[0]
     if answer == "ttft_ms":
-        of = claims.whole if r.is_mode("static-batch")[i] else claims.first
-        return f"{passed}: {_work_reason(r, of, i, 'ttft_')}"
-    of = claims.token if answer == "tpot_ms" else claims.whole
-    first_s = of.ttft_s[i] - of.terms["ttft_queue"][i]
-    if answer != "tpot_ms" and of.tpot_s[i] * (r.osl[i] - 1.0) < first_s:
-        return f"{passed}: a prompt takes {first_s * 1e3:.4g} ms: {_work_reason(r, of, i, 'ttft_')}"
-    step = f"{of.batch[i]:.4g} sequences, {of.tpot_s[i] * 1e3:.4g} ms a token: " if of.batch[i] > 1 else ""
-    full = "all that memory holds: " if of.batch[i] > 0.99 * of.max_batch[i] else ""
-    return f"{passed}: {full}{step}{_work_reason(r, of, i, '')}"
+        return f"{passed}: {_work_reason(r, of, 'ttft_')}"
+    if answer != "tpot_ms" and tpot_s * (r.osl[0] - 1.0) < first_s:
+        return f"{passed}: a prompt takes {first_s * 1e3:.4g} ms: {_work_reason(r, of, 'ttft_')}"
+    step = f"{batch:.4g} sequences, {tpot_s * 1e3:.4g} ms a token: " if batch > 1 else ""
+    full = "all that memory holds: " if batch > 0.99 * of.max_batch[0] else ""
+    return f"{passed}: {full}{step}{_work_reason(r, of, '')}"
 
 
-def _work_reason(r: Requests, of: Estimate, i: int, prefix: str) -> str:
+def _work_reason(r: Requests, of: Estimate, prefix: str) -> str:
     """Return the floor's largest term: bytes read, products or bytes sent, over the datasheet rate."""
-    one = r.take(np.array([i]))
-    accepted = 1.0 if prefix else float(ideal_rates(one).accepted[0])
+    accepted = 1.0 if prefix else float(ideal_rates(r).accepted[0])
     weights, kv, compute, sent = (
-        float(of.terms[prefix + name][i]) * accepted for name in ("weights", "kv", "compute", "communication")
+        float(of.terms[prefix + name][0]) * accepted for name in ("weights", "kv", "compute", "communication")
     )
-    rate, link = one.gpu.bandwidth[0], one.gpu.link_bandwidth[0]
+    rate, link = r.gpu.bandwidth[0], r.gpu.link_bandwidth[0]
     if sent > max(weights + kv, compute):
         work = f"sends {sent * link / 1e6:.3g} MB at {link / 1e9:.3g} GB/s"
     elif compute > weights + kv:
-        peak = float(getattr(one.gpu, f"peak_{PRECISIONS[one.weight_precision[0]]}")[0])
+        peak = float(getattr(r.gpu, f"peak_{PRECISIONS[r.weight_precision[0]]}")[0])
         work = f"computes {compute * peak / 1e12:.3g} TFLOP at {peak / 1e15:.3g} PFLOP/s"
     else:
         cache = f" and {kv * rate / 1e9:.3g} GB of KV" if kv > 0 else ""

@@ -22,7 +22,6 @@ from ..data.columns import ANSWERS, FIGURES
 from ..data.files import for_json
 from ..features.baseline import baseline, floor_and_baseline
 from ..features.coefficients import Coefficients
-from ..features.facts import Facts
 from ..features.frame import feature_matrix
 from ..features.measured import MeasuredFabric
 from ..features.request import Requests
@@ -138,18 +137,15 @@ def _corrections(model: Model, r: Requests, answers: Answers) -> dict[str, Corre
         raw, applied = float(parts.sum() + added[name][0]), float(answers.correction[name][0])
         weight = applied / raw if raw else 0.0
         groups = {_AVERAGE: float(parts[-1])}
-        for feature, part in zip(features, parts, strict=False):
-            group = group_of(feature)
-            groups[group] = groups.get(group, 0.0) + float(part)
+        for group, part in zip(map(group_of, features), map(float, parts), strict=False):
+            groups[group] = groups.get(group, 0.0) + part
         if near[name][0] > 0.0:
             groups[_SIBLINGS] = float(added[name][0])
+        groups = {k: math.exp(weight * v) for k, v in sorted(groups.items(), key=lambda g: -abs(g[1]))}
+        most = {features[i]: math.exp(weight * parts[i]) for i in np.argsort(-np.abs(parts[:-1]))[:3]}
         out[name] = Correction(
-            raw=raw,
-            weight=weight,
-            factor=math.exp(applied),
-            groups={k: math.exp(weight * v) for k, v in sorted(groups.items(), key=lambda g: -abs(g[1]))},
-            features={features[i]: math.exp(weight * parts[i]) for i in np.argsort(-np.abs(parts[:-1]))[:3]},
-        )
+            raw=raw, weight=weight, factor=math.exp(applied), groups=groups, features=most
+        )  # fmt: skip
     return out
 
 
@@ -165,12 +161,11 @@ def sensitivities(
 
     Facts: memory bandwidth, compute peak, link bandwidth, launch and scheduler overhead, load and lengths.
     """
-    changed: dict[str, tuple[Requests, Coefficients]] = {}
+    changed = {}
     for fact, prefixes in _RATES.items():
         columns = {k: v * (_STEP if k.startswith(prefixes) else 1.0) for k, v in r.gpu.columns.items()}
         nic = r.nic_bandwidth * (_STEP if "link_bandwidth" in prefixes else 1.0)
-        faster = replace(r, gpu=Facts(columns=columns, codes=r.gpu.codes), nic_bandwidth=nic)
-        changed[fact] = faster, coefficients
+        changed[fact] = replace(r, gpu=replace(r.gpu, columns=columns), nic_bandwidth=nic), coefficients
     slower = {
         name: replace(entry, value=entry.value * (_STEP if entry.unit[:2] in ("us", "ms") else 1.0))
         for name, entry in coefficients.entries.items()
@@ -192,7 +187,6 @@ def sensitivities(
 def _sentences(
     p: Prediction, correction: Correction, sensitivity: Mapping[str, Mapping[str, float]]
 ) -> list[str]:
-    """Return the largest term, the three levels of TPOT with its correction, and what moves the answers."""
     group = next((k for k in correction.groups if k != _AVERAGE), _AVERAGE)
     sentences = [
         f"{p.bottleneck.replace('_', ' ')} is the largest term of a token: {p.terms[p.bottleneck]:.3g} ms, "
@@ -212,9 +206,9 @@ def with_changes(request: Mapping[str, Any], changes: Mapping[str, Any], first: 
     """Return a request with changes, for `compare`: another GPU replaces the platform, keeping its number of
     GPUs; another platform replaces the GPU and the number that was given.
     """
-    replaced: tuple[str, ...] = ("gpu", "num_gpus") if "platform" in changes else ()
+    replaced = {"gpu", "num_gpus"} if "platform" in changes else set()
     if "gpu" in changes and "platform" in request:
-        replaced, request = ("platform",), {"num_gpus": first.request["num_gpus"], **request}
+        replaced, request = {"platform"}, {"num_gpus": first.request["num_gpus"], **request}
     return {name: value for name, value in request.items() if name not in replaced} | dict(changes)
 
 
@@ -246,12 +240,10 @@ def _largest_reason(a: Prediction, b: Prediction, here: str, there: str) -> str:
     answer, label = ("tpot_ms", "a token after the first") if decodes else ("ttft_ms", "the first token")
     mine, theirs = (p.terms if decodes else p.ttft_terms for p in (a, b))
     total, other = getattr(a, answer), getattr(b, answer)
-    longer = {name: (1.0 if total >= other else -1.0) * (mine[name] - theirs[name]) for name in TERMS}
-    order = sorted(longer, key=lambda name: longer[name])
-    most, least = (
-        f"{name.replace('_', ' ')} ({mine[name] - theirs[name]:+.3g} ms)" for name in (order[-1], order[0])
-    )
-    against = f", against {least}" if longer[order[0]] < 0 else ""
+    sign, gaps = 1.0 if total >= other else -1.0, {name: mine[name] - theirs[name] for name in TERMS}
+    order = sorted(gaps, key=lambda name: sign * gaps[name])
+    most, least = (f"{k.replace('_', ' ')} ({gaps[k]:+.3g} ms)" for k in (order[-1], order[0]))
+    against = f", against {least}" if sign * gaps[order[0]] < 0 else ""
     fixed = sum(mine[name] for name in _FIXED) / a.baseline[answer]
     return (
         f"{label} takes {total:.3g} ms on {here} and {other:.3g} ms on {there} ({_percent(total / other)}): "

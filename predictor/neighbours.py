@@ -62,14 +62,11 @@ def nearest(r: Requests) -> tuple[Neighbour, ...]:
     for at in np.lexsort((-known.months, total))[:_NEAREST]:
         row = table.iloc[at]
         differing = {c: _stated(row[c]) for k, part in parts.items() if part[at] > _SAME for c in _COLUMNS[k]}
-        found.append(
-            Neighbour(
-                distance=float(total[at]),
-                differs={name: value for name, value in differing.items() if value is not None},
-                measured={name: _stated(row[name]) for name in FIGURES},
-                **{name: row[name] for name in ("row_id", "engine_version", "date", "source", "source_ref")},
-            )
-        )
+        found.append(Neighbour(
+            distance=float(total[at]), measured={name: _stated(row[name]) for name in FIGURES},
+            differs={name: value for name, value in differing.items() if value is not None},
+            **{name: row[name] for name in ("row_id", "engine_version", "date", "source", "source_ref")},
+        ))  # fmt: skip
     return tuple(found)
 
 
@@ -97,27 +94,26 @@ def distances(r: Requests, known: Requests) -> dict[str, FloatArray]:
     one = r.take(np.array([0]))
     shape = support_keys(known)[1] != support_keys(one)[1]
 
-    def gap(name: str) -> FloatArray:
-        here, there = (np.maximum(attrgetter(name)(x), 1e-9) for x in (one, known))
-        return np.asarray(np.abs(np.log(there / here)))
+    def gap(*names: str) -> FloatArray:
+        facts = [[np.maximum(attrgetter(name)(x), 1e-9) for x in (known, one)] for name in names]
+        return np.asarray(sum(np.abs(np.log(there / here)) for there, here in facts))
 
     def other(name: str) -> FloatArray:
         return np.asarray(getattr(known, name) != getattr(one, name), dtype=np.float64)
 
     chip = _OTHER_CHIP + gap("gpu.bandwidth") + gap("gpu.peak_bf16")
     chip += _OTHER_ARCHITECTURE * (known.gpu.architecture != one.gpu.architecture)
-    sizes = gap("model.params_total") + gap("model.params_active") + gap("model.kv_values")
     load = np.fmin(gap("concurrency"), gap("request_rate"))
     both_open = np.isnan(known.concurrency) & np.isnan(known.request_rate) & np.isnan(one.concurrency)
     return {
         "gpu": (known.gpu.codes != one.gpu.codes) * chip,
-        "model": shape * (_OTHER_MODEL + sizes),
+        "model": shape * (_OTHER_MODEL + gap("model.params_total", "model.params_active", "model.kv_values")),
         "engine": _OTHER_ENGINE * other("engine"),
         "precision": np.abs(np.log(_BYTES[known.weight_precision] / _BYTES[one.weight_precision])),
-        "layout": gap("num_gpus") + gap("tp") + 0.5 * (gap("pp") + gap("ep") + gap("dp")),
+        "layout": gap("num_gpus", "tp") + 0.5 * gap("pp", "ep", "dp"),
         "pools": _OTHER_KIND * other("disagg"),
         "speculation": _OTHER_KIND * other("spec_decode"),
         "mode": _OTHER_KIND * other("mode"),
-        "lengths": gap("isl") + gap("osl"),
+        "lengths": gap("isl", "osl"),
         "load": 0.5 * np.where(both_open, 0.0, np.where(np.isnan(load), 2.0 * _OTHER_KIND, load)),
     }

@@ -85,7 +85,8 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as one flat mapping fit for JSON: numbers, text, booleans, None for no number."""
-        flat = dict(self.request) | {name: getattr(self, name) for name in BOUNDED}
+        names = (*BOUNDED, "bottleneck", "bottleneck_share", "support", "feasible", "reason")
+        flat = dict(self.request) | {name: getattr(self, name) for name in names}
         for prefix, suffix, values in (
             ("baseline_", "", self.baseline), ("floor_", "", self.floor),
             ("tpot_", "_ms", self.terms), ("ttft_", "_ms", self.ttft_terms),
@@ -93,8 +94,7 @@ class Prediction:
             flat |= {f"{prefix}{name}{suffix}": value for name, value in values.items()}
         for percent, times in self.percentiles.items():
             flat |= {f"{name.removesuffix('_ms')}_p{percent:g}_ms": time for name, time in times.items()}
-        names = ("bottleneck", "bottleneck_share", "support", "feasible", "reason")
-        plain: dict[str, Any] = for_json(flat | {name: getattr(self, name) for name in names})
+        plain: dict[str, Any] = for_json(flat)
         return plain
 
     def __str__(self) -> str:
@@ -123,22 +123,18 @@ def prediction_of(r: Requests, answers: Answers, reason: str, percents: Sequence
     for prefix, answer in (("", "tpot_ms"), ("ttft_", "ttft_ms")):
         physics = {k: float(base.terms[prefix + _PHYSICS.get(k, k)][0]) * 1e3 for k in TERMS[:-1]}
         terms[answer] = physics | {TERMS[-1]: numbers[answer] - numbers[f"baseline_{answer}"]}
+    percentiles = {
+        percent: {name: numbers[of] * float(ratio(r, base, percent)[0]) for name, of, ratio in _RATIOS}
+        for percent in percents
+        if feasible
+    }
     return Prediction(
         **{name: numbers[name] for name in BOUNDED},
         baseline={name: numbers[f"baseline_{name}"] for name in ANSWERS},
         floor={name: numbers[f"floor_{name}"] for name in ANSWERS},
-        support=str(answers.support[0]),
-        feasible=feasible,
-        reason=reason,
-        terms=terms["tpot_ms"],
-        ttft_terms=terms["ttft_ms"],
-        percentiles={
-            percent: {name: numbers[of] * float(ratio(r, base, percent)[0]) for name, of, ratio in _RATIOS}
-            for percent in percents
-            if feasible
-        },
-        request=_understood(r, answers),
-    )
+        support=str(answers.support[0]), feasible=feasible, reason=reason, terms=terms["tpot_ms"],
+        ttft_terms=terms["ttft_ms"], percentiles=percentiles, request=_understood(r, answers),
+    )  # fmt: skip
 
 
 def numbers_of(answers: Answers) -> dict[str, FloatArray]:
@@ -162,23 +158,21 @@ def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
         "model": list(catalogue.models())[r.model.codes[0]],
         "gpu": list(catalogue.gpus())[r.gpu.codes[0]],
         **of(int, "num_gpus"),
-        **of(ENGINES.names.__getitem__, "engine"),
+        **of(ENGINES.__getitem__, "engine"),
         "date": f"{2025 + months // 12}-{months % 12 + 1:02d}",
-        **of(PRECISIONS.names.__getitem__, "weight_precision", "kv_precision"),
+        **of(PRECISIONS.__getitem__, "weight_precision", "kv_precision"),
         **of(int, "tp", "pp", "ep", "dp", "replicas"),
         **of(bool, "disagg"),
-        **of(SPECULATION.names.__getitem__, "spec_decode"),
-        **of(MODES.names.__getitem__, "mode"),
+        **of(SPECULATION.__getitem__, "spec_decode"),
+        **of(MODES.__getitem__, "mode"),
         **of(float, "isl", "osl"),
         "concurrency": float(answers.baseline.concurrency[0]),
         **of(float, "request_rate", "prefix_cached_frac"),
     }
     if uses_host(r)[0]:
         request |= of(float, "kv_hot_tokens", "kv_reread_every")
-        request |= {
-            "prefix_tier": TIERS.names[int(r.prefix_on_host[0])],
-            **of(float, "experts_resident_frac"),
-        }
+        request["prefix_tier"] = TIERS[int(r.prefix_on_host[0])]
+        request |= of(float, "experts_resident_frac")
         request["host_bandwidth_gb_s"] = float(r.host_bandwidth[0] / 1e9)
         request["host_memory_gb"] = float(r.host_bytes[0] / 1e9)
     if request["disagg"]:

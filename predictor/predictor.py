@@ -114,21 +114,20 @@ class Predictor:
             if known.count(name) > 1:
                 raise BadRequest("frame", name, "each request column at most once")
         wanted, measured = frame[known], _measured(fabric)
-        columns: dict[str, Any] = {name: np.full(len(frame), np.nan) for name in NUMBERS}
-        columns |= {name: np.full(len(frame), "", dtype=object) for name in ("support", "reason")}
-        columns["feasible"] = np.zeros(len(frame), dtype=bool)
+        empty = dict.fromkeys(NUMBERS, np.nan) | {"support": None, "feasible": False, "reason": None}
+        columns = {name: np.full(len(frame), value) for name, value in empty.items()}
 
         def work(rows: IntArray) -> None:
             r = normalise(wanted.iloc[rows])
             answers = answer(self.model, r, measured)
-            for name, values in numbers_of(answers).items():
+            found: dict[str, Any] = {**numbers_of(answers), "feasible": answers.baseline.feasible}
+            found["support"] = np.where(r.valid, answers.support, "far").astype(object)
+            found["reason"] = reasons(r, answers, self.model.coefficients)
+            for name, values in found.items():
                 columns[name][rows] = values
-            columns["support"][rows] = np.where(r.valid, answers.support, "far").astype(object)
-            columns["reason"][rows] = reasons(r, answers, self.model.coefficients)
-            columns["feasible"][rows] = answers.baseline.feasible
 
-        in_chunks(wanted, work, CHUNK_ROWS)
-        return pd.DataFrame({name: columns[name] for name in ANSWER_COLUMNS}, index=frame.index)
+        in_chunks(wanted, work)
+        return pd.DataFrame(columns, index=frame.index)
 
 
 def _request(request: Mapping[str, Any]) -> Requests:
@@ -142,11 +141,11 @@ def _request(request: Mapping[str, Any]) -> Requests:
         if isinstance(fault.value, UnknownName):
             raise fault.value
         raise BadRequest(fault.column, request.get(fault.column), fault.allowed)
-    if r.model.n_layers[0] % r.pp[0]:
+    layers = r.model.n_layers[0]
+    if layers % r.pp[0]:
         # Engines do run uneven stages, and frames of measured rows hold some; nobody should plan one.
-        even = [str(n) for n in range(1, 65) if r.model.n_layers[0] % n == 0]
-        allowed = f"a divisor of the model's {r.model.n_layers[0]:g} layers: {', '.join(even)}"
-        raise BadRequest("pp", request.get("pp"), allowed)
+        even = ", ".join(str(n) for n in range(1, 65) if layers % n == 0)
+        raise BadRequest("pp", request.get("pp"), f"a divisor of the model's {layers:g} layers: {even}")
     return r
 
 

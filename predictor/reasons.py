@@ -53,16 +53,14 @@ def reasons(r: Requests, answers: Answers, coefficients: Coefficients) -> NDArra
     """
     out, base, on_host = r.reason, answers.baseline, uses_host(r)
     unmeasured = r.valid & np.isin(answers.stratum, ("gpu", "gpu" + NEW_SOURCE)) & ~on_host
+    unstable = base.feasible & ~base.stable
     # The last comes first.
     for where, noted in (
         (unmeasured, lambda r, _: _borrowed_coefficients(r, coefficients)),
         (base.feasible & (r.tp > r.dp * r.model.n_kv_heads), _kv_copies),
         (base.feasible & on_host, _host_memory),
         (r.valid & ~base.feasible, _out_of_memory),
-        (
-            base.feasible & ~base.stable,
-            lambda r, base: ("unstable", {"asked": r.request_rate, "limit": base.request_s}),
-        ),
+        (unstable, lambda r, base: ("unstable", {"asked": r.request_rate, "limit": base.request_s})),
     ):
         rows = np.flatnonzero(where)
         if len(rows):

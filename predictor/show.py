@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _TITLES = {name: f"{COLUMNS[name].label} [{COLUMNS[name].unit}]" for name in ANSWERS}
 _SHORT = dict(zip(FIGURES, ("TPOT", "TTFT", "output"), strict=True))
+_LABELS = {name: name.replace("_", " ") for name in TERMS}
 _TIMES = ("per output token [ms]", "first token [ms]")
 _SUPPORT = {
     "in": "this setup was measured, perhaps at another load",
@@ -54,7 +55,6 @@ def show(value: Any) -> None:
 
 
 def _prediction(p: Prediction) -> Iterable[RenderableType]:
-    """Yield the request, the answers or why there are none, the terms, the percentiles and the notes."""
     yield Text(request_line(p.request), style="bold")
     if not p.feasible:
         yield Text(f"infeasible: {p.reason}", style="red")
@@ -66,7 +66,7 @@ def _prediction(p: Prediction) -> Iterable[RenderableType]:
         for percent, times in p.percentiles.items()
     ]
     share = f"{p.bottleneck_share:.0%} of the baseline's time per token"
-    lines.append(f"bottleneck: {p.bottleneck.replace('_', ' ')} ({share})")
+    lines.append(f"bottleneck: {_LABELS[p.bottleneck]} ({share})")
     lines.append(f"support: {p.support} ({_SUPPORT[p.support]})")
     yield from map(Text, [*lines, f"note: {p.reason}"] if p.reason else lines)
 
@@ -94,38 +94,32 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[RenderableType]]) -> Ta
     return table
 
 
-def _interval(low: float, high: float) -> str:
-    return f"{number(low)} to {number(high)}"
-
-
 def _answers_and_terms(p: Prediction) -> Iterable[Table]:
     heads = ("", "predicted", "90 % interval", "baseline", "floor")
     yield _table(heads, ((
         Text(_TITLES[name]), number(getattr(p, name)),
-        _interval(getattr(p, f"{name}_lo"), getattr(p, f"{name}_hi")),
+        f"{number(getattr(p, f'{name}_lo'))} to {number(getattr(p, f'{name}_hi'))}",
         number(p.baseline[name]), number(p.floor[name]),
     ) for name in ANSWERS))  # fmt: skip
     # Where nothing lies in host memory, the term is not shown.
     shown = [name for name in TERMS if name != "host_memory" or p.terms[name] or p.ttft_terms[name]]
-    rows = ((name.replace("_", " "), f"{p.terms[name]:.2f}", f"{p.ttft_terms[name]:.1f}") for name in shown)
+    rows = ((_LABELS[name], f"{p.terms[name]:.2f}", f"{p.ttft_terms[name]:.1f}") for name in shown)
     yield _table(("where the time goes", *_TIMES), rows)
 
 
-def _explanation(explanation: Explanation) -> Iterable[RenderableType]:
-    """Yield terms and levels, the correction, what moves the answer, the nearest rows and the sentences."""
-    yield Text(request_line(explanation.prediction.request), style="bold")
-    yield from _answers_and_terms(explanation.prediction)
+def _explanation(e: Explanation) -> Iterable[RenderableType]:
+    yield Text(request_line(e.prediction.request), style="bold")
+    yield from _answers_and_terms(e.prediction)
     times = {"tpot": "a token", "ttft": "first token", "e2e": "end to end"}
-    parts = [explanation.corrections[name] for name in times]
-    groups = dict.fromkeys(group for part in explanation.corrections.values() for group in part.groups)
+    parts = [e.corrections[name] for name in times]
+    groups = dict.fromkeys(group for part in parts for group in part.groups)
     rows = [(group, *(f"{part.groups.get(group, 1.0):.2f}" for part in parts)) for group in groups]
     rows.append(("together", *(f"{part.factor:.2f}" for part in parts)))
     yield _table(("the correction multiplies by", *times.values()), rows)
-    moved = ((k, *(f"{by[name]:+.2f}" for name in FIGURES)) for k, by in explanation.sensitivity.items())
+    moved = ((fact, *(f"{by[name]:+.2f}" for name in FIGURES)) for fact, by in e.sensitivity.items())
     yield _table(("1 % more changes [%]", *_SHORT.values()), moved)
     yield Text("nearest measured rows:")
-    yield from (Text(f"- {_neighbour(row)}") for row in explanation.neighbours)
-    yield from (Text(f"- {sentence}") for sentence in explanation.sentences)
+    yield from (Text(f"- {line}") for line in (*map(_neighbour, e.neighbours), *e.sentences))
 
 
 def _neighbour(row: Neighbour) -> str:
@@ -138,24 +132,21 @@ def _neighbour(row: Neighbour) -> str:
 
 
 def _comparison(c: Comparison) -> Iterable[RenderableType]:
-    """Yield two predictions side by side, the difference term by term, and its largest reason."""
     yield Text(f"against {request_line(c.second.request)}", style="bold")
-    yield _table(("", "this", "other", "this / other"), ((
-        Text(_TITLES[name]), number(getattr(c.first, name)), number(getattr(c.second, name)),
-        number(c.ratios[name]),
-    ) for name in ANSWERS))  # fmt: skip
-    yield _table(("this - other", *_TIMES), (
-        (name.replace("_", " "), f"{c.terms[name]:+.2f}", f"{c.ttft_terms[name]:+.1f}") for name in TERMS
+    yield _table(("", "this", "other", "this / other"), (
+        (Text(_TITLES[k]), *map(number, (getattr(c.first, k), getattr(c.second, k), c.ratios[k])))
+        for k in ANSWERS
     ))  # fmt: skip
+    terms = ((_LABELS[k], f"{c.terms[k]:+.2f}", f"{c.ttft_terms[k]:+.1f}") for k in TERMS)
+    yield _table(("this - other", *_TIMES), terms)
     yield Text(f"- {c.reason}.")
 
 
 def _findings(findings: Sequence[Finding]) -> Iterable[RenderableType]:
-    """Yield the audit of one claim: a row per figure, and each verdict's reason."""
     heads = ("figure", "claimed", "verdict", "floor", "baseline", "predicted", "90 % interval")
     table = _table(heads, ((
         f.figure, number(f.claimed), f.verdict, *map(number, (f.bound, f.baseline, f.predicted)),
-        _interval(f.predicted_lo, f.predicted_hi),
+        f"{number(f.predicted_lo)} to {number(f.predicted_hi)}",
     ) for f in findings))  # fmt: skip
     table.collapse_padding = True
     yield table
@@ -172,7 +163,7 @@ def listing(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for name, first in rows[0].items():
         heads = name.split("_")
-        width = max(len(text) for text in (*heads, *(_cell(row[name]) for row in rows)))
+        width = max(map(len, (*heads, *(_cell(row[name]) for row in rows))))
         table.add_column(" ".join(heads), justify="left" if isinstance(first, str) else "right", width=width)
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
@@ -234,11 +225,8 @@ def catalogue_rows(kind: str, text: str = "") -> list[dict[str, Any]]:
 def coefficient_rows(coefficients: Coefficients, text: str = "") -> list[dict[str, Any]]:
     """Return the coefficients whose name or unit holds `text`: value, standard error, rows, bounds, prior."""
     columns = ("value", "unit", "standard_error", "rows", "low", "high", "prior")
-    return [
-        {"name": name, **{column: getattr(entry, column) for column in columns}}
-        for name, entry in coefficients.entries.items()
-        if _holds(text, name, entry.unit)
-    ]
+    found = {k: entry for k, entry in coefficients.entries.items() if _holds(text, k, entry.unit)}
+    return [{"name": k, **{name: getattr(entry, name) for name in columns}} for k, entry in found.items()]
 
 
 def _holds(text: str, *names: str) -> bool:
@@ -256,20 +244,18 @@ def draw(explanation: Explanation, path: Path) -> None:
         raise BadRequest("plot", str(path), f"a file ending in {', '.join(_DRAWINGS)}")
     if not path.parent.is_dir():
         raise BadRequest("plot", str(path), "a file in a folder that exists")
-    p = explanation.prediction
-    title = request_line(p.request)
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    p, figure = explanation.prediction, Figure(figsize=(11, 4.2), layout="constrained")
+    title, panels = request_line(p.request), figure.subplots(1, 3)
     figure.suptitle(title, fontsize=9)
-    panels = figure.subplots(1, 3)
     colours = ["tab:blue"] * len(TERMS) + ["tab:green", "tab:orange", "tab:gray"]
     times = (("tpot_ms", "time per output token [ms]", p.terms), ("ttft_ms", _TIMES[1], p.ttft_terms))
     for axis, (name, label, terms) in zip(panels, times, strict=False):
-        levels = {"predicted": getattr(p, name), "baseline": p.baseline[name], "floor": p.floor[name]}
-        bars = {term.replace("_", " "): terms[term] for term in TERMS} | levels
+        bars = {text: terms[term] for term, text in _LABELS.items()}
+        bars |= {"predicted": getattr(p, name), "baseline": p.baseline[name], "floor": p.floor[name]}
         axis.barh([*bars], [*bars.values()], color=colours)
         axis.set_xlabel(label)
-    moved = {fact: values["tpot_ms"] for fact, values in explanation.sensitivity.items()}
-    panels[-1].barh([*moved], [*moved.values()], color="tab:purple")
+    moved = [values["tpot_ms"] for values in explanation.sensitivity.values()]
+    panels[-1].barh([*explanation.sensitivity], moved, color="tab:purple")
     panels[-1].set_xlabel("elasticity of a token [-]")
     for axis in panels:
         axis.invert_yaxis()

@@ -54,14 +54,9 @@ _FILES = {*_JSON_FILES, *(f"{name}{kind}.txt" for name in CORRECTED for kind in 
 
 
 def save_bundle(
-    model: Model,
-    folder: str | Path,
-    *,
-    fingerprint: str,
-    errors: Mapping[str, Any],
-    ranges: Mapping[str, Sequence[float]],
-    created: str | None = None,
-) -> Path:
+    model: Model, folder: str | Path, *, fingerprint: str, errors: Mapping[str, Any],
+    ranges: Mapping[str, Sequence[float]], created: str | None = None,
+) -> Path:  # fmt: skip
     """Write a model as a bundle folder, whole or not at all, and return the folder.
 
     fingerprint: sha256 of the training table; errors: figures by protocol, plain values; ranges: lowest and
@@ -71,10 +66,8 @@ def save_bundle(
     target = Path(folder)
     if target.exists() and not (target / MANIFEST).is_file() and (target.is_file() or any(target.iterdir())):
         raise BadBundle(f"{target} is not a bundle: it is not overwritten")
-    calibration = {
-        "blend": model.blend,
-        "intervals": {name: table.to_dict() for name, table in model.intervals.items()},
-    }
+    intervals = {name: table.to_dict() for name, table in model.intervals.items()}
+    calibration = {"blend": model.blend, "intervals": intervals}
     plain = (calibration, *(part.to_dict() for part in (model.coefficients, model.residuals, model.support)))
     files = {name: _json(part) for name, part in zip(_JSON_FILES, plain, strict=True)}
     for name in CORRECTED:
@@ -127,30 +120,28 @@ def feature_names() -> tuple[str, ...]:
 
 def _model(files: Mapping[str, bytes], names: tuple[str, ...]) -> Model:
     calibration, coefficients, residuals, support = (json.loads(files[name]) for name in _JSON_FILES)
-    finite = {
-        name: {key: math.nan if value is None else value for key, value in entry.items()}
-        for name, entry in coefficients.items()
-    }
-    trees: dict[str, Any] = {}
-    for file, wide in ((f"{name}{kind}", kind) for name in CORRECTED for kind in ("", _SPREAD)):
-        trees[file] = Trees(files[f"{file}.txt"].decode(), f"{file}.txt")
-        found, wanted = len(trees[file].feature_names), len(names) + (3 if wide else 0)
-        if found != wanted:
-            raise BadBundle(f"{file}.txt has {found} features, not {wanted}")
+    for entry in coefficients.values():
+        entry |= {key: math.nan for key, value in entry.items() if value is None}
+
+    def trees(file: str, wanted: int) -> Any:
+        read = Trees(files[file].decode(), file)
+        if len(read.feature_names) != wanted:
+            raise BadBundle(f"{file} has {len(read.feature_names)} features, not {wanted}")
+        return read
+
     return Model(
-        coefficients=Coefficients.from_dict(finite),
-        boosters={name: trees[name] for name in CORRECTED},
+        coefficients=Coefficients.from_dict(coefficients),
+        boosters={name: trees(f"{name}.txt", len(names)) for name in CORRECTED},
         residuals=MeasuredResiduals.from_dict(residuals),
         feature_names=names,
         support=Support.from_dict(support),
         blend=calibration["blend"],
-        spreads={name: trees[name + _SPREAD] for name in CORRECTED},
+        spreads={name: trees(f"{name}{_SPREAD}.txt", len(names) + 3) for name in CORRECTED},
         intervals={name: IntervalTable.from_dict(calibration["intervals"][name]) for name in CORRECTED},
     )
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest and refuse what this program cannot use."""
     if not folder.is_dir():
         raise BadBundle(f"{folder}: no such bundle folder")
     try:

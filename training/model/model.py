@@ -122,8 +122,7 @@ def answer(model: Model, r: Requests, fabric: MeasuredFabric | None = None) -> A
         base = baseline(r, model.coefficients, fabric)
     applied = shrink(model.blend, raw, stratum)
     times = log_times(r, low, {name: getattr(base, f"{name}_s") for name in CORRECTED}, applied)
-    values: dict[str, FloatArray] = {}
-    cells = interval_keys(r, stratum)
+    values, cells = {}, interval_keys(r, stratum)
     for name in CORRECTED:
         lo, hi = model.intervals[name].interval(times[name], cells, spread[name])
         with np.errstate(divide="ignore"):
@@ -166,10 +165,8 @@ def log_times(r: Requests, low: Estimate, base_s: ByName, correction: ByName) ->
     mean of its own answer and ttft + (osl - 1) x tpot.
     """
     with np.errstate(all="ignore"):
-        out = {
-            name: np.log(np.maximum(base_s[name] * np.exp(correction[name]), getattr(low, f"{name}_s")))
-            for name in CORRECTED
-        }
+        times = {name: base_s[name] * np.exp(correction[name]) for name in CORRECTED}
+        out = {name: np.log(np.maximum(time, getattr(low, f"{name}_s"))) for name, time in times.items()}
         together = np.log(np.exp(out["ttft"]) + np.exp(out["tpot"]) * np.maximum(r.osl - 1.0, 0.0))
     steady = r.is_mode("closed-loop") & (r.osl > 1.0)
     out["e2e"] = np.where(steady, 0.5 * (out["e2e"] + together), out["e2e"])

@@ -89,12 +89,9 @@ def residuals_of(
 ) -> MeasuredResiduals:
     """Return measured rows' residuals sorted by key; arguments as the fields of MeasuredResiduals."""
     order = np.argsort(keys, kind="stable")
-    return MeasuredResiduals(
-        keys=keys[order],
-        coordinates=coordinates[order].round(_DIGITS),
-        weight=weight[order],
-        residuals={k: np.clip(v[order], -_LARGEST, _LARGEST).round(_DIGITS) for k, v in residuals.items()},
-    )
+    clipped = {k: np.clip(v[order], -_LARGEST, _LARGEST).round(_DIGITS) for k, v in residuals.items()}
+    rounded = coordinates[order].round(_DIGITS)
+    return MeasuredResiduals(keys=keys[order], coordinates=rounded, weight=weight[order], residuals=clipped)
 
 
 def coordinates_of(r: Requests, concurrency: FloatArray) -> FloatArray:

@@ -31,7 +31,6 @@ _ODD, _SHIFT, _ONE = np.uint64(0x9E3779B97F4A7C15), np.uint64(29), np.uint64(1)
 
 @catalogue.follows_models
 def _name_hashes() -> tuple[Hashes, Hashes]:
-    """Return stable hashes of the catalogue's GPU names and model shapes, in catalogue order."""
     gpus = [zlib.crc32(name.encode()) for name in catalogue.gpus()]
     shapes = [zlib.crc32(coarse_shape(spec).encode()) for spec in catalogue.models().values()]
     return np.array(gpus, dtype=np.uint64), np.array(shapes, dtype=np.uint64)
@@ -68,10 +67,9 @@ class Support:
         """Return the stratum of each request, shape (n,): one of STRATA."""
         gpu, shape, family, setup = support_keys(r)
         seen_gpu, seen_shape = _among(gpu, self.gpus), _among(shape, self.shapes)
-        out = np.where(seen_gpu & seen_shape, "parts", np.where(seen_gpu, "model", "gpu"))
-        out = np.where(_among(family, self.families), "family", out)
-        out = np.where(_among(setup, self.setups), "setup", out)
-        out = np.where(uses_host(r), "gpu", out)
+        seen_family, seen_setup = _among(family, self.families), _among(setup, self.setups)
+        where = [uses_host(r), seen_setup, seen_family, seen_gpu & seen_shape, seen_gpu]
+        out = np.select(where, ["gpu", "setup", "family", "parts", "model"], "gpu")
         new = (r.source > 0) & ~_among(r.source, self.sources)
         return np.where(new, np.char.add(out, NEW_SOURCE), out)
 
@@ -86,7 +84,6 @@ class Support:
 
 
 def _among(keys: Hashes, known: Hashes) -> NDArray[np.bool_]:
-    """Return which keys are among the sorted known ones, shape (n,)."""
     return np.asarray(np.searchsorted(known, keys, "right") > np.searchsorted(known, keys, "left"))
 
 

@@ -46,21 +46,15 @@ class Trees:
     """
 
     def __init__(self, text: str, name: str = "model") -> None:
-        leaves = _leaves(text, name)
-        self.text = text
-        self.rounds = 0
+        self.text, (self.rounds, leaves) = text, _size(text, name)
         self._whole = self._load()
         self._spare: SimpleQueue[ctypes.c_void_p] = SimpleQueue()
         self._prepared: SimpleQueue[ctypes.c_void_p] = SimpleQueue()
         self._step = max(1, _LEAVES_AT_ONCE * self.rounds // leaves)
 
     def _load(self) -> ctypes.c_void_p:
-        """Return a booster of its own, and learn its number of trees."""
-        encoded, rounds = ctypes.c_char_p(self.text.encode()), ctypes.c_int()
-        counted = ctypes.byref(rounds)
-        booster = self._made("LGBM_BoosterLoadModelFromString", encoded, counted, free="LGBM_BoosterFree")
-        self.rounds = rounds.value
-        return booster
+        rounds, free = ctypes.byref(ctypes.c_int()), "LGBM_BoosterFree"
+        return self._made("LGBM_BoosterLoadModelFromString", self.text.encode(), rounds, free=free)
 
     def _made(self, make: str, *arguments: object, free: str) -> ctypes.c_void_p:
         """Return the handle that a call makes, freed with this object.
@@ -102,20 +96,14 @@ class Trees:
 
     def _one(self, matrix: Floats) -> Floats:
         """Score one row by the library's prepared path: no options to read, no predictor to build."""
-        out = np.zeros(1)
         with _held(self._prepared, lambda: self._prepare(matrix.shape[1])) as prepared:
-            _call(
-                "LGBM_BoosterPredictForMatSingleRowFast", prepared, matrix.ctypes.data_as(ctypes.c_void_p),
-                ctypes.byref(ctypes.c_int64()), out.ctypes.data_as(ctypes.c_void_p),
-            )  # fmt: skip
-        return out
+            return _filled(1, "LGBM_BoosterPredictForMatSingleRowFast", prepared, _data(matrix))
 
     def _prepare(self, features: int) -> ctypes.c_void_p:
         """Return what the library makes ready for single rows of the whole booster."""
         return self._made(
-            "LGBM_BoosterPredictForMatSingleRowFastInit", self._whole, ctypes.c_int(_RAW), ctypes.c_int(0),
-            ctypes.c_int(self.rounds), ctypes.c_int(_FLOAT64), ctypes.c_int32(features), _OPTIONS,
-            free="LGBM_FastConfigFree",
+            "LGBM_BoosterPredictForMatSingleRowFastInit", self._whole, _RAW, 0, self.rounds, _FLOAT64,
+            features, _OPTIONS, free="LGBM_FastConfigFree",
         )  # fmt: skip
 
     def _scores(
@@ -124,14 +112,10 @@ class Trees:
     ) -> Floats:  # fmt: skip
         """Return `columns` numbers of a kind (LightGBM's predict types) per row, one after another."""
         rows, features = matrix.shape
-        out = np.zeros(rows * columns)
-        _call(
-            "LGBM_BoosterPredictForMat", booster, matrix.ctypes.data_as(ctypes.c_void_p),
-            ctypes.c_int(_FLOAT64), ctypes.c_int32(rows), ctypes.c_int32(features),
-            ctypes.c_int(_ROW_MAJOR), ctypes.c_int(kind), ctypes.c_int(first), ctypes.c_int(rounds),
-            _OPTIONS, ctypes.byref(ctypes.c_int64()), out.ctypes.data_as(ctypes.c_void_p),
+        return _filled(
+            rows * columns, "LGBM_BoosterPredictForMat", booster, _data(matrix), _FLOAT64, rows, features,
+            _ROW_MAJOR, kind, first, rounds, _OPTIONS,
         )  # fmt: skip
-        return out
 
     def model_to_string(self) -> str:
         """Return the model as LightGBM text, as a Booster's method of this name does."""
@@ -153,8 +137,8 @@ def _held(
         pool.put(handle)
 
 
-def _leaves(text: str, name: str) -> int:
-    """Return the leaves of all trees, each of which must lie where the header's sizes say.
+def _size(text: str, name: str) -> tuple[int, int]:
+    """Return how many trees and leaves there are; each tree must lie where the header's sizes say.
 
     Raises BadBundle where one does not: given a cut text, LightGBM would end the process.
     """
@@ -169,7 +153,18 @@ def _leaves(text: str, name: str) -> int:
         at += size
     if not (sound and sizes and text.startswith("end of trees\n", at)):
         raise errors.BadBundle(f"{name} is not a whole LightGBM model")
-    return leaves
+    return len(sizes), leaves
+
+
+def _data(array: Floats) -> ctypes.c_void_p:
+    return array.ctypes.data_as(ctypes.c_void_p)
+
+
+def _filled(size: int, name: str, *arguments: object) -> Floats:
+    """Return the numbers that a call writes: their count and the array are its last arguments."""
+    out = np.zeros(size)
+    _call(name, *arguments, ctypes.byref(ctypes.c_int64()), _data(out))
+    return out
 
 
 def _call(name: str, *arguments: object) -> None:
@@ -183,12 +178,10 @@ def _library() -> ctypes.CDLL:
     """Open LightGBM's shared library, found where the package keeps it; else let the package find it."""
     spec = importlib.util.find_spec("lightgbm")
     folders = (spec and spec.submodule_search_locations) or ()
-    paths = (
-        Path(folder, sub, name) for folder in folders for sub in ("lib", "bin", "..") for name in _LIBRARIES
-    )
+    places = [Path(folder, sub) for folder in folders for sub in ("lib", "bin", "..")]
+    paths = (place / name for place in places for name in _LIBRARIES)
     found = next((path for path in paths if path.is_file()), None)
     library = ctypes.CDLL(str(found)) if found else importlib.import_module("lightgbm.libpath")._LIB
     library.LGBM_GetLastError.restype = ctypes.c_char_p
-    library.LGBM_BoosterFree.argtypes = [ctypes.c_void_p]
-    library.LGBM_FastConfigFree.argtypes = [ctypes.c_void_p]
+    library.LGBM_BoosterFree.argtypes = library.LGBM_FastConfigFree.argtypes = [ctypes.c_void_p]
     return library
