@@ -54,6 +54,14 @@ class RetrainResult:
     seconds: float = 0.0
 
 
+def _procedure(champion: Any, known: NDArray[np.bool_]) -> Procedure:
+    """Return how the champion was trained, on the rows that it knew. Raises BadStore where there are none."""
+    if not known.any():
+        raise BadStore("the table holds no row that the champion learned from: train anew")
+    path = registry.recorded(champion, tracking.SETTINGS_FILE)
+    return Procedure(settings=Settings(**json.loads(path.read_text("utf-8"))), rows=known)
+
+
 def retrain(
     *, serving: Serving, shipped: Path, store: Path | None = None, folder: Path | None = None,
     margin: float = MARGIN, force: bool = False, settings: Settings | None = None,
@@ -89,13 +97,9 @@ def retrain(
                 mlflow.log_params({"margin": margin, "champion": number_of(champion)})
                 run.log_figures("drift", news)
                 sample = sample_of(rows)
-                known = ~sample.table["row_id"].isin(new).to_numpy()
-                if not known.any():
-                    raise BadStore("the table holds no row that the champion learned from: train anew")
-                path = registry.recorded(champion, tracking.SETTINGS_FILE)
-                old = Procedure(settings=Settings(**json.loads(path.read_text("utf-8"))), rows=known)
                 learnt = learn(
-                    sample, settings, protocols=protocols, n_folds=n_folds, champion=old,
+                    sample, settings, protocols=protocols, n_folds=n_folds,
+                    champion=_procedure(champion, ~sample.table["row_id"].isin(new).to_numpy()),
                     progress=within(progress, 0.03, 0.95),
                 )  # fmt: skip
                 progress("judging", 0.95)
