@@ -84,18 +84,6 @@ def test_all_to_all_across_boxes_agrees_with_deepep() -> None:
         assert 1e6 * all_to_all_s(copies * each, ranks, h800) == pytest.approx(measured_us, rel=0.12)
 
 
-def test_entries_by_hand() -> None:
-    """B200, NCCL, 16 KiB, 8 GPUs: alpha + 6 alpha_per_rank + 1.75 x 16384 B / (efficiency x 900 GB/s).
-
-    A gibibyte between two MI300X passes at 48 of the link's 64 GB/s (AMD's measure).
-    """
-    regime = collectives.regimes("nvlink5", "nccl", "all_reduce")[0]
-    volume = 1.75 * 16384 / regime["efficiency"] / 900e3
-    expected = regime["alpha_us"] + 6 * regime["alpha_per_rank_us"] + volume
-    assert all_reduce_us("b200-sxm", "nccl", 16384, 8) == pytest.approx(expected, rel=1e-12)
-    assert GIB / float(point_to_point_s(GIB, False, machine("mi300x"))[0]) == pytest.approx(48e9, rel=0.01)
-
-
 def test_no_group_and_no_bytes_cost_nothing_and_arrays_broadcast() -> None:
     fabric = machine("h100-sxm")
     for time_of in COLLECTIVES.values():
@@ -161,11 +149,6 @@ def test_more_bytes_are_never_faster_and_more_bandwidth_or_less_latency_never_sl
 
 # ---- the collected catalogue
 
-PLATFORMS = {
-    "HGX A100": "a100", "HGX H100": "h100-sxm", "HGX H200": "h200-sxm", "HGX B200": "b200-sxm",
-    "HGX B300": "b300-sxm", "GB200 tray": "gb200", "GB300 tray": "gb300",
-}  # fmt: skip
-
 
 def with_errors(folder: Path) -> pd.DataFrame:
     """Return the rows fitted, as the coefficients' header says, each with |model / measured - 1|.
@@ -206,17 +189,3 @@ def test_median_errors_against_the_catalogue_stay_where_they_were_fitted(shared_
     for part, most in ((~rows.engine, 0.040), (rows.engine & boxes, 0.070),
                        (~rows.engine & decoding, 0.045), (rows.engine & decoding, 0.090)):  # fmt: skip
         assert rows[part].error.median() < most
-
-
-def test_small_messages_agree_with_the_raw_captures(shared_root: Path) -> None:
-    """Versions differ by up to a factor of two: the model lies at the quick end (typical_alpha_scale)."""
-    rows = pd.read_csv(shared_root / "fabric" / "small_message_latency.csv")
-    rows = rows[rows.platform.isin(list(PLATFORMS)) & ~rows.method.str.contains("eager")]
-    rows = rows.assign(library=np.where(rows.method.str.contains("custom"), "engine", "nccl"))
-    asked = zip(rows.platform, rows.library, rows.message_bytes, rows.gpus, strict=True)
-    rows = rows.assign(model=[all_reduce_us(PLATFORMS[p], by, size, n) for p, by, size, n in asked])
-    plain = rows[(rows.library == "nccl") & ~rows.launch.str.contains("-g 8")]
-    assert np.abs(plain.model / plain.latency_us - 1).median() < 0.06
-    by = rows[rows.library == "engine"].groupby(["platform", "gpus", "message_bytes"])
-    low, high, model = by.latency_us.min(), by.latency_us.max(), by.model.first()
-    assert ((model > 0.85 * low) & (model < 1.25 * low) & (model < high)).all()
