@@ -14,7 +14,6 @@ import pytest
 
 from roofcast.data import catalogue
 from roofcast.data.errors import BadRequest, UnknownName
-from roofcast.data.prices import price
 from roofcast.data.specs import GpuSpec, ModelSpec, PlatformSpec
 
 Entry = GpuSpec | PlatformSpec | ModelSpec
@@ -87,17 +86,6 @@ def test_a_platform_holds_known_gpus_and_agrees_with_their_links() -> None:
         gpu = catalogue.gpus()[platform.gpu]
         assert platform.scale_up_domain <= max(gpu.link_domain, platform.num_gpus)
         assert platform.link_bandwidth in (0.0, gpu.link_bandwidth)
-
-
-def test_the_ladder_has_its_four_tiers_and_one_grace_serves_two_gpus() -> None:
-    tiers = [catalogue.platform(name) for name in ("b200", "hgx-b200", "gb200-superchip", "nvl72")]
-    assert [tier.num_gpus for tier in tiers] == [1, 8, 2, 72]
-    purchases = [price(tier.name, "purchase") for tier in tiers]
-    assert [p.usd for p in purchases if p] == [45e3, 280e3, 100e3, 3.0e6]
-    superchip = tiers[2]
-    assert (superchip.c2c_bandwidth, superchip.c2c_bandwidth_per_gpu) == (450e9, 225e9)
-    assert superchip.host_memory_bytes / superchip.num_gpus == 240e9
-    assert superchip.host_memory_bandwidth < superchip.c2c_bandwidth
 
 
 def _attention(spec: ModelSpec) -> float:

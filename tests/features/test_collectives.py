@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -145,47 +143,3 @@ def test_more_bytes_are_never_faster_and_more_bandwidth_or_less_latency_never_sl
     # An engine falls back to the plain library.
     engine, nccl = (all_reduce_s(size, group, machine(name, each))[0] for each in LIBRARIES)
     assert engine <= nccl * slack
-
-
-# ---- the collected catalogue
-
-
-def with_errors(folder: Path) -> pd.DataFrame:
-    """Return the rows fitted, as the coefficients' header says, each with |model / measured - 1|.
-
-    Powers of two, 16-bit types, systems that the model knows; engines against their minimum (CUDA graphs).
-    """
-    rows = pd.read_csv(folder / "collectives.csv")
-    rows["system"] = rows.system.str.replace("_", "-").replace(
-        {"a100-sxm": "a100", "rtx-pro-6000-server": "rtx-pro-6000"}
-    )
-    rows["operation"] = rows.operation.replace("alltoall", "all_to_all")
-    size, engine, rack = rows.message_bytes, rows.library != "nccl", rows.system.isin(["gb200", "gb300"])
-    exchange = rack & (rows.operation == "all_to_all")
-    fallback = rack & rows.library.isin(["sglang", "vllm"]) & (rows.num_gpus > 4)
-    old_series = exchange & ((rows.num_gpus > 16) | (size < 512))
-    known = (
-        (size > 0) & ((size & (size - 1)) == 0) & rows.system.isin(MACHINES) & ~fallback & ~old_series
-        & rows.dtype.isin(["half", "float16", "bfloat16"])
-        & rows.library.isin(["nccl", "sglang", "trtllm", "vllm"])
-        & (~engine | ((rows.dtype != "half") & (rows.operation == "all_reduce")))
-    )  # fmt: skip
-    measured = rows.latency_us.where(~engine & ~exchange, rows.latency_min_us)
-    rows = rows.assign(engine=engine, measured=measured, error=np.nan)[known]
-    for (name, by_engine, operation), part in rows.groupby(["system", "engine", "operation"]):
-        fabric = machine(str(name), "engine" if by_engine else "nccl")
-        model = 1e6 * COLLECTIVES[str(operation)](part.message_bytes, part.num_gpus, fabric)
-        rows.loc[part.index, "error"] = np.abs(model / part.measured - 1)
-    return rows
-
-
-def test_median_errors_against_the_catalogue_stay_where_they_were_fitted(shared_root: Path) -> None:
-    rows = with_errors(shared_root / "catalogue")
-    medians = rows.groupby(["engine", "system", "operation"]).error.median()
-    assert (medians.loc[False] < 0.07).all(), medians
-    assert (medians.loc[True] < 0.12).all(), medians
-    boxes = ~rows.system.isin(["l40s", "rtx-pro-6000"])
-    decoding = boxes & rows.message_bytes.between(4096, 4 << 20)
-    for part, most in ((~rows.engine, 0.040), (rows.engine & boxes, 0.070),
-                       (~rows.engine & decoding, 0.045), (rows.engine & decoding, 0.090)):  # fmt: skip
-        assert rows[part].error.median() < most

@@ -61,13 +61,6 @@ def test_the_largest_batch_is_the_room_beside_the_weights() -> None:
     assert whole.max_batch[0] == (available - weights) // sequence == 13
 
 
-def test_what_does_not_fit_says_what_it_needs_and_small_cards_lose_a_tenth_to_workspace() -> None:
-    found = fit("llama-3.1-405b", "h100-sxm", 8)
-    assert found.needed_bytes[0] == pytest.approx(811.7e9 / 8 + 2560 * 516_096 / 8, rel=1e-4)
-    small = fit("qwen2.5-1.5b", "t4", 1).available_bytes[0]
-    assert small == pytest.approx(16.1e9 * (USABLE_SHARE - 0.1), rel=1e-2)
-
-
 @pytest.mark.parametrize(("asked", "changes", "weights", "cache"), [
     (("qwen2.5-72b", "h100-sxm", 4), {"tp": 8}, 1 / 2, 1 / 2),
     (("qwen2.5-72b", "h100-sxm", 8), {"tp": 16}, 1 / 2, 1),  # beyond the 8 KV heads

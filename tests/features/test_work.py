@@ -11,7 +11,6 @@ from roofcast.features.request import Requests
 from roofcast.features.work import (
     Layout,
     attention_bytes_each,
-    causal_pairs,
     distinct_experts,
     kv_bytes_read,
     kv_bytes_stored,
@@ -124,16 +123,6 @@ def test_distinct_experts_agree_with_drawing_and_with_summing_them() -> None:
     for tokens in (4, 32, 256):
         exact = float((1 - (1 - chance) ** tokens).sum())
         assert distinct_experts(one(256), one(8), one(tokens), 0.5)[0] == pytest.approx(exact, rel=0.02)
-
-
-@pytest.mark.parametrize(("tokens", "cached", "limit", "pairs"), [
-    (1000, 0, 1e12, 500_000),  # t^2 / 2
-    (1000, 1000, 1e12, 1_500_000),  # t (c + t / 2)
-    (1000, 0, 200, 200 * 100 + 800 * 200),  # grows to the window, then stays
-    (1000, 500, 200, 1000 * 200), (100, 0, 200, 5_000), (8192, 0, 128, 1_040_384),
-])  # fmt: skip
-def test_causal_pairs(tokens: float, cached: float, limit: float, pairs: float) -> None:
-    assert causal_pairs(one(tokens), one(cached), one(limit))[0] == pairs
 
 
 LLAMA_HEAD = 128_256 * 4096
