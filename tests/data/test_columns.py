@@ -10,12 +10,10 @@ from roofcast.data.columns import (
     FIGURES,
     REQUEST_COLUMNS,
     ROLES,
-    STORED,
     TABLE,
     Column,
     names,
 )
-from roofcast.data.identity import _BOOKKEEPING, _CONTENT, _LAYOUT, _NAMES, FAMILY, LENGTHS, LOAD, SET_UP
 
 
 def test_every_column_stands_once_and_figures_and_answers_are_columns() -> None:
@@ -32,11 +30,3 @@ def test_a_column_can_be_asked_stored_or_claimed_and_says_what_it_is(column: Col
     assert column.low <= column.high
     assert column.missing is None or not column.allowed or column.missing in column.allowed
     assert column.help or column.name not in REQUEST_COLUMNS
-
-
-def test_what_makes_rows_alike_is_stored_and_a_set_up_is_a_family_and_less_than_a_configuration() -> None:
-    assert {*_CONTENT, *_BOOKKEEPING, *_LAYOUT} <= set(STORED)
-    assert not set(_CONTENT) & set(_BOOKKEEPING)
-    assert SET_UP[: len(FAMILY)] == FAMILY
-    assert set(SET_UP) - {"shape"} <= {*_NAMES, *_LAYOUT}
-    assert not {*LOAD, *LENGTHS} & {*SET_UP, *_LAYOUT}

@@ -22,9 +22,7 @@ ROWS = [(line, "no model") for line in range(2, 12)]
     (errors.BadRows("runs.csv", [(0, "empty")]), ValueError, "runs.csv: 1 bad row(s): empty"),
     (errors.BadBundle("schema 9"), Exception, "schema 9"),
 ])  # fmt: skip
-def test_an_error_is_one_printable_line_and_copies_whole(
-    error: errors.RoofcastError, also: type[Exception], text: str
-) -> None:
+def test_an_error_is_one_line_and_copies_whole(error: errors.RoofcastError, also: type, text: str) -> None:
     again = copy.copy(error)
     assert isinstance(again, errors.RoofcastError)
     assert isinstance(again, also)

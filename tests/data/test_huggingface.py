@@ -77,9 +77,7 @@ QWEN_EVERY_SECOND = {"decoder_sparse_step": 2, "mlp_only_layers": [1]}
         (_compressed(4, "int", activations="float"), "int4"), (_compressed(4, "int"), "int4"),
         (_compressed(4, "float"), "fp4"), (_compressed(8, "float"), "fp8"), ({}, "bf16"))),
 ])  # fmt: skip
-def test_a_field_of_the_config_is_read(
-    base: Config, change: Config, expected: Config, tmp_path: Path
-) -> None:
+def test_a_field_of_a_config_is_read(base: Config, change: Config, expected: Config, tmp_path: Path) -> None:
     found = _read(tmp_path, {**base, **change})
     assert {name: getattr(found, name) for name in expected} == expected
 

@@ -67,9 +67,7 @@ def test_the_largest_batch_is_the_room_beside_the_weights() -> None:
     (("qwen2.5-72b", "b200-sxm", 8), {"kv_precision": "fp8"}, 1, 1 / 2),
     (("llama-3.1-405b", "h200-sxm", 8), {"pp": 4, "num_gpus": 32}, 1 / 4, 1 / 4),
 ])  # fmt: skip
-def test_degrees_and_precisions_share_out_memory(
-    asked: Any, changes: Any, weights: float, cache: float
-) -> None:
+def test_degrees_and_precisions_share_memory(asked: Any, changes: Any, weights: float, cache: float) -> None:
     before, after = fit(*asked), fit(*asked[:2], **({"tp": asked[2]} | changes))
     assert after.weight_bytes[0] == weights * before.weight_bytes[0]
     assert after.sequence_bytes[0] == cache * before.sequence_bytes[0]

@@ -64,9 +64,7 @@ EAGLE, FP8_A100 = {"spec_decode": "eagle"}, {"gpu": "a100", "weight_precision": 
     ("kv", ({}, 32, 1000), ({"pp": 2, "num_gpus": 2}, 64, 1000), 1, 1),
     ("weights", ({}, 32, 1000), ({"pp": 2, "num_gpus": 2}, 64, 1000), 1, 1),
 ])  # fmt: skip
-def test_a_term_of_a_step_grows_as_its_cause(
-    term: str, before: Any, after: Any, low: float, high: float
-) -> None:
+def test_a_term_grows_as_its_cause(term: str, before: Any, after: Any, low: float, high: float) -> None:
     old, new = (getattr(decode(ask(**c), batch, context), term)[0] for c, batch, context in (before, after))
     assert low * (1 - 1e-9) <= new / old <= high * (1 + 1e-9)
 

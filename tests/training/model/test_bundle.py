@@ -41,9 +41,7 @@ def test_a_loaded_model_answers_as_the_one_saved_and_saves_again_byte_for_byte(
         assert path.name == "manifest.json" or (again / path.name).read_bytes() == path.read_bytes()
 
 
-def test_a_bundle_is_flat_text_readable_by_all_and_its_manifest_says_what_it_was_made_from(
-    bundle: Path,
-) -> None:
+def test_a_bundle_is_flat_readable_text_and_its_manifest_says_what_it_was_made_from(bundle: Path) -> None:
     assert bundle.stat().st_mode & 0o777 == 0o755
     texts = {path.name: path.read_bytes().decode("utf-8") for path in bundle.iterdir()}
     manifest = load_bundle(bundle)[1]
