@@ -18,8 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from roofcast.predictor import Predictor
 from roofcast.predictor.advisor import Advisor, Workload
 
-from ..docs.pages import Part
-from ..markdown import markdown_table
+from .conftest import Record
 
 pytestmark = pytest.mark.xdist_group("speed")
 
@@ -58,9 +57,8 @@ def test_a_warm_recommendation(
 ) -> None:
     benchmark.pedantic(lambda: advisor.recommend(workload), rounds=3, warmup_rounds=1)
     if benchmark.stats:
-        FIGURES[f"recommendation over all platforms, {name}"] = (
-            f"{benchmark.stats.stats.median:.2f} s", "at most 2 s",
-        )  # fmt: skip
+        measured = f"{benchmark.stats.stats.median:.2f} s"
+        FIGURES[f"recommendation over all platforms, {name}"] = (measured, "at most 2 s")
 
 
 def test_a_sweep_of_a_million_configurations(advisor: Advisor, tmp_path: Path) -> None:
@@ -74,23 +72,12 @@ def test_a_sweep_of_a_million_configurations(advisor: Advisor, tmp_path: Path) -
     for row in asked.to_dict("records"):
         advisor.predictor.predict(model="qwen2.5-72b", **{str(k): v for k, v in row.items()})
     instead = (time.perf_counter() - start) / len(few) * rows
-    FIGURES[f"sweep of {rows:,.0f} configurations to Parquet"] = (
-        f"{seconds:.1f} s ({cpu:.0f} s of processor time; {corrected:.0%} corrected; "
-        f"{instead / seconds:.0f} x faster than row by row)",
-        "at most 20 s",
-    )
+    how = f"{cpu:.0f} s of processor time; {corrected:.0%} corrected; {instead / seconds:.0f} x faster"
+    measured = f"{seconds:.1f} s ({how} than row by row)"
+    FIGURES[f"sweep of {rows:,.0f} configurations to Parquet"] = (measured, "at most 20 s")
     FIGURES["peak memory of that"] = (f"{peak:.0f} MB", "bounded")
     assert peak < 700
 
 
-def test_the_figures_are_on_record(repo_root: Path, regenerate: bool) -> None:
-    path, table = repo_root / "docs" / "advise.md", markdown_table(("what", "measured", "target"), _rows())
-    part = Part(page="docs/advise.md", name="speed", make=lambda: table)
-    if regenerate and len(FIGURES) == 4:
-        path.write_text(part.in_place(path.read_text(encoding="utf-8")), encoding="utf-8")
-    shown = part.shown(path.read_text(encoding="utf-8"))
-    assert all(name in shown for name in FIGURES)
-
-
-def _rows() -> list[list[str]]:
-    return [[name, *figures] for name, figures in FIGURES.items()]
+def test_the_figures_are_on_record(on_record: Record) -> None:
+    on_record("advise.md", ("what", "measured", "target"), FIGURES, 4)

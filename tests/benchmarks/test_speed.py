@@ -6,8 +6,6 @@ medians to docs/performance.md. Not part of the plain test run: `python -m pytes
 
 from __future__ import annotations
 
-import os
-import platform
 import shlex
 import subprocess
 import sys
@@ -22,29 +20,14 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from roofcast.predictor import Predictor
-from roofcast.training.model.bundle import MANIFEST
 
-pytestmark = [
-    pytest.mark.skipif(
-        not files("roofcast.predictor").joinpath("bundle", MANIFEST).is_file(),
-        reason="no bundle is shipped yet",
-    ),
-    # One worker, so that its own measurements do not disturb each other.
-    pytest.mark.xdist_group("speed"),
-]
+from ..small_model import QUESTION
+from .conftest import Record
+
+# One worker, so that its own measurements do not disturb each other.
+pytestmark = pytest.mark.xdist_group("speed")
 
 ROWS = 200_000
-QUESTION: dict[str, Any] = {
-    "model": "qwen2.5-72b",
-    "gpu": "b200-sxm",
-    "num_gpus": 8,
-    "tp": 8,
-    "weight_precision": "fp4",
-    "engine": "trtllm",
-    "isl": 2048,
-    "osl": 512,
-    "concurrency": 32,
-}
 COMMAND = shlex.split(
     "-m roofcast.predictor predict --model qwen2.5-72b --platform hgx-b200 --tp 8 --weight-precision fp4 "
     "--engine trtllm --isl 2048 --osl 512 --concurrency 32"
@@ -93,22 +76,13 @@ def predictor() -> Predictor:
 def frame() -> pd.DataFrame:
     """A sweep of ROWS configurations in random order: six models, six GPUs, three engines and many loads."""
     levels: dict[str, list[Any]] = {
-        "model": [
-            "qwen2.5-72b",
-            "deepseek-r1",
-            "llama-3.1-8b",
-            "qwen3-235b-a22b",
-            "gpt-oss-120b",
-            "llama-3.3-70b",
-        ],
+        "model": ["qwen2.5-72b", "deepseek-r1", "llama-3.1-8b", "qwen3-235b-a22b", "gpt-oss-120b",
+                  "llama-3.3-70b"],
         "gpu": ["h100-sxm", "h200-sxm", "b200-sxm", "gb200", "mi300x", "mi355x"],
-        "engine": ["vllm", "trtllm", "sglang"],
-        "tp": [1, 2, 4, 8],
-        "weight_precision": ["fp8", "fp4"],
-        "isl": [128, 512, 1024, 2048, 4096, 8192, 16384],
-        "osl": [64, 128, 256, 512, 1024, 2048],
-        "concurrency": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512],
-    }
+        "engine": ["vllm", "trtllm", "sglang"], "tp": [1, 2, 4, 8], "weight_precision": ["fp8", "fp4"],
+        "isl": [2**k for k in range(7, 15) if k != 8], "osl": [2**k for k in range(6, 12)],
+        "concurrency": [2**k for k in range(10)],
+    }  # fmt: skip
     sweep = pd.MultiIndex.from_product(levels.values(), names=levels.keys()).to_frame(index=False)
     return sweep.sample(n=ROWS, random_state=0, ignore_index=True).assign(num_gpus=lambda table: table["tp"])
 
@@ -125,11 +99,9 @@ def test_a_large_frame(predictor: Predictor, frame: pd.DataFrame, benchmark: Ben
     seconds = _median_seconds(benchmark, lambda: predictor.predict_frame(frame), 3)
     few = frame.head(200).to_dict("records")
     instead = _once(lambda: [predictor.predict(**{str(k): v for k, v in row.items()}) for row in few]) / 200
-    FIGURES[f"`predict_frame`, {ROWS:,} rows with intervals"] = (
-        f"{ROWS / seconds:,.0f} rows/s",
-        "at least 50,000 rows/s",
-        f"{instead * ROWS / seconds:.0f} x faster than `predict` row by row",
-    )
+    ratio = f"{instead * ROWS / seconds:.0f} x faster than `predict` row by row"
+    measured = f"{ROWS / seconds:,.0f} rows/s"
+    FIGURES[f"`predict_frame`, {ROWS:,} rows with intervals"] = (measured, "at least 50,000 rows/s", ratio)
 
 
 def test_a_cold_shell(tmp_path: Path, benchmark: BenchmarkFixture) -> None:
@@ -147,41 +119,11 @@ def test_the_memory_of_a_large_frame_is_bounded(frame: pd.DataFrame, tmp_path: P
     pytest.importorskip("resource")
     path = tmp_path / "frame.parquet"
     frame.to_parquet(path)
-    done = subprocess.run(
-        [sys.executable, "-c", PEAK.format(path=str(path))], text=True, capture_output=True, check=True
-    )
-    megabytes = float(done.stdout)
+    command = [sys.executable, "-c", PEAK.format(path=str(path))]
+    megabytes = float(subprocess.run(command, text=True, capture_output=True, check=True).stdout)
     FIGURES[f"peak memory of the process, {ROWS:,} rows"] = (f"{megabytes:.0f} MB", "under 600 MB", "-")
     assert megabytes < 600
 
 
-def test_the_figures_are_on_record(repo_root: Path, regenerate: bool) -> None:
-    path = repo_root / "docs" / "performance.md"
-    if regenerate and len(FIGURES) == 4:
-        path.write_text(_document(), encoding="utf-8")
-    text = path.read_text(encoding="utf-8")
-    assert all(name in text for name in FIGURES)
-
-
-def _document() -> str:
-    rows = "".join(f"| {name} | {' | '.join(figures)} |\n" for name, figures in FIGURES.items())
-    return (
-        f"# Performance\n\nMedians on {os.cpu_count()} cores ({platform.machine()}, Python "
-        f"{platform.python_version()}) with the shipped bundle. Measured by\n\n"
-        "    python -m pytest tests/benchmarks --regenerate\n\n"
-        f"| what | measured | target | instead |\n|---|---|---|---|\n{rows}\n{NOTES}"
-    )
-
-
-NOTES = """\
-Where the time goes, and what keeps it there:
-
-- **A cold start** imports numpy, typer and rich, and reads the catalogues and the bundle. One request needs
-  no pandas (`features/cells.py` reads it from lists), and the trees are walked by LightGBM's own library
-  without its Python package, which would import scikit-learn, scipy and pandas (`training/model/trees.py`).
-- **One prediction** is a few hundred numpy calls on arrays of one row: it costs calls, not numbers.
-- **A frame** spends four fifths of its time in the trees, in proportion to their number times their depth.
-  Rows are sorted so that like ones follow each other, and many rows walk a few trees at a time: that makes
-  the trees two to three times faster than one call of LightGBM on the frame as it came. Chunks of 8,192 rows
-  on two threads keep the physics' arrays in the processor's cache and the memory bounded.
-"""
+def test_the_figures_are_on_record(on_record: Record) -> None:
+    on_record("performance.md", ("what", "measured", "target", "instead"), FIGURES, 4)

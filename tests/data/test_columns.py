@@ -6,22 +6,21 @@ import pytest
 
 from roofcast.data.columns import (
     ANSWERS,
-    ASKED,
     COLUMNS,
     FIGURES,
     REQUEST_COLUMNS,
     ROLES,
-    STORED,
     TABLE,
     Column,
     names,
 )
-from roofcast.data.identity import _BOOKKEEPING, _CONTENT, _LAYOUT, _NAMES, FAMILY, LENGTHS, LOAD, SET_UP
 
 
-def test_every_column_stands_once() -> None:
+def test_every_column_stands_once_and_figures_and_answers_are_columns() -> None:
     assert len(COLUMNS) == len(TABLE)
     assert {column.role for column in TABLE} == set(ROLES)
+    assert set(FIGURES) <= set(ANSWERS) <= set(COLUMNS)
+    assert "isl" in names(asked=True, stored=True, roles=("load",))
 
 
 @pytest.mark.parametrize("column", TABLE, ids=lambda column: column.name)
@@ -29,28 +28,5 @@ def test_a_column_can_be_asked_stored_or_claimed_and_says_what_it_is(column: Col
     assert column.asked or column.stored or column.role == "measured"
     assert bool(column.allowed) == (column.kind == "name")
     assert column.low <= column.high
-    if column.missing is not None and column.allowed:
-        assert column.missing in column.allowed
-    if column.name in REQUEST_COLUMNS:
-        assert column.help
-
-
-def test_figures_and_answers_are_columns() -> None:
-    assert set(FIGURES) <= set(ANSWERS) <= set(COLUMNS)
-
-
-def test_what_makes_rows_alike_is_stored() -> None:
-    assert {*_CONTENT, *_BOOKKEEPING, *_LAYOUT} <= set(STORED)
-    assert not set(_CONTENT) & set(_BOOKKEEPING)
-
-
-def test_a_set_up_is_a_family_and_less_than_a_configuration() -> None:
-    assert SET_UP[: len(FAMILY)] == FAMILY
-    assert set(SET_UP) - {"shape"} <= {*_NAMES, *_LAYOUT}
-    assert not {*LOAD, *LENGTHS} & {*SET_UP, *_LAYOUT}
-
-
-def test_names_select_by_what_a_column_is_for() -> None:
-    assert set(names(asked=True)) == set(ASKED)
-    assert "isl" in names(asked=True, stored=True, roles=("load",))
-    assert "isl" not in names(text=True)
+    assert column.missing is None or not column.allowed or column.missing in column.allowed
+    assert column.help or column.name not in REQUEST_COLUMNS

@@ -17,16 +17,8 @@ ROW = {
 }  # fmt: skip
 
 
-def frame(**changes: object) -> pd.DataFrame:
-    return pd.DataFrame([{**ROW, **changes}])
-
-
-def test_a_minimal_row_is_completed_with_defaults_and_unknowns() -> None:
-    row = measurements.validate(frame()).iloc[0]
-    assert list(measurements.validate(frame()).columns) == list(STORED)
-    assert (row["weight_precision"], row["weight"], row["disagg"]) == ("bf16", 1.0, 0.0)
-    assert math.isnan(row["ttft_ms"])
-    assert row["kv_precision"] == ""
+def frame(*changes: dict[str, object]) -> pd.DataFrame:
+    return pd.DataFrame([ROW | change for change in changes or [{}]])
 
 
 def found(rows: pd.DataFrame) -> dict[int, list[tuple[str, str]]]:
@@ -35,31 +27,35 @@ def found(rows: pd.DataFrame) -> dict[int, list[tuple[str, str]]]:
     return {row: [(fault.code, fault.column) for fault in each] for row, each in faults.items()}
 
 
+def test_a_minimal_row_is_completed_with_defaults_and_unknowns() -> None:
+    rows = measurements.validate(frame())
+    assert list(rows.columns) == list(STORED)
+    columns = ["weight_precision", "weight", "disagg", "kv_precision"]
+    assert rows[columns].to_numpy().tolist() == [["bf16", 1.0, 0.0, ""]]
+    assert math.isnan(rows["ttft_ms"][0])
+
+
 @pytest.mark.parametrize(("column", "value"), [
     ("tpot_ms", -1.0), ("tpot_ms", math.inf), ("osl", "many"), ("osl", 0), ("num_gpus", math.nan),
     ("mode", "fast"), ("gpu", ""), ("weight_precision", "fp16"), ("prefix_cached_frac", 1.5),
 ])  # fmt: skip
 def test_a_bad_value_is_a_fault_of_its_column(column: str, value: object) -> None:
-    assert found(frame(**{column: value})) == {0: [("value", column)]}
+    assert found(frame({column: value})) == {0: [("value", column)]}
 
 
 def test_every_fault_of_every_row_is_found_at_once_and_raised_with_file_and_line() -> None:
     bad = ({"osl": -1, "mode": "x"}, {}, {"gpu": ""}, {"tpot_ms": math.nan})
-    rows = pd.concat([frame(row_id=f"r{i}", **changes) for i, changes in enumerate(bad)], ignore_index=True)
+    rows = frame(*bad).assign(row_id=list("abcd"))
     assert found(rows) == {
         0: [("value", "mode"), ("value", "osl")], 2: [("value", "gpu")], 3: [("no-figure", "")],
     }  # fmt: skip
     with pytest.raises(BadRows) as caught:
         measurements.validate(rows, file="my.csv")
-    assert caught.value.file == "my.csv"
-    assert [line for line, _ in caught.value.rows] == [1, 3, 4]
+    assert (caught.value.file, [line for line, _ in caught.value.rows]) == ("my.csv", [1, 3, 4])
 
 
-def test_row_ids_are_unique() -> None:
-    assert set(found(pd.concat([frame(), frame()], ignore_index=True))) == {0, 1}
-
-
-def test_unknown_and_missing_columns_are_refused_by_name() -> None:
-    for rows, name in ((frame(tps=3.0), "tps"), (frame().drop(columns="gpu"), "gpu")):
+def test_row_ids_are_unique_and_unknown_and_missing_columns_are_refused_by_name() -> None:
+    assert set(found(frame({}, {}))) == {0, 1}
+    for rows, name in ((frame({"tps": 3.0}), "tps"), (frame().drop(columns="gpu"), "gpu")):
         with pytest.raises(BadRows, match=name):
             measurements.validate(rows)

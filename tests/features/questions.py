@@ -1,4 +1,4 @@
-"""What tests of the physics share: requests by keyword, coefficients by name."""
+"""What tests of the physics share: requests by keyword (`partial` sets defaults), coefficients by name."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from roofcast.features.facts import FloatArray
 from roofcast.features.request import Requests, normalise
 
 
+def asked(**columns: Any) -> Requests:
+    """Return one request, valid or not."""
+    return normalise({name: [value] for name, value in columns.items()})
+
+
 def ask(**columns: Any) -> Requests:
     """Return one valid request."""
-    r = normalise({name: [value] for name, value in columns.items()})
+    r = asked(**columns)
     assert r.valid[0], r.reason[0]
     return r
 
@@ -25,13 +30,10 @@ def solve(coefficients: Coefficients | None = None, **columns: Any) -> Estimate:
     return baseline(ask(**columns), coefficients or Coefficients())
 
 
-def with_values(**values: float) -> Coefficients:
-    """Return the priors with some values changed; a double underscore stands for the dot in a name."""
-    entries = dict(Coefficients().entries)
-    for name, value in values.items():
-        known = name.replace("__", ".")
-        entries[known] = replace(entries[known], value=value)
-    return Coefficients(entries=entries)
+def with_values(values: dict[str, float]) -> Coefficients:
+    """Return the priors with some values changed."""
+    entries = Coefficients().entries
+    return Coefficients(entries={**entries, **{n: replace(entries[n], value=v) for n, v in values.items()}})
 
 
 def one(value: float) -> FloatArray:

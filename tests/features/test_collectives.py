@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,7 +23,7 @@ from roofcast.features.collectives import (
     fabric_index,
     point_to_point_s,
     reduce_scatter_s,
-)
+)  # fmt: skip
 
 GIB = float(1 << 30)
 MACHINES = ("a100", "h100-sxm", "h200-sxm", "b200-sxm", "b300-sxm", "gb200", "gb300", "l40s", "rtx-pro-6000",
@@ -78,29 +75,11 @@ def test_large_messages_reach_the_measured_bus_bandwidth(name: str, group: int, 
     assert 2 * (group - 1) / group * 8 * GIB / us / 1e3 == pytest.approx(gb_s, rel=0.06)
 
 
-@pytest.mark.parametrize(
-    ("ranks", "dispatch_us", "combine_us"),
-    [(16, 118, 195), (32, 155, 273), (64, 173, 314), (128, 192, 369), (256, 194, 360)],
-)
-def test_all_to_all_across_boxes_agrees_with_deepep(
-    ranks: int, dispatch_us: float, combine_us: float
-) -> None:
+def test_all_to_all_across_boxes_agrees_with_deepep() -> None:
     """DeepEP low-latency kernels on H800: 128 tokens x 8 experts x 7168, FP8 with scales out, BF16 back."""
-    h800, copies = machine("h100-sxm", faster=200 / 450), 128 * 8 * 7168.0
-    assert 1e6 * all_to_all_s(copies * 1.04, ranks, h800)[0] == pytest.approx(dispatch_us, rel=0.12)
-    assert 1e6 * all_to_all_s(copies * 2.0, ranks, h800)[0] == pytest.approx(combine_us, rel=0.12)
-
-
-def test_entries_by_hand() -> None:
-    """B200, NCCL, 16 KiB, 8 GPUs: alpha + 6 alpha_per_rank + 1.75 x 16384 B / (efficiency x 900 GB/s).
-
-    A gibibyte between two MI300X passes at 48 of the link's 64 GB/s (AMD's measure).
-    """
-    regime = collectives.regimes("nvlink5", "nccl", "all_reduce")[0]
-    volume = 1.75 * 16384 / regime["efficiency"] / 900e3
-    expected = regime["alpha_us"] + 6 * regime["alpha_per_rank_us"] + volume
-    assert all_reduce_us("b200-sxm", "nccl", 16384, 8) == pytest.approx(expected, rel=1e-12)
-    assert GIB / float(point_to_point_s(GIB, False, machine("mi300x"))[0]) == pytest.approx(48e9, rel=0.01)
+    ranks, h800, copies = [16, 32, 64, 128, 256], machine("h100-sxm", faster=200 / 450), 128 * 8 * 7168.0
+    for each, measured_us in ((1.04, [118, 155, 173, 192, 194]), (2.0, [195, 273, 314, 369, 360])):
+        assert 1e6 * all_to_all_s(copies * each, ranks, h800) == pytest.approx(measured_us, rel=0.12)
 
 
 def test_no_group_and_no_bytes_cost_nothing_and_arrays_broadcast() -> None:
@@ -113,18 +92,15 @@ def test_no_group_and_no_bytes_cost_nothing_and_arrays_broadcast() -> None:
     assert all_reduce_s([[1e4], [1e6], [1e8]], 8, both).shape == (3, 2)
 
 
-def test_links_and_libraries_resolve_through_prefixes_and_engines() -> None:
+def test_links_and_libraries_resolve_through_prefixes_and_engines_or_are_refused() -> None:
     assert fabric_index(["NVLink4-bridge"], 2, "vllm") == fabric_index(["nvlink4"], 8, "engine")
     assert fabric_index(["infinity-fabric"], 8, "rccl") == fabric_index(["xgmi"], 8, "nccl")
     assert fabric_index([""], 1, "engine") == fabric_index(["pcie5"], 8, "engine")
     box, rack = fabric_index(["nvlink5", "nvlink5"], [8, 72], "engine")
     assert box != rack
-
-
-@pytest.mark.parametrize(("link", "library"), [("carrier-pigeon", "nccl"), ("nvlink4", "ncl")])
-def test_an_unknown_name_is_refused(link: str, library: str) -> None:
-    with pytest.raises(UnknownName):
-        fabric_index([link], 8, library)
+    for link, library in (("carrier-pigeon", "nccl"), ("nvlink4", "ncl")):
+        with pytest.raises(UnknownName):
+            fabric_index([link], 8, library)
 
 
 def test_what_reaches_other_gpus_without_links_or_cards() -> None:
@@ -136,16 +112,11 @@ def test_what_reaches_other_gpus_without_links_or_cards() -> None:
     assert all_reduce_us("h100-sxm", "engine", 16384, 16) == all_reduce_us("h100-sxm", "nccl", 16384, 16)
 
 
-def test_every_entry_has_a_source_or_a_lender_and_sane_numbers() -> None:
-    for name, fabric in collectives.read_text()["fabrics"].items():
-        for library in LIBRARIES:
-            for operation in OPERATIONS:
-                record = fabric[library][operation]
-                assert "source" in record or "borrowed_from" in record, (name, library, operation)
-                for regime in collectives.regimes(name, library, operation):
-                    assert regime["alpha_us"] > 0
-                    assert regime["alpha_per_rank_us"] >= 0
-                    assert 0 < regime["efficiency"] < 1.2
+def test_every_entry_has_a_source_or_a_lender() -> None:
+    entries = {(name, library, operation): fabric[library][operation]
+               for name, fabric in collectives.read_text()["fabrics"].items()
+               for library in LIBRARIES for operation in OPERATIONS}  # fmt: skip
+    assert [key for key, record in entries.items() if not record.keys() & {"source", "borrowed_from"}] == []
 
 
 @settings(max_examples=200)
@@ -172,74 +143,3 @@ def test_more_bytes_are_never_faster_and_more_bandwidth_or_less_latency_never_sl
     # An engine falls back to the plain library.
     engine, nccl = (all_reduce_s(size, group, machine(name, each))[0] for each in LIBRARIES)
     assert engine <= nccl * slack
-
-
-# ---- the collected catalogue
-
-SHARED = Path(os.environ.get("ROOFCAST_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
-CATALOGUE = SHARED / "catalogue" / "collectives.csv"
-SMALL = SHARED / "fabric" / "small_message_latency.csv"
-PCIE = ("l40s", "rtx-pro-6000")
-PLATFORMS = {
-    "HGX A100": "a100", "HGX H100": "h100-sxm", "HGX H200": "h200-sxm", "HGX B200": "b200-sxm",
-    "HGX B300": "b300-sxm", "GB200 tray": "gb200", "GB300 tray": "gb300",
-}  # fmt: skip
-
-
-def with_errors() -> pd.DataFrame:
-    """Return the rows fitted, as the coefficients' header says, each with |model / measured - 1|.
-
-    Powers of two, 16-bit types, systems that the model knows; engines against their minimum (CUDA graphs).
-    """
-    rows = pd.read_csv(CATALOGUE)
-    rows["system"] = rows.system.str.replace("_", "-").replace(
-        {"a100-sxm": "a100", "rtx-pro-6000-server": PCIE[1]}
-    )
-    size = rows.message_bytes
-    rows = rows[(size > 0) & ((size & (size - 1)) == 0) & rows.system.isin(MACHINES)]
-    rows = rows[rows.dtype.isin(["half", "float16", "bfloat16"])]
-    rows = rows[rows.library.isin(["nccl", "sglang", "trtllm", "vllm"])]
-    rows = rows.assign(
-        operation=rows.operation.replace("alltoall", "all_to_all"), engine=rows.library != "nccl"
-    )
-    rows = rows[~rows.engine | ((rows.dtype != "half") & (rows.operation == "all_reduce"))]
-    rack = rows.system.isin(["gb200", "gb300"])
-    exchange = rack & (rows.operation == "all_to_all")
-    fallback = rack & rows.library.isin(["sglang", "vllm"]) & (rows.num_gpus > 4)
-    old_series = exchange & ((rows.num_gpus > 16) | (rows.message_bytes < 512))
-    measured = rows.latency_us.where(~rows.engine & ~exchange, rows.latency_min_us)
-    rows = rows.assign(measured=measured, error=np.nan)[~fallback & ~old_series]
-    for (system, engine, operation), part in rows.groupby(["system", "engine", "operation"]):
-        fabric = machine(str(system), "engine" if engine else "nccl")
-        model = 1e6 * COLLECTIVES[str(operation)](part.message_bytes, part.num_gpus, fabric)
-        rows.loc[part.index, "error"] = np.abs(model / part.measured - 1)
-    return rows
-
-
-@pytest.mark.skipif(not CATALOGUE.exists(), reason="the shared catalogue is not here")
-def test_median_errors_against_the_catalogue_stay_where_they_were_fitted() -> None:
-    rows = with_errors()
-    medians = rows.groupby(["engine", "system", "operation"]).error.median()
-    assert (medians.loc[False] < 0.07).all(), medians
-    assert (medians.loc[True] < 0.12).all(), medians
-    boxes = ~rows.system.isin(PCIE)
-    decoding = boxes & rows.message_bytes.between(4096, 4 << 20)
-    assert rows[~rows.engine].error.median() < 0.040
-    assert rows[rows.engine & boxes].error.median() < 0.070
-    assert rows[~rows.engine & decoding].error.median() < 0.045
-    assert rows[rows.engine & decoding].error.median() < 0.090
-
-
-@pytest.mark.skipif(not SMALL.exists(), reason="the shared captures are not here")
-def test_small_messages_agree_with_the_raw_captures() -> None:
-    """Versions differ by up to a factor of two: the model lies at the quick end (typical_alpha_scale)."""
-    rows = pd.read_csv(SMALL)
-    rows = rows[rows.platform.isin(list(PLATFORMS)) & ~rows.method.str.contains("eager")]
-    rows = rows.assign(library=np.where(rows.method.str.contains("custom"), "engine", "nccl"))
-    asked = zip(rows.platform, rows.library, rows.message_bytes, rows.gpus, strict=True)
-    rows = rows.assign(model=[all_reduce_us(PLATFORMS[p], by, size, n) for p, by, size, n in asked])
-    plain = rows[(rows.library == "nccl") & ~rows.launch.str.contains("-g 8")]
-    assert np.abs(plain.model / plain.latency_us - 1).median() < 0.06
-    by = rows[rows.library == "engine"].groupby(["platform", "gpus", "message_bytes"])
-    low, high, model = by.latency_us.min(), by.latency_us.max(), by.model.first()
-    assert ((model > 0.85 * low) & (model < 1.25 * low) & (model < high)).all()

@@ -10,20 +10,19 @@ import pytest
 
 from roofcast.data import catalogue
 from roofcast.data.columns import REQUEST_COLUMNS
-from roofcast.data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION
+from roofcast.data.vocabulary import ENGINES, MODES, PRECISIONS
 from roofcast.features.request import DEFAULT_DATE_MONTHS, Requests, normalise
 
+from .questions import asked
+
 Row = dict[str, Any]
-GOOD: Row = {
-    "model": "qwen2.5-72b", "gpu": "h100-sxm", "tp": 8, "engine": "vllm", "weight_precision": "bf16",
-    "isl": 2048, "osl": 512, "concurrency": 32,
-}  # fmt: skip
-MOE = {"model": "deepseek-r1", "tp": 1}
-BARE = {"model": "qwen2.5-72b", "gpu": "h100-sxm"}
+GOOD: Row = {"model": "qwen2.5-72b", "gpu": "h100-sxm", "tp": 8, "engine": "vllm", "weight_precision": "bf16",
+             "isl": 2048, "osl": 512, "concurrency": 32}  # fmt: skip
+BARE: Row = {"model": "qwen2.5-72b", "gpu": "h100-sxm"}
 
 
 def ask(given: Row = GOOD, **changes: Any) -> Requests:
-    return normalise({name: [value] for name, value in (given | changes).items()})
+    return asked(**(given | changes))
 
 
 def said(r: Requests, row: int = 0) -> list[tuple[str, str]]:
@@ -40,18 +39,13 @@ def layout(r: Requests) -> tuple[float, ...]:
 
 def test_a_model_and_a_gpu_are_enough_and_what_is_assumed_is_said() -> None:
     r = ask(BARE)
-    assert r.valid[0]
     assert layout(r) == (1, 1, 1, 1, 1, 1)
-    assert (ENGINES[r.engine[0]], MODES[r.mode[0]], SPECULATION[r.spec_decode[0]]) == (
-        "vllm",
-        "offline",
-        "none",
-    )
     assert (r.isl[0], r.osl[0], r.prefix_cached_frac[0], r.disagg[0]) == (1024, 1024, 0, False)
-    assert r.months[0] == DEFAULT_DATE_MONTHS
-    assumed = {(n.code, n.column): n.value for n in r.notes.of(0)}
+    assert (ENGINES[r.engine[0]], r.months[0]) == ("vllm", DEFAULT_DATE_MONTHS)
     columns = {"engine": "vllm", "weight_precision": "bf16", "isl": 1024, "osl": 1024}
-    assert assumed == {("assumed", name): value for name, value in columns.items()}
+    assert [(n.code, n.column, n.value) for n in r.notes.of(0)] == [
+        ("assumed", *each) for each in columns.items()
+    ]
     assert said(ask()) == []
 
 
@@ -75,9 +69,8 @@ def test_a_missing_value_is_the_default_in_every_column(name: str, missing: obje
 
 @pytest.mark.parametrize(("given", "mode", "concurrency"), [
     ({"request_rate": 2.0}, "open-loop", None), ({"concurrency": 8}, "closed-loop", 8),
-    ({"concurrency": 8, "request_rate": 2.0}, "open-loop", 8),
-    ({}, "offline", None), ({"mode": "closed-loop"}, "closed-loop", 32),
-    ({"mode": "static-batch"}, "static-batch", 32),
+    ({"concurrency": 8, "request_rate": 2.0}, "open-loop", 8), ({}, "offline", None),
+    ({"mode": "closed-loop"}, "closed-loop", 32), ({"mode": "static-batch"}, "static-batch", 32),
 ])  # fmt: skip
 def test_the_mode_follows_from_what_is_given(given: Row, mode: str, concurrency: float | None) -> None:
     r = ask(BARE, **given)
@@ -95,47 +88,39 @@ def test_the_mode_follows_from_what_is_given(given: Row, mode: str, concurrency:
 def test_the_assumed_tp_divides_heads_and_gpus(columns: Row, gpus: int, tp: int, domain: int) -> None:
     """A platform names its GPUs and their domain."""
     r = ask(columns)
-    assert layout(r) == (gpus, tp, 1, 1, 1, gpus // tp)
-    assert r.domain[0] == domain
+    assert (*layout(r), r.domain[0]) == (gpus, tp, 1, 1, 1, gpus // tp, domain)
     assert ("assumed-from-gpus", "tp") in said(r)
 
 
-# What a model is published in, where engines run it on the GPU.
-@pytest.mark.parametrize(("model", "gpu", "precision"), [
-    ("qwen2.5-72b", "h100", "bf16"), ("deepseek-r1", "h100", "fp8"), ("deepseek-r1", "a100", "fp8"),
-    ("gpt-oss-120b", "b200", "fp4"), ("gpt-oss-120b", "h100", "fp4"), ("gpt-oss-20b", "h200", "fp4"),
-    ("gpt-oss-120b", "mi300x", "fp4"), ("kimi-k2.7", "v100", "int4"), ("gpt-oss-120b", "v100", "bf16"),
-    ("gpt-oss-120b", "gaudi2", "bf16"),
+# What a model is published in, where engines run it on the GPU; the cache in 8 bits where TensorRT-LLM can.
+@pytest.mark.parametrize(("columns", "weights", "kv"), [
+    ({"model": "qwen2.5-72b", "gpu": "h100"}, "bf16", "bf16"),
+    *(({"model": "deepseek-r1", "gpu": gpu}, "fp8", None) for gpu in ("h100", "a100")),
+    *(({"model": "gpt-oss-120b", "gpu": gpu}, "fp4", None) for gpu in ("b200", "h100", "mi300x")),
+    *(({"model": "gpt-oss-120b", "gpu": gpu}, "bf16", None) for gpu in ("v100", "gaudi2")),
+    ({"model": "kimi-k2.7", "gpu": "v100"}, "int4", None),
+    *((GOOD | {"gpu": "b200", "engine": "trtllm", "weight_precision": w}, w, kv)
+      for w, kv in (("fp8", "fp8"), ("fp4", "fp8"), ("bf16", "bf16"))),
+    (GOOD | {"gpu": "b200", "weight_precision": "fp8"}, "fp8", "bf16"),
+    (GOOD | {"gpu": "a100", "engine": "trtllm", "weight_precision": "fp8"}, "fp8", "bf16"),  # no units for it
 ])  # fmt: skip
-def test_the_precision_assumed_is_the_models_own(model: str, gpu: str, precision: str) -> None:
-    r = ask({"model": model, "gpu": gpu})
-    assert PRECISIONS[r.weight_precision[0]] == precision
-    assert ("assumed", "weight_precision") in said(r)
+def test_the_precisions_assumed(columns: Row, weights: str, kv: str | None) -> None:
+    r = ask(columns)
+    assert PRECISIONS[r.weight_precision[0]] == weights
+    assert kv in (None, PRECISIONS[r.kv_precision[0]])
+    assert (("assumed", "weight_precision") in said(r)) == ("weight_precision" not in columns)
 
 
 @pytest.mark.parametrize("model", ["gpt-oss-120b", "deepseek-r1", "kimi-k2.7", "qwen2.5-72b"])
 def test_the_precision_assumed_is_one_that_may_be_said(model: str) -> None:
-    gpus = sorted(catalogue.gpus())
-    codes = normalise({"model": [model] * len(gpus), "gpu": gpus}).weight_precision
-    told = {"model": [model] * len(gpus), "gpu": gpus, "weight_precision": [PRECISIONS[c] for c in codes]}
-    assert normalise(told).valid.all()
+    table: Row = {"model": [model] * len(catalogue.gpus()), "gpu": list(catalogue.gpus())}
+    told = [PRECISIONS[code] for code in normalise(table).weight_precision]
+    assert normalise(table | {"weight_precision": told}).valid.all()
 
 
-@pytest.mark.parametrize(("gpu", "engine", "weights", "kv"), [
-    ("b200", "trtllm", "fp8", "fp8"), ("b200", "trtllm", "fp4", "fp8"),
-    ("b200", "trtllm", "bf16", "bf16"), ("b200", "vllm", "fp8", "bf16"),
-    ("a100", "trtllm", "fp8", "bf16"),  # no units for it
-])  # fmt: skip
-def test_the_kv_precision_assumed(gpu: str, engine: str, weights: str, kv: str) -> None:
-    r = ask(gpu=gpu, engine=engine, weight_precision=weights)
-    assert PRECISIONS[r.kv_precision[0]] == kv
-
-
-@pytest.mark.parametrize(
-    ("date", "months"), [("2025-01", 0), ("2026-03-15", 14), ("2025", 5), (pd.Timestamp("2025-06-01"), 5)]
-)
-def test_dates_count_months_from_2025(date: object, months: int) -> None:
-    assert ask(date=date).months[0] == months
+def test_dates_count_months_from_2025() -> None:
+    dates = {"2025-01": 0, "2026-03-15": 14, "2025": 5, pd.Timestamp("2025-06-01"): 5}
+    assert [ask(date=date).months[0] for date in dates] == list(dates.values())
 
 
 def test_disaggregation_splits_the_gpus_in_half_unless_told() -> None:
@@ -146,11 +131,13 @@ def test_disaggregation_splits_the_gpus_in_half_unless_told() -> None:
     assert (told.num_gpus[0], told.prefill_workers[0], told.prefill_tp[0], told.replicas[0]) == (20, 2, 2, 2)
 
 
+LLAMA, MOE = {"model": "llama-3.1-8b"}, {"model": "deepseek-r1", "tp": 1}
+
+
 @pytest.mark.parametrize(("columns", "expected", "code"), [
     # Attention groups of a dense model are copies, beside tp or within it.
-    ({"model": "llama-3.1-8b", "tp": 1, "dp": 8, "num_gpus": 8}, (8, 1, 1, 1, 1, 8), "copies"),
-    ({"model": "llama-3.1-8b", "tp": 4, "dp": 2, "num_gpus": 4}, (4, 2, 1, 1, 1, 2), "copies"),
-    ({"model": "llama-3.1-8b", "tp": 1, "dp": 8, "num_gpus": 16}, (16, 1, 1, 1, 1, 16), "copies"),
+    ({**LLAMA, "tp": 1, "dp": 8, "num_gpus": 16}, (16, 1, 1, 1, 1, 16), "copies"),
+    ({**LLAMA, "tp": 4, "dp": 2, "num_gpus": 4}, (4, 2, 1, 1, 1, 2), "copies"),
     # Groups that share experts are one copy, and so are experts wider than tp.
     ({**MOE, "dp": 8, "ep": 8, "num_gpus": 16}, (16, 8, 1, 8, 8, 2), "spread-experts"),
     ({**MOE, "ep": 8, "num_gpus": 8}, (8, 8, 1, 8, 8, 1), "spread-experts"),
@@ -172,24 +159,23 @@ def test_attention_groups_are_copies_or_share_experts(columns: Row, expected: An
     ({"isl": 200_000}, "long", "isl"), ({"engine": "homemade"}, "uncommon", "engine"),
     # Refused.
     *(({"gpu": gpu, "weight_precision": p}, "no-units", "weight_precision")
-      for gpu, p in (("v100", "fp8"), ("v100", "fp4"), ("mi250", "fp8"), ("gaudi2", "fp4"),
-                     ("tpu-v5e", "fp8"))),
-    ({"model": "qwen2.5-72bb"}, "unknown-name", "model"),
-    ({"gpu": "h1000"}, "unknown-name", "gpu"),
+      for gpu, p in (("v100", "fp8"), ("v100", "fp4"), ("mi250", "fp8"), ("gaudi2", "fp4"))),
+    ({"model": "qwen2.5-72bb"}, "unknown-name", "model"), ({"gpu": "h1000"}, "unknown-name", "gpu"),
     ({"gpu": None, "platform": "hgx-b20"}, "unknown-name", "platform"),
     ({"model": None}, "required", "model"), ({"gpu": None}, "gpu-or-platform", "gpu"),
-    ({"platform": "hgx-b200"}, "gpu-and-platform", "gpu"),
-    ({"tp": 3}, "heads", "tp"), ({"tp": 72, "num_gpus": 72}, "heads", "tp"),
+    ({"platform": "hgx-b200"}, "gpu-and-platform", "gpu"), ({"tp": 3}, "heads", "tp"),
     ({"dp": 3, "num_gpus": 8}, "divisor", "dp"), ({"pp": 81, "num_gpus": 648}, "layers", "pp"),
     ({"num_gpus": 4}, "degrees", "num_gpus"),
-    ({"weight_precision": "fp5"}, "unknown-word", "weight_precision"),
-    ({"kv_precision": "x"}, "unknown-word", "kv_precision"),
-    ({"mode": "batch"}, "unknown-word", "mode"),
-    ({"spec_decode": "magic"}, "unknown-word", "spec_decode"),
+    *(({name: "magic"}, "unknown-word", name)
+      for name in ("weight_precision", "kv_precision", "mode", "spec_decode", "prefix_tier")),
     ({"mode": "open-loop", "concurrency": None}, "required-rate", "mode"),
-    ({"prefix_cached_frac": 1.5}, "not-allowed", "prefix_cached_frac"),
-    ({"date": "soon"}, "not-allowed", "date"), ({"date": "2026-13"}, "not-allowed", "date"),
-    ({"isl": 600_000}, "too-long", "isl"), ({"disagg": "yes"}, "not-allowed", "disagg"),
+    ({"isl": 600_000}, "too-long", "isl"),
+    ({"experts_resident_frac": 0.5}, "no-experts", "experts_resident_frac"),
+    ({"model": "deepseek-r1", "experts_resident_frac": 1.5}, "not-allowed", "experts_resident_frac"),
+    ({"kv_hot_tokens": 1000, "kv_reread_every": 1.5}, "not-allowed", "kv_reread_every"),
+    *(({name: value}, "not-allowed", name) for name, value in (
+        ("prefix_cached_frac", 1.5), ("date", "soon"), ("date", "2026-13"), ("disagg", "yes"),
+        ("kv_hot_tokens", -1), ("kv_reread_every", 4), ("host_bandwidth_gb_s", 0))),
     *(({name: 1.5}, "not-allowed", name) for name in ("tp", "pp", "ep", "dp", "num_gpus", "num_nodes")),
 ])  # fmt: skip
 def test_each_odd_value_is_noted_or_refused(changes: Row, code: str, column: str) -> None:
@@ -213,9 +199,14 @@ def test_no_number_is_zero_negative_infinite_or_text(name: str, value: object) -
 
 
 def test_one_bad_row_never_harms_the_others() -> None:
-    bad: list[dict[str, Any]] = [
-        {"model": "nope"}, {"tp": 3}, {"isl": -1}, {"concurrency": np.inf}, {"gpu": 7}, {"osl": "x"},
-    ]  # fmt: skip
+    bad: list[Row] = [
+        {"model": "nope"},
+        {"tp": 3},
+        {"isl": -1},
+        {"concurrency": np.inf},
+        {"gpu": 7},
+        {"osl": "x"},
+    ]
     rows = [GOOD, *(row for change in bad for row in ({**GOOD, **change}, GOOD))]
     r = normalise({name: [row.get(name) for row in rows] for name in GOOD})
     assert r.valid.tolist() == [True] + [False, True] * len(bad)
@@ -225,21 +216,23 @@ def test_one_bad_row_never_harms_the_others() -> None:
 
 @pytest.mark.parametrize("dtype", ["category", "string", object])
 def test_neither_index_nor_dtype_nor_other_columns_play_a_part(dtype: str | type) -> None:
-    frame = pd.DataFrame([GOOD, {**GOOD, "model": None}, {**GOOD, "gpu": "b200", "tp": 4}])
-    typed = frame.astype(dict.fromkeys(("model", "gpu", "engine", "weight_precision"), dtype))
-    other_way = typed.set_axis([7, 7, -1], axis=0).assign(tpot_ms="fast")
-    before = other_way.copy()
-    one, other = normalise(frame), normalise(other_way)
-    pd.testing.assert_frame_equal(other_way, before)
-    for name in ("valid", "tp"):
+    """Of a frame, beside the same rows as a mapping of lists."""
+    rows = [GOOD, {**GOOD, "model": None}, {**GOOD, "gpu": "b200", "tp": 4, "isl": None}]
+    typed = pd.DataFrame(rows).astype(dict.fromkeys(("model", "gpu", "engine", "weight_precision"), dtype))
+    frame = typed.set_axis([7, 7, -1], axis=0).assign(tpot_ms="fast")
+    before = frame.copy()
+    one, other = normalise({name: [row[name] for row in rows] for name in GOOD}), normalise(frame)
+    pd.testing.assert_frame_equal(frame, before)
+    for name in ("valid", "tp", "isl", "mode", "weight_precision"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     np.testing.assert_array_equal(one.gpu.codes, other.gpu.codes)
-    assert said(other, 1) == [("required", "model")]
+    assert said(one, 1) == said(other, 1) == [("required", "model")]
 
 
 def test_a_frame_without_rows_or_columns_is_no_requests_or_all_faults() -> None:
     for empty in (pd.DataFrame(), pd.DataFrame(columns=list(REQUEST_COLUMNS)), {}, {"model": []}):
         assert len(normalise(empty)) == 0
-    r = normalise(pd.DataFrame(index=range(3)))
-    assert not r.valid.any()
-    assert said(r, 2) == [("required", "model"), ("gpu-or-platform", "gpu")]
+    assert said(normalise(pd.DataFrame(index=range(3))), 2) == [
+        ("required", "model"),
+        ("gpu-or-platform", "gpu"),
+    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
@@ -12,54 +11,47 @@ from hypothesis import strategies as st
 from roofcast.features.baseline import Estimate, baseline, floor
 from roofcast.features.coefficients import Coefficients
 from roofcast.features.frame import feature_matrix
-from roofcast.features.request import Requests, normalise
+from roofcast.features.request import normalise
 
-from .conftest import ALL_MODES, questions
+from .conftest import ALL_MODES, Question, questions, table
 
-Rows = list[dict[str, Any]]
 TERMS = ("weights", "kv", "compute", "communication", "launch", "queue")
-
-
-def table(rows: Rows) -> Requests:
-    """Return the valid requests of several questions, asked at once."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    r = normalise({name: [row.get(name) for row in rows] for name in names})
-    return r.take(r.valid)
+close = np.testing.assert_allclose
 
 
 @given(rows=st.lists(questions(modes=ALL_MODES), min_size=1, max_size=8))
 @settings(max_examples=60)
-def test_littles_law_ties_throughput_to_time_in_every_mode(coefficients: Coefficients, rows: Rows) -> None:
+def test_littles_law_ties_throughput_to_time(coefficients: Coefficients, rows: list[Question]) -> None:
     """The floor's prompts wait for nobody: where they would have to, it serves fewer than its times say."""
     r = table(rows)
     low, base = floor(r), baseline(r, coefficients)
     for e in (low, base):
         known = e.feasible
         assert np.all((e.request_s * e.e2e_s <= e.concurrency * (1 + 1e-9))[known])
-        np.testing.assert_allclose(e.output_tok_s[known], (e.request_s * r.osl)[known], rtol=1e-12)
-        np.testing.assert_allclose(e.total_tok_s[known], (e.request_s * (r.isl + r.osl))[known], rtol=1e-12)
+        close(e.output_tok_s[known], (e.request_s * r.osl)[known], rtol=1e-12)
+        close(e.total_tok_s[known], (e.request_s * (r.isl + r.osl))[known], rtol=1e-12)
     known = base.feasible
-    np.testing.assert_allclose((base.request_s * base.e2e_s)[known], base.concurrency[known], rtol=1e-9)
+    close((base.request_s * base.e2e_s)[known], base.concurrency[known], rtol=1e-9)
     steady = known & base.stable & r.is_mode("open-loop")
-    np.testing.assert_allclose(base.request_s[steady], r.request_rate[steady], rtol=1e-9)
+    close(base.request_s[steady], r.request_rate[steady], rtol=1e-9)
 
 
 @given(rows=st.lists(questions(modes=("closed-loop", "open-loop", "server")), min_size=1, max_size=8))
 @settings(max_examples=60)
-def test_times_are_the_sums_of_their_parts(coefficients: Coefficients, rows: Rows) -> None:
+def test_times_are_the_sums_of_their_parts(coefficients: Coefficients, rows: list[Question]) -> None:
     r = table(rows)
     base = baseline(r, coefficients)
     for e in (floor(r), base):
-        np.testing.assert_allclose(e.e2e_s, e.ttft_s + (r.osl - 1.0) * e.tpot_s, rtol=1e-9)
+        close(e.e2e_s, e.ttft_s + (r.osl - 1.0) * e.tpot_s, rtol=1e-9)
     known = base.feasible & r.is_mode("closed-loop")
     for prefix, whole in (("", base.tpot_s), ("ttft_", base.ttft_s)):
         total = sum(base.terms[prefix + name] for name in TERMS)
-        np.testing.assert_allclose(total[known], whole[known], rtol=1e-9)
+        close(total[known], whole[known], rtol=1e-9)
 
 
 @given(rows=st.lists(questions(modes=ALL_MODES), min_size=2, max_size=12))
 @settings(max_examples=30)
-def test_a_row_asked_alone_gets_the_same_answer(coefficients: Coefficients, rows: Rows) -> None:
+def test_a_row_asked_alone_gets_the_same_answer(coefficients: Coefficients, rows: list[Question]) -> None:
     r = table(rows)
     base = baseline(r, coefficients)
     matrix, _ = feature_matrix(r, floor(r), base)
@@ -68,9 +60,9 @@ def test_a_row_asked_alone_gets_the_same_answer(coefficients: Coefficients, rows
         alone = baseline(one, coefficients)
         for f in fields(Estimate):
             if f.name != "terms":
-                np.testing.assert_allclose(getattr(alone, f.name)[0], getattr(base, f.name)[i], rtol=1e-9)
+                close(getattr(alone, f.name)[0], getattr(base, f.name)[i], rtol=1e-9)
         features = feature_matrix(one, floor(one), alone)[0]
-        np.testing.assert_allclose(features[0], matrix[i], rtol=1e-9, atol=1e-9)
+        close(features[0], matrix[i], rtol=1e-9, atol=1e-9)
 
 
 def test_no_request_is_no_answer(coefficients: Coefficients) -> None:

@@ -20,8 +20,7 @@ pytestmark = pytest.mark.xdist_group("wheel")
 PACKAGES = ("data", "features", "training", "predictor")
 WHEEL_BYTES_MAX = 40_000_000
 QUESTION = shlex.split(
-    "--model qwen2.5-72b --platform hgx-b200 --tp 8 --weight-precision fp4 --engine trtllm "
-    "--isl 2048 --osl 512 --concurrency 32"
+    "--model qwen2.5-72b --platform hgx-b200 --tp 8 --weight-precision fp4 --concurrency 32"
 )
 RUN_AS_MODULE = """
 import runpy, sys
@@ -33,11 +32,7 @@ except SystemExit as stop:
 """
 PREDICT = """
 from roofcast.predictor import Predictor
-answer = Predictor.load().predict(
-    model="qwen2.5-72b", gpu="b200-sxm", num_gpus=8, tp=8, weight_precision="fp4", engine="trtllm",
-    isl=2048, osl=512, concurrency=32,
-)
-assert answer.tpot_ms > 0
+assert Predictor.load().predict(model="qwen2.5-72b", gpu="b200-sxm", tp=8, concurrency=32).tpot_ms > 0
 """
 REPORT = """
 import json, sys
@@ -83,12 +78,6 @@ def installed(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Inst
     return Installed(wheel=wheel, target=target)
 
 
-@pytest.fixture
-def empty(tmp_path: Path) -> Path:
-    """A directory with nothing in it."""
-    return tmp_path
-
-
 def test_the_wheel_holds_every_module_and_all_package_data(installed: Installed, repo_root: Path) -> None:
     with zipfile.ZipFile(installed.wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -99,42 +88,36 @@ def test_the_wheel_holds_every_module_and_all_package_data(installed: Installed,
     bundle = [path for path in (repo_root / "predictor/bundle").iterdir() if path.is_file()]
     typed = [repo_root / package / "py.typed" for package in PACKAGES]
     wanted = {f"roofcast/{path.relative_to(repo_root)}" for path in modules + data + bundle + typed}
-    assert {f"roofcast/data/{name}" for name in ("benchmarks.parquet", "SOURCES.md")} <= wanted
-    assert "roofcast/predictor/bundle/manifest.json" in wanted
+    needed = ("data/benchmarks.parquet", "data/SOURCES.md", "predictor/bundle/manifest.json")
+    assert {f"roofcast/{name}" for name in needed} <= wanted
     assert held == wanted
 
 
-def test_the_wheel_carries_its_licence_and_its_command(installed: Installed) -> None:
+def test_the_wheel_is_small_and_carries_its_licence_and_its_command(installed: Installed) -> None:
+    assert installed.wheel.stat().st_size < WHEEL_BYTES_MAX
     with zipfile.ZipFile(installed.wheel) as archive:
-        texts = {
-            name.split("/", 1)[1]: archive.read(name).decode()
-            for name in archive.namelist()
-            if ".dist-info/" in name
-        }
+        about = [name for name in archive.namelist() if ".dist-info/" in name]
+        texts = {name.split("/", 1)[1]: archive.read(name).decode() for name in about}
     assert "Apache License" in texts["licenses/LICENSE"]
     assert "License-Expression: Apache-2.0" in texts["METADATA"]
     assert "roofcast = roofcast.predictor.cli:main" in texts["entry_points.txt"]
 
 
-def test_the_wheel_stays_small(installed: Installed) -> None:
-    assert installed.wheel.stat().st_size < WHEEL_BYTES_MAX
-
-
-def test_an_installed_wheel_answers_from_an_empty_directory(installed: Installed, empty: Path) -> None:
-    done = installed.run("-m", "roofcast.predictor", "predict", *QUESTION, "--json", directory=empty)
+def test_an_installed_wheel_answers_from_an_empty_directory(installed: Installed, tmp_path: Path) -> None:
+    done = installed.run("-m", "roofcast.predictor", "predict", *QUESTION, "--json", directory=tmp_path)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert 0 < answer["floor_tpot_ms"] < answer["tpot_ms"]
-    assert not list(empty.iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     "code", [PREDICT, RUN_AS_MODULE.format(question=QUESTION)], ids=["library", "command line"]
 )
 def test_predicting_loads_neither_source_tree_nor_learning_library(
-    code: str, installed: Installed, empty: Path
+    code: str, installed: Installed, tmp_path: Path
 ) -> None:
-    done = installed.run("-c", code + REPORT, directory=empty)
+    done = installed.run("-c", code + REPORT, directory=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stderr.splitlines()[-1])
     assert report["ours"]
@@ -142,8 +125,8 @@ def test_predicting_loads_neither_source_tree_nor_learning_library(
     assert not set(report["top"]) & {"mlflow", "optuna", "sklearn", "matplotlib", "pandera"}
 
 
-def test_importing_the_predictor_package_imports_nothing_else(installed: Installed, empty: Path) -> None:
-    done = installed.run("-c", "import roofcast.predictor\n" + REPORT, directory=empty)
+def test_importing_the_predictor_package_imports_nothing_else(installed: Installed, tmp_path: Path) -> None:
+    done = installed.run("-c", "import roofcast.predictor\n" + REPORT, directory=tmp_path)
     report = json.loads(done.stderr.splitlines()[-1])
     assert set(report["ours"]) == {"roofcast.predictor"}
     assert not set(report["top"]) & {"numpy", "pandas", "lightgbm"}

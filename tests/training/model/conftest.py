@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ...small_model import QUESTION, bundle, predictor, requests_frame, trained
+from ...small_model import bundle, predictor, trained
 
-__all__ = ["QUESTION", "bundle", "predictor", "requests_frame", "trained"]
+__all__ = ["bundle", "predictor", "trained"]

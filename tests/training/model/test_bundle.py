@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from roofcast.features.request import normalise
 from roofcast.training.model.bundle import load_bundle, save_bundle
 from roofcast.training.model.model import Model, answer
 
-from .conftest import requests_frame
+from ...small_model import requests_frame
+
+save = partial(save_bundle, fingerprint="new", errors={}, ranges={})
 
 
 @pytest.fixture
@@ -26,126 +29,78 @@ def copy(bundle: Path, tmp_path: Path) -> Path:
     return shutil.copytree(bundle, tmp_path / "copy")
 
 
-def _edit_manifest(folder: Path, **values: object) -> None:
-    path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
-
-
-def _replace(folder: Path, name: str, text: str) -> None:
-    """Put other contents into a file of the bundle and its checksum into the manifest."""
-    (folder / name).write_text(text)
-    digests = json.loads((folder / "manifest.json").read_text())["sha256"]
-    _edit_manifest(folder, sha256=digests | {name: hashlib.sha256(text.encode()).hexdigest()})
-
-
-def _save(model: Model, folder: Path, fingerprint: str = "new") -> Path:
-    return save_bundle(model, folder, fingerprint=fingerprint, errors={}, ranges={})
-
-
-def test_a_loaded_model_answers_as_the_one_saved(trained: Model, bundle: Path) -> None:
-    r = normalise(requests_frame(200))
-    before, after = answer(trained, r).values, answer(load_bundle(bundle)[0], r).values
+def test_a_loaded_model_answers_as_the_one_saved_and_saves_again_byte_for_byte(
+    trained: Model, bundle: Path, tmp_path: Path
+) -> None:
+    loaded, r = load_bundle(bundle)[0], normalise(requests_frame(200))
+    before, after = answer(trained, r).values, answer(loaded, r).values
     for name, values in before.items():
         np.testing.assert_allclose(after[name], values, rtol=1e-12)
-
-
-def test_a_saved_bundle_saves_again_byte_for_byte(bundle: Path, tmp_path: Path) -> None:
-    again = _save(load_bundle(bundle)[0], tmp_path / "again")
+    again = save(loaded, tmp_path / "again")
     for path in bundle.iterdir():
-        if path.name != "manifest.json":
-            assert (again / path.name).read_bytes() == path.read_bytes()
+        assert path.name == "manifest.json" or (again / path.name).read_bytes() == path.read_bytes()
 
 
-def test_the_manifest_says_what_the_bundle_was_made_from(bundle: Path) -> None:
-    _, manifest = load_bundle(bundle)
-    assert manifest["data_fingerprint"] == "0" * 64
-    assert manifest["errors"] == {"configuration": {"tpot_ms": 0.05}}
-    assert manifest["training_ranges"] == {"isl": [16, 8000]}
-    assert manifest["created"] == "2026-11-01T00:00:00+00:00"
-    assert manifest["units"]["ttft_ms"] == "ms"
-    assert set(manifest["sha256"]) == {path.name for path in bundle.iterdir()} - {"manifest.json"}
-
-
-def test_a_bundle_is_flat_text_readable_by_all(bundle: Path) -> None:
-    for path in bundle.iterdir():
-        assert path.is_file()
-        path.read_bytes().decode("utf-8")
+def test_a_bundle_is_flat_readable_text_and_its_manifest_says_what_it_was_made_from(bundle: Path) -> None:
     assert bundle.stat().st_mode & 0o777 == 0o755
+    texts = {path.name: path.read_bytes().decode("utf-8") for path in bundle.iterdir()}
+    manifest = load_bundle(bundle)[1]
+    wanted = {
+        "data_fingerprint": "0" * 64, "errors": {"configuration": {"tpot_ms": 0.05}},
+        "training_ranges": {"isl": [16, 8000]}, "created": "2026-11-01T00:00:00+00:00",
+    }  # fmt: skip
+    assert {name: manifest[name] for name in wanted} == wanted
+    assert manifest["units"]["ttft_ms"] == "ms"
+    assert set(manifest["sha256"]) == set(texts) - {"manifest.json"}
 
 
-def _cut(name: str, keep: float) -> Callable[[Path], None]:
-    def damage(folder: Path) -> None:
-        content = (folder / name).read_bytes()
-        (folder / name).write_bytes(content[: int(len(content) * keep)])
+def edit(folder: Path, **values: Any) -> None:
+    """Change entries of the manifest; a function is given the old one."""
+    path = folder / "manifest.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps(found | {k: v(found[k]) if callable(v) else v for k, v in values.items()}))
 
-    return damage
+
+def cut(name: str, keep: float, folder: Path) -> None:
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: int(len(content) * keep)])
 
 
-def _flip(folder: Path) -> None:
+def flip(folder: Path) -> None:
     content = bytearray((folder / "tpot.txt").read_bytes())
     content[len(content) // 2] ^= 1
     (folder / "tpot.txt").write_bytes(content)
 
 
-def _foreign(folder: Path) -> None:
-    (folder / "manifest.json").write_text('{"flavors": {"python_function": {}}}')
+def forge(name: str, change: Any, folder: Path) -> None:
+    """Put other contents into a file of the bundle and its checksum into the manifest."""
+    text = change((folder / name).read_text()) if callable(change) else change
+    (folder / name).write_text(text)
+    edit(folder, sha256=lambda digests: digests | {name: hashlib.sha256(text.encode()).hexdigest()})
 
 
-def _other_features(folder: Path) -> None:
-    names = json.loads((folder / "manifest.json").read_text())["feature_names"]
-    _edit_manifest(folder, feature_names=[*names[:-1], "invented"])
-
-
-def _cut_trees(folder: Path) -> None:
-    text = (folder / "ttft.txt").read_text()
-    _replace(folder, "ttft.txt", text[: len(text) // 2])
-
-
-def _shifted_trees(folder: Path) -> None:
-    _replace(folder, "ttft.txt", (folder / "ttft.txt").read_text().replace("leaf_value=", "leaf_v=", 1))
-
-
-def _empty_calibration(folder: Path) -> None:
-    _replace(folder, "calibration.json", "{}")
-
-
-def _odd_coefficients(folder: Path) -> None:
-    _replace(folder, "coefficients.json", '{"weight_bandwidth.hopper": 1.0}')
-
-
-def _extra_file(folder: Path) -> None:
-    digests = json.loads((folder / "manifest.json").read_text())["sha256"]
-    _edit_manifest(folder, sha256=digests | {"../../etc/passwd": "0"})
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (shutil.rmtree, "no such bundle"),
-        (lambda folder: (folder / "manifest.json").unlink(), "manifest.json cannot be read"),
-        (_cut("manifest.json", 0.5), "manifest.json cannot be read"),
-        (_foreign, "not that of a roofcast bundle"),
-        (lambda folder: (folder / "manifest.json").write_text("[]"), "not that of a roofcast bundle"),
-        (lambda folder: _edit_manifest(folder, schema_version=99), "schema_version is 99"),
-        (lambda folder: _edit_manifest(folder, frame_version=-1), "frame_version is -1"),
-        (_other_features, "invented"),
-        (lambda folder: _edit_manifest(folder, feature_names=None), "feature names differ"),
-        (lambda folder: _edit_manifest(folder, sha256={}), "does not list exactly"),
-        (_extra_file, "does not list exactly"),
-        (lambda folder: (folder / "tpot.txt").unlink(), "tpot.txt cannot be read"),
-        (_flip, "tpot.txt is damaged"),
-        (_cut("support.json", 0.9), "support.json is damaged"),
-        (_cut("e2e.txt", 0.0), "e2e.txt is damaged"),
-        (_cut_trees, "ttft.txt is not a whole LightGBM model"),
-        (_shifted_trees, "ttft.txt is not a whole LightGBM model"),
-        (_empty_calibration, "malformed"),
-        (_odd_coefficients, "malformed"),
-        (lambda folder: _replace(folder, "support.json", '{"gpus": []}'), "malformed"),
-    ],
-)
-def test_a_bundle_that_does_not_match_is_refused_in_one_line(
-    damage: Callable[[Path], object], words: str, copy: Path
-) -> None:
+@pytest.mark.parametrize(("damage", "words"), [
+    (shutil.rmtree, "no such bundle"),
+    (lambda folder: (folder / "manifest.json").unlink(), "manifest.json cannot be read"),
+    (partial(cut, "manifest.json", 0.5), "manifest.json cannot be read"),
+    *((lambda folder, text=text: (folder / "manifest.json").write_text(text), "not that of a roofcast bundle")
+      for text in ("[]", '{"flavors": {"python_function": {}}}')),
+    (partial(edit, schema_version=99), "schema_version is 99"),
+    (partial(edit, frame_version=-1), "frame_version is -1"),
+    (partial(edit, feature_names=lambda names: [*names[:-1], "invented"]), "invented"),
+    (partial(edit, feature_names=None), "feature names differ"),
+    (partial(edit, sha256={}), "does not list exactly"),
+    (partial(edit, sha256=lambda digests: digests | {"../../etc/passwd": "0"}), "does not list exactly"),
+    (lambda folder: (folder / "tpot.txt").unlink(), "tpot.txt cannot be read"),
+    (flip, "tpot.txt is damaged"), (partial(cut, "support.json", 0.9), "support.json is damaged"),
+    (partial(cut, "e2e.txt", 0.0), "e2e.txt is damaged"),
+    *((partial(forge, "ttft.txt", change), "ttft.txt is not a whole LightGBM model")
+      for change in (lambda t: t[: len(t) // 2], lambda t: t.replace("leaf_value=", "leaf_v=", 1))),
+    (partial(forge, "calibration.json", "{}"), "malformed"),
+    (partial(forge, "coefficients.json", '{"weight_bandwidth.hopper": 1.0}'), "malformed"),
+    (partial(forge, "support.json", '{"gpus": []}'), "malformed"),
+])  # fmt: skip
+def test_a_bundle_that_does_not_match_is_refused_in_one_line(damage: Any, words: str, copy: Path) -> None:
     damage(copy)
     with pytest.raises(BadBundle) as caught:
         load_bundle(copy)
@@ -154,28 +109,28 @@ def test_a_bundle_that_does_not_match_is_refused_in_one_line(
 
 
 def test_saving_replaces_an_older_bundle_and_leaves_nothing_beside_it(trained: Model, copy: Path) -> None:
-    _save(trained, copy)
+    save(trained, copy)
     assert load_bundle(copy)[1]["data_fingerprint"] == "new"
     assert [path.name for path in copy.parent.iterdir()] == [copy.name]
 
 
-@pytest.mark.parametrize("call", ["fsync", "rename"])
+@pytest.mark.parametrize(("owner", "call"), [(os, "fsync"), (Path, "rename")])
 def test_a_save_that_fails_leaves_the_old_bundle(
-    call: str, trained: Model, copy: Path, monkeypatch: pytest.MonkeyPatch
+    owner: Any, call: str, trained: Model, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[object] = []
-    real = os.fsync if call == "fsync" else Path.rename
+    real = getattr(owner, call)
 
     def fails_second(*arguments: object) -> object:
         calls.append(arguments)
         if len(calls) == 2:
             raise OSError(28, "No space left on device")
-        return real(*arguments)  # type: ignore[arg-type]
+        return real(*arguments)
 
-    monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (Path, "rename")), fails_second)
-    with pytest.raises(OSError, match="No space"):
-        _save(trained, copy)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, call, fails_second)
+        with pytest.raises(OSError, match="No space"):
+            save(trained, copy)
     assert load_bundle(copy)[1]["data_fingerprint"] == "0" * 64
     assert [path.name for path in copy.parent.iterdir()] == [copy.name]
 
@@ -183,5 +138,5 @@ def test_a_save_that_fails_leaves_the_old_bundle(
 def test_a_folder_that_is_no_bundle_is_not_overwritten(trained: Model, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(BadBundle, match="not overwritten"):
-        _save(trained, tmp_path)
+        save(trained, tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"

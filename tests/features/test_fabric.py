@@ -1,4 +1,4 @@
-"""A measured fabric as a value: what is none is refused, and so is a scale that no machine has."""
+"""NCCL's own time in nccl-tests' words, and a measured fabric as a value."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from typing import Any
 
 import pytest
 
+from roofcast.data import catalogue
 from roofcast.data.errors import BadRequest
 from roofcast.features.measured import MeasuredFabric
+from roofcast.features.nccl import predicted_us
+
+H100 = catalogue.gpu("h100-sxm")
+
+
+def test_a_broadcast_moves_the_whole_message_of_an_all_gathers_share() -> None:
+    whole, share = (predicted_us(H100, operation, 1 << 30, 8) for operation in ("broadcast", "all_gather"))
+    assert whole == pytest.approx(share * 8 / 7)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 9}', None])
