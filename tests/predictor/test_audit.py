@@ -17,7 +17,7 @@ from roofcast.data.store import BenchmarkStore
 from roofcast.predictor import Predictor
 from roofcast.predictor import audit as module
 from roofcast.predictor.audit import ANSWER_OF, MARGIN, audit, audit_file, audit_frame, impossible
-from roofcast.predictor.commands.request import CLAIM, REQUEST
+from roofcast.predictor.commands.options import CLAIM, REQUEST
 
 from .conftest import Run, requests_frame
 
