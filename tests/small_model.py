@@ -21,16 +21,9 @@ from roofcast.training.model.residuals import coordinates_of, residuals_of
 from roofcast.training.model.support import STRATA, set_up_keys, support_of
 
 QUESTION: dict[str, Any] = {
-    "model": "qwen2.5-72b",
-    "gpu": "b200-sxm",
-    "num_gpus": 8,
-    "tp": 8,
-    "weight_precision": "fp4",
-    "engine": "trtllm",
-    "isl": 2048,
-    "osl": 512,
-    "concurrency": 32,
-}
+    "model": "qwen2.5-72b", "gpu": "b200-sxm", "num_gpus": 8, "tp": 8, "weight_precision": "fp4",
+    "engine": "trtllm", "isl": 2048, "osl": 512, "concurrency": 32,
+}  # fmt: skip
 # Half width of the log interval and weight of the correction, by stratum of support.
 _WIDTH = dict(zip(STRATA, (0.1, 0.15, 0.3, 0.5, 0.6, 0.2, 0.3, 0.6, 1.0, 1.2), strict=True))
 _WEIGHT = dict(zip(STRATA, (1.0, 0.9, 0.6, 0.3, 0.2) * 2, strict=True))
@@ -40,19 +33,14 @@ def requests_frame(n: int, seed: int = 0) -> pd.DataFrame:
     """Return n plausible closed-loop requests, drawn at random."""
     rng = np.random.default_rng(seed)
     tp = rng.choice([1, 2, 4, 8], n)
-    return pd.DataFrame(
-        {
-            "model": rng.choice(["qwen2.5-72b", "llama-3.1-8b", "deepseek-r1", "qwen3-32b"], n),
-            "gpu": rng.choice(["b200-sxm", "h100-sxm", "h200-sxm", "mi300x"], n),
-            "num_gpus": tp,
-            "tp": tp,
-            "engine": rng.choice(["vllm", "trtllm", "sglang"], n),
-            "weight_precision": "fp8",
-            "isl": rng.integers(16, 8000, n),
-            "osl": rng.integers(1, 2000, n),
-            "concurrency": rng.integers(1, 512, n),
-        }
-    )
+    columns = {
+        "model": rng.choice(["qwen2.5-72b", "llama-3.1-8b", "deepseek-r1", "qwen3-32b"], n),
+        "gpu": rng.choice(["b200-sxm", "h100-sxm", "h200-sxm", "mi300x"], n), "num_gpus": tp, "tp": tp,
+        "engine": rng.choice(["vllm", "trtllm", "sglang"], n), "weight_precision": "fp8",
+        "isl": rng.integers(16, 8000, n), "osl": rng.integers(1, 2000, n),
+        "concurrency": rng.integers(1, 512, n),
+    }  # fmt: skip
+    return pd.DataFrame(columns)
 
 
 @pytest.fixture(scope="session")
@@ -74,20 +62,14 @@ def trained() -> Model:
         boosters[name] = lgb.train(options, data, num_boost_round=20)
         place = np.full(len(rows), STRATA[0])
         seen = spread_matrix(matrix[rows], target[rows], np.zeros(len(rows)), place)
-        data = lgb.Dataset(seen, even)
-        spreads[name] = lgb.train(options, data, num_boost_round=3)
-    levels = {
-        name: Level(lower=-width, upper=width, rows=100, guaranteed=True) for name, width in _WIDTH.items()
-    }
+        spreads[name] = lgb.train(options, lgb.Dataset(seen, even), num_boost_round=3)
+    levels = {name: Level(lower=-w, upper=w, rows=100, guaranteed=True) for name, w in _WIDTH.items()}
+    noise = {name: 0.05 * rng.normal(size=len(rows)) for name in CORRECTED}
+    coordinates = coordinates_of(r, base.concurrency)[rows]
     return Model(
         coefficients=Coefficients(),
         boosters=boosters,
-        residuals=residuals_of(
-            set_up_keys(r)[rows],
-            coordinates_of(r, base.concurrency)[rows],
-            np.ones(len(rows)),
-            {name: 0.05 * rng.normal(size=len(rows)) for name in CORRECTED},
-        ),
+        residuals=residuals_of(set_up_keys(r)[rows], coordinates, np.ones(len(rows)), noise),
         feature_names=tuple(names),
         support=support_of(r.take(rows)),
         blend=dict.fromkeys(CORRECTED, _WEIGHT),
@@ -99,15 +81,9 @@ def trained() -> Model:
 @pytest.fixture(scope="session")
 def bundle(trained: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The trained model as a bundle folder; not to be changed: copy it."""
-    folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    return save_bundle(
-        trained,
-        folder,
-        fingerprint="0" * 64,
-        errors={"configuration": {"tpot_ms": 0.05}},
-        ranges={"isl": [16, 8000]},
-        created="2026-11-01T00:00:00+00:00",
-    )
+    folder, errors = tmp_path_factory.mktemp("bundles") / "bundle", {"configuration": {"tpot_ms": 0.05}}
+    about = {"fingerprint": "0" * 64, "created": "2026-11-01T00:00:00+00:00"}
+    return save_bundle(trained, folder, errors=errors, ranges={"isl": [16, 8000]}, **about)
 
 
 @pytest.fixture(scope="session")
