@@ -40,39 +40,21 @@ class Part:
         """Whether what it is made of is there."""
         return self.needs is None or self.needs.exists()
 
-    def shown(self, text: str) -> str:
-        """Return the part that a page's text holds."""
-        return self._split(text)[1]
-
     def in_place(self, text: str) -> str:
         """Return a page's text with the part made anew."""
-        before, _, after = self._split(text)
-        return before + self.made() + after
-
-    def made(self) -> str:
-        """Return the part as it should be."""
-        return self.make() if not self.name else f"{self.make().strip()}\n"
-
-    def _split(self, text: str) -> tuple[str, str, str]:
         if not self.name:
-            return "", text, ""
+            return self.make()
         before, rest = text.split(begin := f"<!-- {self.name}: begin -->\n")
-        found, after = rest.split(end := f"<!-- {self.name}: end -->")
-        return before + begin, found, end + after
+        _, after = rest.split(end := f"<!-- {self.name}: end -->")
+        return f"{before}{begin}{self.make().strip()}\n{end}{after}"
 
 
 def run(arguments: list[str], directory: str | Path) -> subprocess.CompletedProcess[str]:
     """Run roofcast as a user would, in a terminal of fixed width without colours."""
     environment = {**os.environ, "COLUMNS": WIDTH, "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
     environment.pop("FORCE_COLOR", None)
-    return subprocess.run(
-        [*PROGRAM, *arguments],
-        cwd=directory,
-        env=environment,
-        text=True,
-        encoding="utf-8",
-        capture_output=True,
-    )
+    reading = {"text": True, "encoding": "utf-8", "capture_output": True}
+    return subprocess.run([*PROGRAM, *arguments], cwd=directory, env=environment, **reading)
 
 
 def first_command() -> str:
@@ -92,31 +74,29 @@ def accuracy() -> str:
     return accuracy_table.table(ROOT / "docs" / "accuracy.json")
 
 
+FABRIC, KERNELS = SHARED / "fabric", SHARED / "catalogue" / "kernel_gemv_weight_bw.csv"
+MAKERS: dict[str, tuple[Callable[[], str], ...]] = {
+    "README.md": (first_command, accuracy),
+    "docs/physics.md": (
+        physics_tables.parallelism, physics_tables.percentiles, physics_tables.coefficients,
+        physics_tables.agreement, physics_tables.worked_examples,
+    ),
+    "docs/audit.md": (audit_tables.projections, audit_tables.thresholds),
+}  # fmt: skip
 PARTS = (
-    Part(page="README.md", name="first command", make=first_command),
-    Part(page="README.md", name="accuracy", make=accuracy),
-    Part(page="docs/physics.md", name="parallelism", make=physics_tables.parallelism),
-    Part(page="docs/physics.md", name="percentiles", make=physics_tables.percentiles),
-    Part(page="docs/physics.md", name="coefficients", make=physics_tables.coefficients),
-    Part(page="docs/physics.md", name="agreement", make=physics_tables.agreement),
-    Part(page="docs/physics.md", name="worked examples", make=physics_tables.worked_examples),
+    *(
+        Part(page=page, name=make.__name__.replace("_", " "), make=make)
+        for page, makers in MAKERS.items()
+        for make in makers
+    ),
     *(Part(page=f"docs/{page}", name=name, make=make) for (page, name), make in chapter_page.TABLES.items()),
-    Part(page="docs/audit.md", name="projections", make=audit_tables.projections),
-    Part(page="docs/audit.md", name="thresholds", make=audit_tables.thresholds),
     *(
         Part(
-            page="docs/fabric.md",
-            name=make.__name__,
-            make=partial(make, SHARED / "fabric"),
-            needs=SHARED / "fabric" / "INDEX.csv",
+            page="docs/fabric.md", name=make.__name__, make=partial(make, FABRIC), needs=FABRIC / "INDEX.csv"
         )
         for make in (fabric_tables.confusion, fabric_tables.collectives, fabric_tables.example)
     ),
-    Part(
-        page="data/kernels.toml",
-        make=lambda: kernels.summary(SHARED),
-        needs=SHARED / "catalogue" / "kernel_gemv_weight_bw.csv",
-    ),
+    Part(page="data/kernels.toml", make=lambda: kernels.summary(SHARED), needs=KERNELS),
 )
 
 

@@ -11,5 +11,5 @@ from .pages import PARTS, ROOT, Part
 def test_a_generated_part_is_up_to_date(part: Part) -> None:
     if not part.makeable:
         pytest.skip(f"no collected sources at {part.needs}; set ROOFCAST_SHARED")
-    shown = part.shown((ROOT / part.page).read_text(encoding="utf-8"))
-    assert shown == part.made(), "python -m tests.docs.pages rewrites it"
+    text = (ROOT / part.page).read_text(encoding="utf-8")
+    assert text == part.in_place(text), "python -m tests.docs.pages rewrites it"

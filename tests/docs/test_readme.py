@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from ..imports import graph, modules
-from .pages import run
+from .pages import ROOT, run
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
@@ -23,16 +22,17 @@ LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)")
 HEAVY = {"train", "evaluate", "tune", "retrain", "rollback", "ui"}
 
 
-def _blocks(document: Path, *languages: str) -> list[str]:
-    text = document.read_text(encoding="utf-8") if document.exists() else ""
-    return [body for language, body in FENCE.findall(text) if language in languages]
+def _blocks(document: Path, language: str) -> list[str]:
+    return [body for found, body in FENCE.findall(document.read_text(encoding="utf-8")) if found == language]
 
 
 def _lines(document: Path) -> list[str]:
     """Return a document's shell lines, continuations joined; of a session only what follows its prompts."""
-    sessions = "".join(_blocks(document, "console")).replace("\\\n", " ")
-    prompted = [line[2:] for line in sessions.splitlines() if line.startswith("$ ")]
-    return prompted + "".join(_blocks(document, "sh")).replace("\\\n", " ").splitlines()
+    sessions, scripts = (
+        "".join(_blocks(document, language)).replace("\\\n", " ").splitlines()
+        for language in ("console", "sh")
+    )
+    return [line[2:] for line in sessions if line.startswith("$ ")] + scripts
 
 
 def _split(line: str) -> list[list[str]]:
@@ -54,35 +54,22 @@ CALLS = [
 ]
 
 
-def _parse(arguments: list[str]) -> None:
-    """Parse a command's arguments without running it; a bad option or value raises."""
+@pytest.mark.parametrize("arguments", CALLS)
+def test_a_documented_command_works(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import typer.main
 
     from roofcast.predictor.cli import app
 
-    group: Any = typer.main.get_command(app)
-    group.commands[arguments[0]].make_context(arguments[0], arguments[1:])
-
-
-@pytest.fixture
-def workplace(tmp_path: Path) -> Path:
-    """A directory to write in, with copies of the files that documents name."""
-    for folder in ("docs", "examples"):
-        if (ROOT / folder).is_dir():
-            shutil.copytree(ROOT / folder, tmp_path / folder)
-    return tmp_path
-
-
-@pytest.mark.parametrize("arguments", CALLS)
-def test_a_documented_command_works(
-    arguments: list[str], workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    monkeypatch.chdir(tmp_path)
     if arguments[0] in HEAVY and "--help" not in arguments:
-        monkeypatch.chdir(workplace)
-        _parse(arguments)
-        return
-    done = run(arguments, workplace)
-    assert done.returncode == 0, done.stderr
+        group: Any = typer.main.get_command(app)
+        group.commands[arguments[0]].make_context(arguments[0], arguments[1:])
+    else:
+        done = run(arguments, tmp_path)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/predict.md", "docs/explain.md"])
@@ -92,24 +79,27 @@ def test_the_documented_python_runs(name: str, tmp_path: Path) -> None:
     assert (done.returncode, bool(code)) == (0, True), done.stderr
 
 
-@pytest.mark.parametrize(("place", "runs"), [(0, "roofcast predict"), (1, "python -m pytest")])
-def test_the_first_two_commands_set_up_from_a_clean_clone_and_run(place: int, runs: str) -> None:
-    command = _blocks(DOCUMENTS[0], "sh")[place]
-    assert command.startswith('python3 -m venv .venv && .venv/bin/pip install -q -e ".[dev]" && .venv/bin/')
-    assert f".venv/bin/{runs}" in command
+def test_the_first_two_commands_set_up_from_a_clean_clone_and_run() -> None:
+    for command, runs in zip(
+        _blocks(DOCUMENTS[0], "sh"), ("roofcast predict", "python -m pytest"), strict=False
+    ):
+        assert command.startswith(
+            'python3 -m venv .venv && .venv/bin/pip install -q -e ".[dev]" && .venv/bin/'
+        )
+        assert f".venv/bin/{runs}" in command
 
 
 def test_the_reading_order_uses_nothing_before_it_is_read() -> None:
-    found = modules(ROOT)
     text = DOCUMENTS[0].read_text(encoding="utf-8").partition("## Reading the code")[2]
+    rooms = re.findall(r"^\d\. \*\*(.*?)\*\*(.*?)(?=^\d\.|^$)", text, re.MULTILINE | re.DOTALL)
     order = [
         f"roofcast.{room.replace('/', '.')}.{name}"
-        for room, names in re.findall(r"^\d\. \*\*(.*?)\*\*(.*?)(?=^\d\.|^$)", text, re.MULTILINE | re.DOTALL)
+        for room, names in rooms
         for name in re.findall(r"`(\w+)`", names)
     ]
     assert len(order) > 20
-    assert set(order) <= set(found)
-    used = graph(found)
+    used = graph(modules(ROOT))
+    assert set(order) <= set(used)
     assert not [(name, later) for i, name in enumerate(order) for later in order[i:] if later in used[name]]
 
 

@@ -107,7 +107,7 @@ def test_another_gpus_fabric_is_refused_for_one_request_and_left_out_of_a_frame(
 ) -> None:
     slow, path = MeasuredFabric(gpu="h100-sxm", bandwidth_scale=0.1), tmp_path / "measured.json"
     other = {**ASKED, "gpu": "b200-sxm", "tp": 8}
-    with pytest.raises(BadRequest, match="a fabric measured on h100-sxm"):
+    with pytest.raises(BadRequest, match="a fabric measured on b200-sxm"):
         shipped.predict(fabric=slow, **other)
     write_measured(path, slow, {})
     frame = pd.DataFrame([{**ASKED, "tp": 8}, other, {**ASKED, "tp": 1}])
