@@ -98,10 +98,8 @@ def figures(root: Path) -> dict[str, tuple[float, ...]]:
 
 def table(now: Mapping[str, tuple[float, ...]]) -> str:
     """Return the figures before and after, in Markdown."""
-    changed = {
-        name: [f"{old:,}→{new:,}" for old, new in zip(BEFORE[name], values, strict=True)]
-        for name, values in now.items()
-    }
+    pairs = {name: zip(BEFORE[name], values, strict=True) for name, values in now.items()}
+    changed = {name: [f"{old:,}→{new:,}" for old, new in both] for name, both in pairs.items()}
     lines = ["| before→after | " + " | ".join(COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
     lines += ["| " + " | ".join([name, *cells]) + " |" for name, cells in changed.items() if cells[1:]]
     rest = "; ".join(f"{name} {cells[0]}" for name, cells in changed.items() if not cells[1:])

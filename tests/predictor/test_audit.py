@@ -16,7 +16,6 @@ from roofcast.data.store import BenchmarkStore
 from roofcast.predictor import Predictor
 from roofcast.predictor import audit as module
 from roofcast.predictor.audit import ANSWER_OF, MARGIN, Finding, audit, audit_file, audit_frame, impossible
-from roofcast.predictor.commands.options import CLAIM
 
 from ..docs.audit_tables import PROJECTIONS, SETUP
 from .conftest import Run, requests_frame
@@ -136,10 +135,6 @@ def test_a_row_is_judged_as_if_it_stood_alone(predictor: Predictor) -> None:
     assert sorted(map(str, audit_frame(predictor, pd.DataFrame(rows)))) == sorted(map(str, alone))
 
 
-def test_a_time_without_a_load_is_that_of_one_request(predictor: Predictor) -> None:
-    assert one(predictor, **LLAMA, tpot_ms=8.0) == one(predictor, **LLAMA, tpot_ms=8.0, concurrency=1)
-
-
 @pytest.mark.parametrize(
     ("claim", "error", "words"),
     [
@@ -188,10 +183,6 @@ def test_the_store_quarantines_what_the_audit_calls_impossible(table: pd.DataFra
     report = store.append(fast, rejected=dict(enumerate(impossible(complete(fast)))))
     assert (report.added, report.rejected, len(store.quarantine())) == (0, 1, 1)
     assert "tpot_ms" in next(iter(report.reason_of.values()))
-
-
-def test_the_command_knows_every_figure() -> None:
-    assert set(CLAIM) == set(ANSWER_OF)
 
 
 def test_the_command_prints_words_or_json(run: Run, bundle: Path) -> None:

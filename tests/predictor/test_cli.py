@@ -47,21 +47,8 @@ def test_predict_prints_the_answer_in_words_or_as_json_alone(
     assert (code, err) == (json_code, json_err) == (0, "")
     assert all(words in out for words in ("qwen2.5-72b on 8 x b200-sxm", "[tok/s]", "bottleneck"))
     assert json.loads(found) == predictor.predict(**QUESTION).to_dict()
-
-
-@pytest.mark.parametrize("gpu", ["h100-sxm", "mi300x"])
-def test_gpt_oss_is_answered_in_four_bits_unless_another_precision_is_given(
-    gpu: str, predictor: Predictor
-) -> None:
-    question = {"model": "gpt-oss-120b", "gpu": gpu, "tp": 1, "concurrency": 8}
-    assumed, given = predictor.predict(**question), predictor.predict(**question, weight_precision="mxfp4")
-    assert (assumed.request["weight_precision"], assumed.feasible) == ("fp4", True)
-    assert assumed.tpot_ms == given.tpot_ms
-
-
-def test_a_deployment_that_does_not_fit_is_an_answer(run: Run, bundle: Path) -> None:
-    line = "predict --model qwen2.5-72b --gpu h100-sxm --tp 1 --weight-precision bf16"
-    code, out, _ = run(f"{line} --bundle {bundle}")
+    # What does not fit is an answer too.
+    code, out, _ = run(f"predict --model qwen2.5-72b --gpu h100-sxm --tp 1 --bundle {bundle}")
     assert (code, "infeasible: does not fit" in out) == (0, True)
 
 

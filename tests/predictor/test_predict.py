@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from roofcast.data.errors import BadBundle, BadRequest, RoofcastError, UnknownName
+from roofcast.data.errors import BadBundle, BadRequest, UnknownName
 from roofcast.predictor import Prediction, Predictor
 from roofcast.predictor.prediction import TERMS
 
@@ -58,80 +57,28 @@ def test_more_of_the_requests_take_longer(predictor: Predictor, prediction: Pred
         predictor.predict(**QUESTION, percentiles=(100,))
 
 
-def test_the_request_comes_back_with_its_defaults_filled(predictor: Predictor) -> None:
-    request = predictor.predict(model="Qwen/Qwen2.5-72B-Instruct", platform="hgx-b200").request
-    wanted = {"model": "qwen2.5-72b", "gpu": "b200-sxm", "num_gpus": 8, "engine": "vllm", "isl": 1024}
-    assert wanted.items() <= request.items()
-    assert (request["mode"], request["concurrency"] > 1) == ("offline", True)
-
-
 @pytest.mark.parametrize(
-    "written",
+    ("change", "field", "nearest"),
     [
-        {"pp": None, "request_rate": math.nan, "spec_decode": "", "engine_version": None},
-        {"tp": "8", "isl": np.int64(2048), "concurrency": np.float32(32)},
-    ],
-    ids=["missing", "text and numpy"],
-)
-def test_missing_values_mean_the_default_and_numbers_come_in_any_type(
-    written: dict[str, Any], predictor: Predictor, prediction: Prediction
-) -> None:
-    assert predictor.predict(**QUESTION | written).to_dict() == prediction.to_dict()
-
-
-@pytest.mark.parametrize(
-    ("change", "nearest"),
-    [
-        ({"model": "qwen2.5-72"}, "qwen2.5-72b"), ({"gpu": "b200-smx"}, "b200-sxm"),
-        ({"gpu": None, "platform": "hgx-b20"}, "hgx-b200"), ({"concurency": 8}, "concurrency"),
-    ],
-)  # fmt: skip
-def test_an_unknown_name_raises_with_the_nearest(
-    change: dict[str, Any], nearest: str, predictor: Predictor
-) -> None:
-    with pytest.raises(UnknownName) as caught:
-        predictor.predict(**QUESTION | change)
-    assert nearest in caught.value.nearest
-
-
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        *((change, next(iter(change))) for change in (
-            {"isl": 0}, {"isl": -5}, {"isl": math.inf}, {"isl": 10_000_000}, {"osl": 0}, {"osl": "many"},
-            {"concurrency": -1}, {"concurrency": -math.inf}, {"request_rate": 0}, {"tp": 0}, {"tp": 2.5},
-            {"tp": 3}, {"pp": 100, "num_gpus": 800}, {"prefix_cached_frac": 1.5}, {"model": None},
-            {"prefix_cached_frac": -0.1}, {"weight_precision": "fp5"}, {"kv_precision": "huge"},
-            {"mode": "closed"}, {"mode": "open-loop", "concurrency": None}, {"spec_decode": "magic"},
-            {"date": "yesterday"}, {"gpu": None}, {"model": 7}, {"model": ["llama-3.1-8b"]},
+        ({"model": "qwen2.5-72"}, "model", "qwen2.5-72b"), ({"gpu": "b200-smx"}, "gpu", "b200-sxm"),
+        ({"gpu": None, "platform": "hgx-b20"}, "platform", "hgx-b200"), ({"tp": 16}, "num_gpus", ""),
+        ({"concurency": 8}, "request column", "concurrency"), ({"platform": "hgx-h100"}, "gpu", ""),
+        *((change, next(iter(change)), "") for change in (
+            {"isl": math.inf}, {"isl": 10_000_000}, {"osl": "many"}, {"concurrency": -1}, {"tp": 2.5},
+            {"tp": 3}, {"pp": 100, "num_gpus": 800}, {"prefix_cached_frac": 1.5}, {"weight_precision": "fp5"},
+            {"gpu": None}, {"mode": "open-loop", "concurrency": None}, {"date": "today"}, {"model": ["x"]},
         )),
-        ({"tp": 16}, "num_gpus"), ({"platform": "hgx-h100"}, "gpu"),
     ],
 )  # fmt: skip
-def test_a_bad_value_raises_naming_its_field_in_one_line(
-    change: dict[str, Any], field: str, predictor: Predictor
+def test_a_bad_value_raises_naming_its_field_and_the_nearest_in_one_line(
+    change: dict[str, Any], field: str, nearest: str, predictor: Predictor
 ) -> None:
     with pytest.raises((BadRequest, UnknownName)) as caught:
         predictor.predict(**QUESTION | change)
     error = caught.value
-    assert isinstance(error, RoofcastError)
     assert (error.field if isinstance(error, BadRequest) else error.kind) == field
+    assert nearest in ("", *getattr(error, "nearest", ()))
     assert "\n" not in str(error)
-
-
-def test_a_precision_without_units_is_refused_or_runs_as_weight_only(predictor: Predictor) -> None:
-    question = QUESTION | {"gpu": "a100-80g", "weight_precision": "fp4", "engine": "vllm"}
-    answer = predictor.predict(**question)
-    assert (answer.feasible, answer.request["weight_precision"]) == (True, "fp4")
-    assert "this GPU has no fp4 units" in answer.reason
-    with pytest.raises(BadRequest, match="units"):
-        predictor.predict(**question | {"gpu": "v100", "weight_precision": "fp8"})
-
-
-def test_a_gpu_whose_data_sheet_names_no_pcie_serves_a_pipeline(predictor: Predictor) -> None:
-    answer = predictor.predict(model="llama-3.1-70b", gpu="vr200", tp=8, pp=2, num_gpus=16, concurrency=16)
-    assert answer.feasible
-    assert answer.tpot_ms_lo < answer.tpot_ms < answer.tpot_ms_hi
 
 
 def test_a_model_that_does_not_fit_is_an_answer(predictor: Predictor) -> None:
@@ -140,12 +87,6 @@ def test_a_model_that_does_not_fit_is_an_answer(predictor: Predictor) -> None:
     assert math.isnan(answer.tpot_ms)
     assert answer.to_dict()["tpot_ms"] is None
     assert str(answer).startswith("infeasible: does not fit")
-
-
-def test_the_shipped_bundle_says_what_it_was_trained_on(shipped: Predictor) -> None:
-    assert len(shipped.manifest["data_fingerprint"]) == 64
-    assert shipped.manifest["errors"]
-    assert {"isl", "osl", "concurrency"} <= set(shipped.manifest["training_ranges"])
 
 
 def test_a_source_is_a_bundle_or_a_registered_model(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +98,10 @@ def test_a_source_is_a_bundle_or_a_registered_model(bundle: Path, monkeypatch: p
     assert asked == ["models:/roofcast@champion"]
     with pytest.raises(BadBundle):
         Predictor.load(bundle / "nothing")
+
+
+def test_the_shipped_bundle_says_what_it_was_trained_on(shipped: Predictor) -> None:
+    assert {"data_fingerprint", "errors", "training_ranges"} <= {k for k, v in shipped.manifest.items() if v}
 
 
 @pytest.mark.parametrize(("then", "heavy"), [("", HEAVY | {"rich"}), (SHOWN, HEAVY)])
