@@ -1,11 +1,12 @@
 """The parts of documents that the program writes: `python -m tests.docs.pages` rewrites them all.
 
-A part stands in its page between `<!-- NAME: begin -->` and `<!-- NAME: end -->`; `test_pages.py` compares
-each with what is made anew. A part that is made of collected sources is left as it is where they are absent.
+A part stands in its page between `<!-- NAME: begin -->` and `<!-- NAME: end -->`; a test compares each with
+what is made anew. A part that is made of collected sources is left as it is where they are absent.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -18,7 +19,8 @@ from functools import partial
 from pathlib import Path
 
 from ..golden import chapter_page
-from . import accuracy_table, audit_tables, fabric_tables, kernels, physics_tables
+from ..markdown import markdown_table
+from . import audit_tables, fabric_tables, kernels, physics_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("ROOFCAST_SHARED", ROOT.parent / "shared"))
@@ -69,9 +71,26 @@ def first_command() -> str:
     return "```text\n" + "\n".join(lines) + "\n```"
 
 
+METRICS = {"tpot_ms": "TPOT", "ttft_ms": "TTFT", "output_tok_s": "throughput"}
+UNSEEN = {
+    "configuration": "configuration", "family": "GPU × model × engine", "platform": "GPU", "model": "model",
+    "source": "source of measurements",
+}  # fmt: skip
+
+
 def accuracy() -> str:
-    """Return the README's table of errors."""
-    return accuracy_table.table(ROOT / "docs" / "accuracy.json")
+    """Return the median errors by what training never saw, with the coverage of the intervals."""
+    report = json.loads((ROOT / "docs" / "accuracy.json").read_text(encoding="utf-8"))
+    found = {(e["protocol"], e["metric"]): e for e in report["overall"]}
+    heads = [f"{name}, {found['source', metric]['rows']:,} rows" for metric, name in METRICS.items()]
+    rows = []
+    for protocol, words in UNSEEN.items():
+        of = [found[protocol, metric] for metric in METRICS]
+        names = [f"{name}_median_ape" for name in ("baseline", "pure_ml", "neighbour")]
+        cells = [f"**{e['blend_median_ape']:.1f}** ({', '.join(f'{e[n]:.1f}' for n in names)})" for e in of]
+        covered = sorted({round(100 * e["coverage"]) for e in of})
+        rows.append([words, *cells, " to ".join(map(str, (covered[0], *covered[1:][-1:])))])
+    return markdown_table(["never seen", *heads, "covered"], rows)
 
 
 FABRIC, KERNELS = SHARED / "fabric", SHARED / "catalogue" / "kernel_gemv_weight_bw.csv"

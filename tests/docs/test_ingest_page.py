@@ -16,7 +16,7 @@ from roofcast.data.rows.draft import NUMERIC, TEXTUAL
 from roofcast.data.store import STORE_VARIABLE, BenchmarkStore
 
 from .pages import ROOT, run
-from .test_readme import FENCE
+from .test_documents import FENCE
 
 PAGE = (ROOT / "docs" / "ingest.md").read_text(encoding="utf-8")
 BLOCKS = FENCE.findall(PAGE)

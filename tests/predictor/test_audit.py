@@ -56,14 +56,11 @@ def test_each_projection_has_its_verdict(claim: dict[str, Any], verdicts: str, s
     assert one(shipped, **SETUP, **claim).verdict[0] in verdicts
 
 
-def test_280_tokens_a_second_on_one_b200_pass_what_its_memory_can_read(shipped: Predictor) -> None:
-    finding = one(shipped, **SETUP, **CLAIMS[0])
+def test_the_bounds_of_the_first_and_last_projection_are_those_of_memory_and_flops(
+    shipped: Predictor,
+) -> None:
     # 71.5 G parameters, the LM head among them, at 4.5 bits, 0.25 GB of KV: 40.4 GB at 8 TB/s.
-    assert finding.bound == pytest.approx(8000 / (71.5 * 0.5625 + 0.25), rel=0.01)
-    assert finding.ratio == pytest.approx(finding.bound / 280)
-
-
-def test_eight_prompts_of_32k_need_more_flops_than_180_ms_hold(shipped: Predictor) -> None:
+    assert one(shipped, **SETUP, **CLAIMS[0]).bound == pytest.approx(8000 / (71.5 * 0.5625 + 0.25), rel=0.01)
     # 2 x 72.7e9 x 262,144 = 38 PFLOP over 72 PFLOP/s: 0.53 s, at 9/16 of which they end on average.
     least = 9 / 16 * 1e3 * (2 * 72.7e9 * 8 * 32768) / (8 * 9e15)
     assert one(shipped, **SETUP, **CLAIMS[-1]).bound > least
@@ -133,6 +130,15 @@ def test_a_row_is_judged_as_if_it_stood_alone(predictor: Predictor) -> None:
     rows = [{**WAITING, "tok_s_per_user": 80.0, "ttft_ms": 60_000.0}, {**WAITING, "tpot_ms": 12.0}]
     alone = [finding for row in rows for finding in audit(predictor, **row)]
     assert sorted(map(str, audit_frame(predictor, pd.DataFrame(rows)))) == sorted(map(str, alone))
+    # One that cannot be read is unknown.
+    bad = [
+        {**LLAMA, "tpot_ms": 9.0},
+        {**LLAMA, "model": "no-such", "tpot_ms": 9.0},
+        {**LLAMA, "tpot_ms": "x"},
+    ]
+    found = audit_frame(predictor, pd.DataFrame(bad))
+    assert [f.verdict == "unknown" for f in found] == [False, True, True]
+    assert ["no-such" in found[1].reason, "'x'" in found[2].reason] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -148,13 +154,6 @@ def test_a_claim_that_cannot_be_read_is_an_error(
 ) -> None:
     with pytest.raises(error, match=words):
         audit(predictor, **LLAMA, **claim)
-
-
-def test_rows_that_cannot_be_read_are_unknown_and_the_others_judged(predictor: Predictor) -> None:
-    models, times = ["llama-3.1-8b", "no-such", "llama-3.1-8b"], [9.0, 9.0, "x"]
-    found = audit_frame(predictor, pd.DataFrame({"model": models, "gpu": "h100-sxm", "tpot_ms": times}))
-    assert [f.verdict == "unknown" for f in found] == [False, True, True]
-    assert [words in f.reason for f, words in zip(found[1:], ("no-such", "'x'"), strict=True)] == [True, True]
 
 
 def test_a_file_is_judged_in_pieces_with_its_line_numbers(
@@ -185,12 +184,12 @@ def test_the_store_quarantines_what_the_audit_calls_impossible(table: pd.DataFra
     assert "tpot_ms" in next(iter(report.reason_of.values()))
 
 
-def test_the_command_prints_words_or_json(run: Run, bundle: Path) -> None:
-    call = f"audit --model qwen2.5-72b --gpu b200-sxm --weight-precision fp4 --bundle {bundle}"
-    code, out, _ = run(f"{call} --tok-s-per-user 280")
-    assert (code, "impossible" in out) == (0, True)
-    (found,) = json.loads(run(f"{call} --tpot-ms 3.5 --json")[1])
-    assert (found["figure"], found["verdict"]) == ("tpot_ms", "impossible")
+def test_the_command_takes_every_figure_and_prints_words_or_json(run: Run, bundle: Path) -> None:
+    figures = " ".join(f"--{figure.replace('_', '-')} 1" for figure in ANSWER_OF)
+    call = f"audit --model qwen2.5-72b --gpu b200-sxm --bundle {bundle} {figures}"
+    assert [run(call)[0], "impossible" in run(call)[1]] == [0, True]
+    found = {f["figure"]: f["verdict"] for f in json.loads(run(f"{call} --json")[1])}
+    assert (found["tpot_ms"], found["output_tok_s"]) == ("impossible", "plausible")
 
 
 def test_the_command_judges_a_file_line_by_line(run: Run, bundle: Path, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
-"""Captures built here, one fault or design at a time, and the verdict each must get."""
+"""Captures built here, one fault or design at a time, and those of real machines: their verdicts."""
 
 from __future__ import annotations
 
+import csv
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -290,3 +292,28 @@ def test_each_finding_has_a_status_and_words_for_its_values(code: str) -> None:
     shown = report_json(Report(platform="", gpus=(), files=(file,)))
     assert shown["status"] in EXIT_CODES
     assert "{" not in shown["reason"] + "".join(check["expected"] for check in shown["checks"])
+
+
+FIVE_CHECKS = {
+    "topo": "topology", "ncclinfo": "transport", "nccltests": "collective", "numactl": "numa",
+    "nvlink": "link-status",
+}  # fmt: skip
+
+
+def test_the_verdicts_agree_with_the_index_and_each_of_the_five_checks_is_made(shared_root: Path) -> None:
+    index = (shared_root / "fabric" / "INDEX.csv").read_text(encoding="utf-8")
+    counts: Counter[tuple[str, str]] = Counter()
+    for row in csv.DictReader(index.splitlines()):
+        report = check([shared_root / "fabric" / row["file"]])
+        counts[row["verdict"], report.status] += 1
+        wanted = FIVE_CHECKS.get(row["file"].partition("__")[0])
+        assert wanted in (None, *(made["check"] for made in report_json(report)["checks"])), row["file"]
+    for wanted in ("healthy", "degraded"):
+        others = [n for (verdict, _), n in counts.items() if verdict == wanted]
+        assert counts[wanted, wanted] >= 0.95 * sum(others) > 0
+    assert not counts["degraded", "healthy"]
+
+
+def test_the_whole_folder_is_called_degraded_and_mixed(shared_root: Path) -> None:
+    report = check([shared_root / "fabric"])
+    assert (report.status, len(report.gpus) > 1) == ("degraded", True)

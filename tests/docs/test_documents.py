@@ -1,4 +1,4 @@
-"""The documents' commands work, and the README opens with the two that matter."""
+"""The documents' commands work, their generated parts are up to date, and their names are the program's."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from roofcast.predictor.fabric import check, report_json
+from roofcast.predictor.fabric.findings import FINDINGS
+
 from ..imports import graph, modules
-from .pages import ROOT, run
+from .pages import PARTS, ROOT, Part, run
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -108,3 +111,20 @@ def test_a_document_links_only_to_what_exists(document: Path) -> None:
     links = LINK.findall(document.read_text(encoding="utf-8"))
     local = [link for link in links if "://" not in link and not link.startswith("mailto:")]
     assert not [link for link in local if not (document.parent / link).exists()]
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: f"{part.page} {part.name}".strip())
+def test_a_generated_part_is_up_to_date(part: Part) -> None:
+    if not part.makeable:
+        pytest.skip(f"no collected sources at {part.needs}; set ROOFCAST_SHARED")
+    text = (ROOT / part.page).read_text(encoding="utf-8")
+    assert text == part.in_place(text), "python -m tests.docs.pages rewrites it"
+
+
+def test_the_fabric_page_names_every_check_and_every_field_of_the_json(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "fabric.md").read_text(encoding="utf-8")
+    (tmp_path / "links").write_text("GPU 0: NVIDIA B200 (UUID: GPU-1)\n Link 0: <inactive>\n")
+    found = report_json(check([tmp_path]))
+    checks = {finding["check"] for finding in FINDINGS.values()} - {"file", "platform"}
+    names = [*checks, *found, *found["checks"][0], *found["files"][0]]
+    assert not [name for name in names if f"`{name}`" not in text and f"`{name}[]`" not in text]
