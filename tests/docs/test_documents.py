@@ -7,6 +7,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,31 +31,21 @@ def _blocks(document: Path, language: str) -> list[str]:
     return [body for found, body in FENCE.findall(document.read_text(encoding="utf-8")) if found == language]
 
 
-def _lines(document: Path) -> list[str]:
-    """Return a document's shell lines, continuations joined; of a session only what follows its prompts."""
-    sessions, scripts = (
-        "".join(_blocks(document, language)).replace("\\\n", " ").splitlines()
-        for language in ("console", "sh")
-    )
-    return [line[2:] for line in sessions if line.startswith("$ ")] + scripts
-
-
-def _split(line: str) -> list[list[str]]:
-    """Return the arguments of each roofcast call in a shell line, without pipes and redirections."""
-    calls: list[list[str]] = [[]]
-    for word in shlex.shlex(line, posix=True, punctuation_chars=True):
-        if set(word) <= set("|&;<>()"):
-            calls.append([])
-        else:
-            calls[-1].append(word)
-    return [call[1:] for call in calls if call and PurePosixPath(call[0]).name == "roofcast"]
+def _calls(document: Path) -> Iterator[list[str]]:
+    """Yield the arguments of each roofcast call in a document's shell lines, without pipes."""
+    prompted = re.findall(r"^\$ (.*(?:\\\n.*)*)", "".join(_blocks(document, "console")), re.MULTILINE)
+    for line in "\n".join([*prompted, *_blocks(document, "sh")]).replace("\\\n", " ").splitlines():
+        words = list(shlex.shlex(line, posix=True, punctuation_chars=True))
+        for cuts, part in groupby(words, lambda word: set(word) <= set("|&;<>()")):
+            call = list(part)
+            if not cuts and PurePosixPath(call[0]).name == "roofcast":
+                yield call[1:]
 
 
 CALLS = [
     pytest.param(call, id=f"{document.name}: {shlex.join(call)}")
     for document in DOCUMENTS
-    for line in _lines(document)
-    for call in _split(line)
+    for call in _calls(document)
 ]
 
 

@@ -185,7 +185,7 @@ def test_the_command_takes_every_figure_and_prints_words_or_json(run: Run, bundl
     call = f"audit --model qwen2.5-72b --gpu b200-sxm --bundle {bundle} {figures}"
     assert [run(call)[0], "impossible" in run(call)[1]] == [0, True]
     found = {f["figure"]: f["verdict"] for f in json.loads(run(f"{call} --json")[1])}
-    assert (found["tpot_ms"], found["output_tok_s"]) == ("impossible", "plausible")
+    assert (found["tpot_ms"], found["output_tok_s"]) == ("impossible", "suspicious")
 
 
 def test_the_command_judges_a_file_line_by_line(run: Run, bundle: Path, tmp_path: Path) -> None:

@@ -131,11 +131,8 @@ def test_the_command_prints_words_json_a_comparison_or_an_error(
     found = json.loads(printed, parse_constant=pytest.fail)
     assert found["prediction"] == predictor.predict(**QUESTION).to_dict()
     assert found["against"]["differs"]["request_rate"] == [None, 5.0]
-    for more, words in (
-        ("", "does not fit"),
-        ("--against gpu=", "--against"),
-        ("--against gpus=l4", "num_gpus"),
-    ):
+    wrong = {"": "does not fit", "--against gpu=": "--against", "--against gpus=l4": "num_gpus"}
+    for more, words in wrong.items():
         large = "--model qwen2.5-72b --gpu h100-sxm --tp 1 --weight-precision bf16"
         code, out, err = run(f"explain {OPTIONS if more else large} --bundle {bundle} {more}")
         assert (code, out, words in err) == (2, "", True)

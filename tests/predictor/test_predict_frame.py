@@ -56,6 +56,7 @@ def test_the_columns_are_those_promised(predictor: Predictor, answers: pd.DataFr
 
 def test_a_row_has_the_numbers_of_predict(answering: Predictor, frame: pd.DataFrame) -> None:
     part = frame.iloc[::37]
+    assert not answering.predict_frame(part)["feasible"].all()
     for (_, asked), (_, row) in zip(part.iterrows(), answering.predict_frame(part).iterrows(), strict=True):
         alone = answering.predict(**asked.to_dict()).to_dict()
         wanted = [np.nan if alone[name] is None else alone[name] for name in NUMBERS]
