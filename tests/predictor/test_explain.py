@@ -33,19 +33,14 @@ def test_contributions_are_lightgbms_sum_to_the_prediction_and_speak_of_somethin
     assert "other" not in map(group_of, trained.feature_names)
 
 
-def test_the_groups_multiply_to_the_correction_that_the_answer_has(
-    explanation: Explanation, prediction: Prediction
+def test_the_groups_multiply_to_the_answers_correction_which_no_measured_fabric_changes(
+    explanation: Explanation, prediction: Prediction, predictor: Predictor
 ) -> None:
     for part in explanation.corrections.values():
         assert math.prod(part.groups.values()) == pytest.approx(part.factor)
         assert part.factor == pytest.approx(math.exp(part.weight * part.raw))
     factor = explanation.corrections["tpot"].factor
     assert prediction.tpot_ms == pytest.approx(prediction.baseline["tpot_ms"] * factor)
-
-
-def test_a_measured_fabric_changes_the_physics_and_not_the_correction(
-    explanation: Explanation, predictor: Predictor
-) -> None:
     slow = MeasuredFabric(gpu="b200-sxm", bandwidth_scale=0.1, alpha_scale=3.0)
     found = predictor.explain(fabric=slow, **QUESTION)
     assert found.corrections == explanation.corrections
@@ -53,19 +48,19 @@ def test_a_measured_fabric_changes_the_physics_and_not_the_correction(
     assert moved[0] < moved[1] < 0.0
 
 
-def test_without_a_link_all_times_scale_with_rates_and_overheads(predictor: Predictor) -> None:
+def test_hardware_costs_no_time_load_no_throughput_and_the_elasticities_sum_to_one(
+    predictor: Predictor, explanation: Explanation
+) -> None:
     alone = predictor.explain(model="llama-3.1-8b", gpu="h100-sxm", tp=1, concurrency=16).sensitivity
+    hardware = ("memory bandwidth", "compute peak", "link bandwidth")
+    for moved in (alone, explanation.sensitivity):
+        assert all(moved[fact]["tpot_ms"] <= 0.0 for fact in hardware)
+        assert moved["concurrency"]["output_tok_s"] >= 0.0
+        assert set(moved["tokens in"]) == set(FIGURES)
+    # Without a link, every rate and overhead twice as good halves the time.
+    overhead = alone["launch and scheduler overhead"]["tpot_ms"]
+    assert overhead - sum(alone[fact]["tpot_ms"] for fact in hardware) == pytest.approx(1.0, abs=0.03)
     assert alone["link bandwidth"]["tpot_ms"] == 0.0
-    hardware = alone["memory bandwidth"]["tpot_ms"] + alone["compute peak"]["tpot_ms"]
-    # Every rate and overhead twice as good halves the time: the elasticities sum to one.
-    assert alone["launch and scheduler overhead"]["tpot_ms"] - hardware == pytest.approx(1.0, abs=0.03)
-
-
-def test_more_hardware_costs_no_time_and_more_load_no_throughput(explanation: Explanation) -> None:
-    moved = explanation.sensitivity
-    assert all(moved[f]["tpot_ms"] <= 0.0 for f in ("memory bandwidth", "compute peak", "link bandwidth"))
-    assert moved["concurrency"]["output_tok_s"] >= 0.0
-    assert set(moved["tokens in"]) == set(FIGURES)
 
 
 def test_a_measured_row_is_its_own_nearest_neighbour_in_the_store_in_use(
