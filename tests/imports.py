@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 ROOMS = ("data", "features", "training", "predictor")
-Graph = Mapping[str, set[str]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Import:
+class Import(NamedTuple):
     """One import of a dotted name; `lazy`: inside a function, so that it runs only when that is called."""
 
     target: str
@@ -21,23 +19,21 @@ class Import:
 
 def modules(root: Path) -> dict[str, Path]:
     """Return every module of the rooms by its dotted name."""
-    return {_name(path, root): path for room in ROOMS for path in sorted((root / room).rglob("*.py"))}
+    paths = [path for room in ROOMS for path in sorted((root / room).rglob("*.py"))]
+    names = (".".join(("roofcast", *path.relative_to(root).with_suffix("").parts)) for path in paths)
+    return {name.removesuffix(".__init__"): path for name, path in zip(names, paths, strict=True)}
 
 
-def _name(path: Path, root: Path) -> str:
-    parts = path.relative_to(root).with_suffix("").parts
-    return ".".join(("roofcast", *(parts[:-1] if parts[-1] == "__init__" else parts)))
-
-
-def imports(module: str, path: Path) -> list[Import]:
-    """Return what a module imports, relative names made absolute; not what only type checkers read."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def imports(module: str, path: Path) -> Iterator[Import]:
+    """Yield what a module imports, relative names made absolute; not what only type checkers read."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    return [
-        Import(target=target, lazy=lazy)
-        for node, lazy in _statements(tree, lazy=False)
-        for target in _targets(package, node)
-    ]
+    for node, lazy in _statements(ast.parse(path.read_text(encoding="utf-8")), lazy=False):
+        base: list[str] = []
+        if isinstance(node, ast.ImportFrom):
+            parents = package.split(".") if node.level else []
+            base = [*parents[: len(parents) - node.level + 1], *filter(None, [node.module])]
+        for alias in node.names:
+            yield Import(".".join([*base, alias.name]), lazy)
 
 
 def _statements(tree: ast.AST, *, lazy: bool) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
@@ -51,22 +47,9 @@ def _statements(tree: ast.AST, *, lazy: bool) -> Iterator[tuple[ast.Import | ast
             yield from _statements(node, lazy=lazy or inside)
 
 
-def _targets(package: str, node: ast.Import | ast.ImportFrom) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    base = node.module or ""
-    if node.level:
-        parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-        base = ".".join([*parents, base] if base else parents)
-    return [f"{base}.{alias.name}" for alias in node.names]
-
-
 def module_of(target: str, known: Iterable[str]) -> str | None:
     """Return the module that a dotted name loads: itself, or the one that holds it; None for others'."""
-    for name in (target, target.rpartition(".")[0]):
-        if name in known:
-            return name
-    return None
+    return next((name for name in (target, target.rpartition(".")[0]) if name in known), None)
 
 
 def graph(found: Mapping[str, Path]) -> dict[str, set[str]]:
@@ -74,35 +57,15 @@ def graph(found: Mapping[str, Path]) -> dict[str, set[str]]:
     edges: dict[str, set[str]] = {}
     for module, path in found.items():
         late = module.startswith("roofcast.predictor.commands")
-        targets = {
-            module_of(each.target, found) for each in imports(module, path) if not (late and each.lazy)
-        }
+        targets = {module_of(target, found) for target, lazy in imports(module, path) if not (late and lazy)}
         edges[module] = {target for target in targets if target} - {module}
     return edges
 
 
-def circles(edges: Graph) -> list[tuple[str, ...]]:
-    """Return the groups of modules that load each other, by Tarjan's algorithm."""
-    index: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    found: list[tuple[str, ...]] = []
-
-    def visit(module: str) -> None:
-        index[module] = low[module] = len(index)
-        stack.append(module)
-        for target in sorted(edges[module]):
-            if target not in index:
-                visit(target)
-            if target in stack:
-                low[module] = min(low[module], low[target])
-        if low[module] == index[module]:
-            group = stack[stack.index(module) :]
-            del stack[-len(group) :]
-            if len(group) > 1:
-                found.append(tuple(sorted(group)))
-
-    for module in edges:
-        if module not in index:
-            visit(module)
-    return sorted(found)
+def circling(edges: Mapping[str, set[str]]) -> list[str]:
+    """Return the modules that load themselves by way of others."""
+    reached = {module: set(targets) for module, targets in edges.items()}
+    for between in edges:
+        for targets in reached.values():
+            targets |= reached[between] if between in targets else set()
+    return [module for module, targets in reached.items() if module in targets]

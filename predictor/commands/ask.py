@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .request import CLAIM, REQUEST, takes
+from .options import CLAIM, REQUEST, takes
 from .shared import Bundle, File, Json, Text, fail, load, print_json, show
 
 Fabric = Annotated[File, typer.Option(help="This machine's fabric, from roofcast fabric check --measured.")]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ...data.columns import COLUMNS
-from .request import REQUEST, takes
+from .options import REQUEST, takes
 from .shared import Count, File, Json, Text, fail, print_json
 
 _SHOWN = 20  # rows a file's report lists in full; --json lists all

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from roofcast.data.store import BenchmarkStore
 from roofcast.predictor import Predictor
@@ -11,8 +10,8 @@ from roofcast.predictor.audit import MARGIN, OUTSIDE, audit, audit_frame
 
 from ..markdown import markdown_table
 
-SETUP = {"model": "qwen2.5-72b", "gpu": "b200-sxm", "weight_precision": "fp4", "kv_precision": "fp8"}
-SETUP |= {"engine": "trtllm"}
+SETUP = {"model": "qwen2.5-72b", "gpu": "b200-sxm", "engine": "trtllm"}
+SETUP |= {"weight_precision": "fp4", "kv_precision": "fp8"}
 STREAM, LONG = {"concurrency": 1}, {"concurrency": 8, "isl": 32768, "mode": "static-batch"}
 PROJECTIONS = [
     ("one stream, tok/s", STREAM, "tok_s_per_user", {1: 280, 4: 450, 8: 620}),
@@ -34,9 +33,8 @@ def projections() -> str:
         for tp, value in claims.items():
             (f,) = audit(predictor, **SETUP, **load, tp=tp, num_gpus=tp, **{figure: value})
             interval = f"{_number(f.predicted)} ({_number(f.predicted_lo)} to {_number(f.predicted_hi)})"
-            rows.append(
-                [words, str(tp), f"{value:,}", _number(f.bound), interval, f"{f.ratio:.2f}", f.verdict]
-            )
+            shown = [f"{value:,}", _number(f.bound), interval, f"{f.ratio:.2f}", f.verdict]
+            rows.append([words, str(tp), *shown])
     heads = ["", "TP", "projected", "floor", "roofcast (90 %)", "times the floor's time", "verdict"]
     return markdown_table(heads, rows)
 
@@ -44,19 +42,12 @@ def projections() -> str:
 def thresholds() -> str:
     """Return how the table's own rows lie beside the thresholds in use."""
     found = audit_frame(Predictor.load(), BenchmarkStore().load())
-    frame = pd.DataFrame(
-        {
-            "figure": [f.figure for f in found],
-            "verdict": [f.verdict for f in found],
-            "ratio": [f.ratio for f in found],
-            "outside": [max(f.predicted_lo / f.claimed, f.claimed / f.predicted_hi) for f in found],
-        }
-    )
     rows = []
     for figure in MARGIN:
-        part = frame[frame["figure"] == figure]
-        counts = [int((part["verdict"] == v).sum()) for v in ("impossible", "suspicious")]
-        nearer, outside = np.nanquantile(part["ratio"], 0.01), np.nanquantile(part["outside"], 0.99)
+        part = [f for f in found if f.figure == figure]
+        counts = [sum(f.verdict == v for f in part) for v in ("impossible", "suspicious")]
+        beyond = [max(f.predicted_lo / f.claimed, f.claimed / f.predicted_hi) for f in part]
+        nearer, outside = np.nanquantile([f.ratio for f in part], 0.01), np.nanquantile(beyond, 0.99)
         shown = [f"{nearer:.2f}", f"{MARGIN[figure]:g}", f"{outside:.2f}", f"{OUTSIDE[figure]:g}"]
         rows.append([f"`{figure}`", f"{len(part):,}", *map(str, counts), *shown])
     heads = ["figure", "rows", "impossible", "suspicious", "nearer", "in use", "outside", "in use"]

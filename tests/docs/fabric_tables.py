@@ -30,11 +30,10 @@ def confusion(folder: Path) -> str:
     with (folder / "INDEX.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     counts = Counter((row["verdict"], check([folder / row["file"]]).status) for row in rows)
-    table = []
-    for wanted in STATUSES:
-        row = [counts[wanted, status] for status in STATUSES]
-        table.append([wanted, *map(str, row), f"{100 * counts[wanted, wanted] / sum(row):.0f} %"])
-    return markdown_table(["index says", *STATUSES, "agreement"], table)
+    table = {wanted: [counts[wanted, status] for status in STATUSES] for wanted in STATUSES}
+    share = {wanted: f"{100 * counts[wanted, wanted] / sum(row):.0f} %" for wanted, row in table.items()}
+    rows = [[wanted, *map(str, row), share[wanted]] for wanted, row in table.items()]
+    return markdown_table(["index says", *STATUSES, "agreement"], rows)
 
 
 def collectives(folder: Path) -> str:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..imports import ROOMS, circles, graph, modules
+from ..imports import ROOMS, circling, graph, modules
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "design.md"
@@ -45,14 +45,9 @@ def code_lines(text: str, tree: ast.Module) -> int:
     """Return the lines that are neither blank nor comment nor part of a docstring."""
     prose: set[int] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and ast.get_docstring(node)
-            ):
-                prose |= set(range(first.lineno, (first.end_lineno or first.lineno) + 1))
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node):
+            prose |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
     lines = enumerate(text.splitlines(), start=1)
     return sum(1 for number, line in lines if number not in prose and line.strip() and line.strip()[0] != "#")
 
@@ -96,17 +91,15 @@ def figures(root: Path) -> dict[str, tuple[float, ...]]:
     groups = {"all rooms": list(found.values()), "installed": installed, **rooms, "core path": core}
     return {
         **{name: size(paths) for name, paths in groups.items()},
-        "modules in circles of imports": (sum(map(len, circles(graph(found)))),),
+        "modules in circles of imports": (len(circling(graph(found))),),
         "seconds to import the predictor": (round(import_seconds(root), 2),),
     }
 
 
 def table(now: Mapping[str, tuple[float, ...]]) -> str:
     """Return the figures before and after, in Markdown."""
-    changed = {
-        name: [f"{old:,}→{new:,}" for old, new in zip(BEFORE[name], values, strict=True)]
-        for name, values in now.items()
-    }
+    pairs = {name: zip(BEFORE[name], values, strict=True) for name, values in now.items()}
+    changed = {name: [f"{old:,}→{new:,}" for old, new in both] for name, both in pairs.items()}
     lines = ["| before→after | " + " | ".join(COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
     lines += ["| " + " | ".join([name, *cells]) + " |" for name, cells in changed.items() if cells[1:]]
     rest = "; ".join(f"{name} {cells[0]}" for name, cells in changed.items() if not cells[1:])

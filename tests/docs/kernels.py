@@ -42,26 +42,24 @@ def _spread(values: Sequence[float] | pd.Series[float]) -> dict[str, float]:
     return {"median": round(median, 3), "low": round(low, 3), "high": round(high, 3), "series": len(values)}
 
 
+def _gpu(row: Mapping[str, Any]) -> Any:
+    return catalogue.gpu(GPU_OF.get(row["system"], row["system"].replace("_", "-")))
+
+
 def _kernels(root: Path) -> Iterator[dict[str, Any]]:
     """Yield a summary per coefficient, architecture and precision."""
     found: dict[tuple[str, str, str], list[float]] = {}
     for coefficient, (name, rate, precision) in FILES.items():
         for row in pd.read_csv(root / "catalogue" / f"{name}.csv").dropna(subset=[rate]).to_dict("records"):
-            gpu = catalogue.gpu(GPU_OF.get(row["system"], row["system"].replace("_", "-")))
+            gpu, kind = _gpu(row), PRECISION_OF.get(row[precision], row[precision])
             family = gpu.architecture.split()[0]
-            kind = PRECISION_OF.get(row[precision], row[precision])
-            compute = coefficient.endswith("compute")
-            peak = gpu.peak_flops(kind) if compute else gpu.memory_bandwidth
+            peak = gpu.peak_flops(kind) if coefficient.endswith("compute") else gpu.memory_bandwidth
             own = f"compute_{kind}" if coefficient == "compute" else coefficient
             key = (f"{own}.{ARCHITECTURE_OF.get(family, family)}", kind, f"{name}.csv")
             found.setdefault(key, []).append(row[rate] * 1e12 / peak)
     for (coefficient, kind, name), shares in sorted(found.items()):
-        yield {
-            "coefficient": coefficient,
-            "precision": kind,
-            **_spread(shares),
-            "source": f"{SOURCE}: {name}",
-        }
+        source = f"{SOURCE}: {name}"
+        yield {"coefficient": coefficient, "precision": kind, **_spread(shares), "source": source}
 
 
 def _collectives(root: Path) -> Iterator[dict[str, Any]]:
@@ -77,12 +75,9 @@ def _collectives(root: Path) -> Iterator[dict[str, Any]]:
     large = rows[(rows["message_bytes"] >= 2**22) & (rows["message_bytes"] <= 2**27)]
     shares = []
     for row in large.to_dict("records"):
-        gpu = catalogue.gpu(GPU_OF.get(row["system"], row["system"].replace("_", "-")))
-        domain = 72 if row["system"].startswith("gb") else 8
-        fabric = fabric_arrays(
-            link=[gpu.link or "pcie5"], link_bandwidth=gpu.link_bandwidth or gpu.pcie_bandwidth,
-            domain=domain, nic_bandwidth=50e9,
-        )  # fmt: skip
+        gpu, domain = _gpu(row), 72 if row["system"].startswith("gb") else 8
+        link = {"link": [gpu.link or "pcie5"], "link_bandwidth": gpu.link_bandwidth or gpu.pcie_bandwidth}
+        fabric = fabric_arrays(**link, domain=domain, nic_bandwidth=50e9)
         model = float(all_reduce_s(row["message_bytes"], row["num_gpus"], fabric)[0])
         shares.append(model * 1e6 / row["latency_us"])
     yield {"coefficient": "collective_bandwidth", "precision": "4 to 128 MiB", **_spread(shares),

@@ -1,11 +1,12 @@
 """The parts of documents that the program writes: `python -m tests.docs.pages` rewrites them all.
 
-A part stands in its page between `<!-- NAME: begin -->` and `<!-- NAME: end -->`; `test_pages.py` compares
-each with what is made anew. A part that is made of collected sources is left as it is where they are absent.
+A part stands in its page between `<!-- NAME: begin -->` and `<!-- NAME: end -->`; a test compares each with
+what is made anew. A part that is made of collected sources is left as it is where they are absent.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -18,7 +19,8 @@ from functools import partial
 from pathlib import Path
 
 from ..golden import chapter_page
-from . import accuracy_table, audit_tables, fabric_tables, kernels, physics_tables
+from ..markdown import markdown_table
+from . import audit_tables, fabric_tables, kernels, physics_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("ROOFCAST_SHARED", ROOT.parent / "shared"))
@@ -40,39 +42,21 @@ class Part:
         """Whether what it is made of is there."""
         return self.needs is None or self.needs.exists()
 
-    def shown(self, text: str) -> str:
-        """Return the part that a page's text holds."""
-        return self._split(text)[1]
-
     def in_place(self, text: str) -> str:
         """Return a page's text with the part made anew."""
-        before, _, after = self._split(text)
-        return before + self.made() + after
-
-    def made(self) -> str:
-        """Return the part as it should be."""
-        return self.make() if not self.name else f"{self.make().strip()}\n"
-
-    def _split(self, text: str) -> tuple[str, str, str]:
         if not self.name:
-            return "", text, ""
+            return self.make()
         before, rest = text.split(begin := f"<!-- {self.name}: begin -->\n")
-        found, after = rest.split(end := f"<!-- {self.name}: end -->")
-        return before + begin, found, end + after
+        _, after = rest.split(end := f"<!-- {self.name}: end -->")
+        return f"{before}{begin}{self.make().strip()}\n{end}{after}"
 
 
 def run(arguments: list[str], directory: str | Path) -> subprocess.CompletedProcess[str]:
     """Run roofcast as a user would, in a terminal of fixed width without colours."""
     environment = {**os.environ, "COLUMNS": WIDTH, "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
     environment.pop("FORCE_COLOR", None)
-    return subprocess.run(
-        [*PROGRAM, *arguments],
-        cwd=directory,
-        env=environment,
-        text=True,
-        encoding="utf-8",
-        capture_output=True,
-    )
+    reading = {"text": True, "encoding": "utf-8", "capture_output": True}
+    return subprocess.run([*PROGRAM, *arguments], cwd=directory, env=environment, **reading)
 
 
 def first_command() -> str:
@@ -87,36 +71,51 @@ def first_command() -> str:
     return "```text\n" + "\n".join(lines) + "\n```"
 
 
+METRICS = {"tpot_ms": "TPOT", "ttft_ms": "TTFT", "output_tok_s": "throughput"}
+UNSEEN = {
+    "configuration": "configuration", "family": "GPU × model × engine", "platform": "GPU", "model": "model",
+    "source": "source of measurements",
+}  # fmt: skip
+
+
 def accuracy() -> str:
-    """Return the README's table of errors."""
-    return accuracy_table.table(ROOT / "docs" / "accuracy.json")
+    """Return the median errors by what training never saw, with the coverage of the intervals."""
+    report = json.loads((ROOT / "docs" / "accuracy.json").read_text(encoding="utf-8"))
+    found = {(e["protocol"], e["metric"]): e for e in report["overall"]}
+    heads = [f"{name}, {found['source', metric]['rows']:,} rows" for metric, name in METRICS.items()]
+    rows = []
+    for protocol, words in UNSEEN.items():
+        of = [found[protocol, metric] for metric in METRICS]
+        names = [f"{name}_median_ape" for name in ("baseline", "pure_ml", "neighbour")]
+        cells = [f"**{e['blend_median_ape']:.1f}** ({', '.join(f'{e[n]:.1f}' for n in names)})" for e in of]
+        covered = sorted({round(100 * e["coverage"]) for e in of})
+        rows.append([words, *cells, " to ".join(map(str, (covered[0], *covered[1:][-1:])))])
+    return markdown_table(["never seen", *heads, "covered"], rows)
 
 
+FABRIC, KERNELS = SHARED / "fabric", SHARED / "catalogue" / "kernel_gemv_weight_bw.csv"
+MAKERS: dict[str, tuple[Callable[[], str], ...]] = {
+    "README.md": (first_command, accuracy),
+    "docs/physics.md": (
+        physics_tables.parallelism, physics_tables.percentiles, physics_tables.coefficients,
+        physics_tables.agreement, physics_tables.worked_examples,
+    ),
+    "docs/audit.md": (audit_tables.projections, audit_tables.thresholds),
+}  # fmt: skip
 PARTS = (
-    Part(page="README.md", name="first command", make=first_command),
-    Part(page="README.md", name="accuracy", make=accuracy),
-    Part(page="docs/physics.md", name="parallelism", make=physics_tables.parallelism),
-    Part(page="docs/physics.md", name="percentiles", make=physics_tables.percentiles),
-    Part(page="docs/physics.md", name="coefficients", make=physics_tables.coefficients),
-    Part(page="docs/physics.md", name="agreement", make=physics_tables.agreement),
-    Part(page="docs/physics.md", name="worked examples", make=physics_tables.worked_examples),
+    *(
+        Part(page=page, name=make.__name__.replace("_", " "), make=make)
+        for page, makers in MAKERS.items()
+        for make in makers
+    ),
     *(Part(page=f"docs/{page}", name=name, make=make) for (page, name), make in chapter_page.TABLES.items()),
-    Part(page="docs/audit.md", name="projections", make=audit_tables.projections),
-    Part(page="docs/audit.md", name="thresholds", make=audit_tables.thresholds),
     *(
         Part(
-            page="docs/fabric.md",
-            name=make.__name__,
-            make=partial(make, SHARED / "fabric"),
-            needs=SHARED / "fabric" / "INDEX.csv",
+            page="docs/fabric.md", name=make.__name__, make=partial(make, FABRIC), needs=FABRIC / "INDEX.csv"
         )
         for make in (fabric_tables.confusion, fabric_tables.collectives, fabric_tables.example)
     ),
-    Part(
-        page="data/kernels.toml",
-        make=lambda: kernels.summary(SHARED),
-        needs=SHARED / "catalogue" / "kernel_gemv_weight_bw.csv",
-    ),
+    Part(page="data/kernels.toml", make=lambda: kernels.summary(SHARED), needs=KERNELS),
 )
 
 

@@ -7,10 +7,11 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from roofcast.data.store import BenchmarkStore
 from roofcast.features.baseline import baseline, floor
@@ -24,6 +25,7 @@ from roofcast.features.work import decode_layout, kv_bytes_stored, kv_share
 from ..golden.test_worked_examples import EXAMPLES
 from ..markdown import markdown_table
 
+ROOT = Path(__file__).resolve().parents[2]
 Entry = Mapping[str, Any]
 # Why a coefficient leaves the range of the kernels; a new outlier needs its reason here.
 EXPLAINED = {
@@ -50,17 +52,13 @@ SHOWN = (
 @cache
 def shipped() -> Mapping[str, Entry]:
     """Return the shipped coefficients."""
-    text = files("roofcast.predictor").joinpath("bundle", "coefficients.json").read_text("utf-8")
-    found: Mapping[str, Entry] = json.loads(text)
-    return found
+    return dict(json.loads((ROOT / "predictor" / "bundle" / "coefficients.json").read_text("utf-8")))
 
 
 @cache
 def kernels() -> Sequence[Entry]:
     """Return what was measured on its own."""
-    text = files("roofcast.data").joinpath("kernels.toml").read_text("utf-8")
-    found: Sequence[Entry] = tomllib.loads(text)["kernels"]
-    return found
+    return list(tomllib.loads((ROOT / "data" / "kernels.toml").read_text("utf-8"))["kernels"])
 
 
 def with_error(entry: Entry) -> str:
@@ -83,13 +81,11 @@ def _by_kind(kinds: Sequence[str], what: str) -> str:
 
 def coefficients() -> str:
     """Return the coefficients by architecture, by engine, and those that hold everywhere."""
-    alone = {name: entry for name, entry in sorted(shipped().items()) if "." not in name}
-    everywhere = markdown_table(
-        [f"`{name}`" for name in alone], [[with_error(entry) for entry in alone.values()]]
-    )
+    alone = [(f"`{name}`", with_error(c)) for name, c in sorted(shipped().items()) if "." not in name]
+    names, values = zip(*alone, strict=True)
     engines = [kind for kind in ENGINE_KINDS if shipped()[f"stall.{kind}"]["rows"] >= ROWS]
     kinds = (_by_kind(ARCHITECTURES, "of a GPU"), _by_kind(engines, "of an engine"))
-    return "\n\n".join([*kinds, everywhere])
+    return "\n\n".join([*kinds, markdown_table(names, [values])])
 
 
 def verdict(entry: Entry, measured: Entry) -> str:
@@ -124,11 +120,11 @@ def agreement() -> str:
 def parallelism() -> str:
     """Return a row per tensor-parallel degree of Qwen2.5-72B, long prompts, in one rack."""
     degrees = (1, 2, 4, 8, 16, 32, 64)
-    n, given = len(degrees), {"model": "qwen2.5-72b", "platform": "gb200-nvl72", "engine": "trtllm",
-                              "weight_precision": "fp4", "kv_precision": "fp8", "mode": "offline",
-                              "isl": 32_768, "osl": 1024}  # fmt: skip
-    r = normalise({k: [v] * n for k, v in given.items()} | {"tp": list(degrees), "num_gpus": list(degrees)})
-    each = kv_bytes_stored(r, np.ones(n)) * kv_share(r, decode_layout(r))
+    given = {"model": "qwen2.5-72b", "platform": "gb200-nvl72", "engine": "trtllm",
+                              "weight_precision": "fp4",
+             "kv_precision": "fp8", "mode": "offline", "isl": 32_768, "osl": 1024}  # fmt: skip
+    r = normalise(pd.DataFrame([{**given, "tp": n, "num_gpus": n} for n in degrees]))
+    each = kv_bytes_stored(r, np.ones(len(degrees))) * kv_share(r, decode_layout(r))
     batch = memory_fit(r).max_batch / r.tp
     low, base = floor(r), baseline(r, Coefficients.from_dict(shipped()))
     rows = {
@@ -163,9 +159,8 @@ def percentiles() -> str:
 
 def worked_examples() -> str:
     """Return the examples of SHOWN with their arithmetic."""
-    by_name = {example.what: example for example in EXAMPLES}
     rows = []
-    for e in map(by_name.__getitem__, SHOWN):
+    for e in sorted((e for e in EXAMPLES if e.what in SHOWN), key=lambda e: SHOWN.index(e.what)):
         quoted = f"{e.low:,g}" if e.low == e.high else f"{e.low:,g} to {e.high:,g}"
         found = f"{e.value():,.0f}" if e.value() >= 1000 else f"{e.value():.4g}"
         rows.append([e.what, e.arithmetic, quoted, f"{found} {e.unit}"])

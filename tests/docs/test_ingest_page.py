@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -17,13 +15,17 @@ from roofcast.data.readers import recognise
 from roofcast.data.rows.draft import NUMERIC, TEXTUAL
 from roofcast.data.store import STORE_VARIABLE, BenchmarkStore
 
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LATENCIES = {"mean_ttft_ms": 60.0, "median_ttft_ms": 58.0, "mean_tpot_ms": 9.0, "median_tpot_ms": 8.9}
+from .pages import ROOT, run
+from .test_documents import FENCE
+
+PAGE = (ROOT / "docs" / "ingest.md").read_text(encoding="utf-8")
+BLOCKS = FENCE.findall(PAGE)
 VLLM = {
     "date": "20260701-101500", "backend": "openai", "model_id": "meta-llama/Llama-3.1-8B-Instruct",
     "num_prompts": 80, "request_rate": "inf", "max_concurrency": 8, "duration": 23.55, "completed": 80,
     "total_input_tokens": 81920, "total_output_tokens": 20480, "request_throughput": 3.397,
-    "output_throughput": 869.6, "total_token_throughput": 4348.0, **LATENCIES,
+    "output_throughput": 869.6, "total_token_throughput": 4348.0, "mean_ttft_ms": 60.0,
+    "median_ttft_ms": 58.0, "mean_tpot_ms": 9.0, "median_tpot_ms": 8.9,
 }  # fmt: skip
 TRTLLM = {
     "engine": {"model": "meta-llama/Llama-3.1-8B-Instruct", "dtype": "bfloat16"},
@@ -36,57 +38,28 @@ llama-3.1-8b,h100-sxm,1024,256,8,868.0,0.058,8.95
 """
 
 
-@pytest.fixture(scope="module")
-def page(repo_root: Path) -> str:
-    return (repo_root / "docs/ingest.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def workplace(tmp_path: Path, page: str) -> Path:
-    """The files that the page's commands name."""
-    (tmp_path / "vllm.json").write_text(json.dumps(VLLM))
-    (tmp_path / "trtllm.json").write_text(json.dumps(TRTLLM))
-    (tmp_path / "table.csv").write_text(TABLE)
-    (mapping,) = (body for language, body in FENCE.findall(page) if language == "toml")
-    (tmp_path / "map.toml").write_text(mapping)
-    named = ("row_id", "source", "gpu", "model", "engine", "mode", "num_gpus", "osl")
-    BenchmarkStore.create(
-        tmp_path / DEFAULT_STORE, pd.DataFrame(columns=list(named))
-    )  # copying takes seconds
-    return tmp_path
-
-
-def test_the_page_s_commands_print_what_it_shows(
-    page: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_s_commands_print_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(STORE_VARIABLE, raising=False)
-    blocks = FENCE.findall(page)
-    commands = [i for i, (language, _) in enumerate(blocks) if language == "shell"]
+    (mapping,) = (body for language, body in BLOCKS if language == "toml")
+    texts = {"vllm.json": json.dumps(VLLM), "trtllm.json": json.dumps(TRTLLM), "table.csv": TABLE}
+    for name, text in {**texts, "map.toml": mapping}.items():
+        (tmp_path / name).write_text(text)
+    named = ("row_id", "source", "gpu", "model", "engine", "mode", "num_gpus", "osl")
+    # An empty store: copying the shipped one takes seconds.
+    BenchmarkStore.create(tmp_path / DEFAULT_STORE, pd.DataFrame(columns=list(named)))
+    commands = [i for i, (language, _) in enumerate(BLOCKS) if language == "shell"]
     assert len(commands) == 3
     for i in commands:
-        arguments = shlex.split(blocks[i][1])[1:]
-        done = subprocess.run(
-            [sys.executable, "-m", "roofcast.predictor", *arguments],
-            cwd=workplace,
-            text=True,
-            capture_output=True,
-        )
-        shown = blocks[i + 1][1] if i + 1 < len(blocks) and blocks[i + 1][0] == "text" else ""
+        done = run(shlex.split(BLOCKS[i][1])[1:], tmp_path)
+        shown = "".join(body for language, body in BLOCKS[i + 1 : i + 2] if language == "text")
         refused = shown.startswith("roofcast: ")
         assert done.returncode == (2 if refused else 0), done.stderr
-        assert shown in (done.stderr if refused else done.stdout)
-        if not shown:
-            assert "1 accepted" in done.stdout
+        assert (shown or "1 accepted") in (done.stderr if refused else done.stdout)
 
 
-def test_the_page_names_every_reader(page: str) -> None:
-    words = page.lower()
-    assert all(tool in words for tool in {*recognise.JSON_READERS, *recognise.TEXT_READERS})
-
-
-def test_the_page_s_column_names_are_columns(page: str) -> None:
-    listed = page.partition("Our names:")[2].partition("Units:")[0]
+def test_the_page_names_every_reader_and_its_column_names_are_columns() -> None:
+    assert all(tool in PAGE.lower() for tool in {*recognise.JSON_READERS, *recognise.TEXT_READERS})
+    listed = PAGE.partition("Our names:")[2].partition("Units:")[0]
     names = {name for part in re.findall(r"`([^`]+)`", listed) for name in part.split() if "*" not in name}
-    names -= {"mean", "p50", "p90", "p99"}
-    assert names <= NUMERIC | TEXTUAL
+    assert names - {"mean", "p50", "p90", "p99"} <= NUMERIC | TEXTUAL
     assert {"isl", "output_tput", "gpu"} <= names

@@ -19,6 +19,11 @@ OPTIONS = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in QUES
 Run = Callable[[str], tuple[int, str, str]]
 
 
+@pytest.fixture(scope="session")
+def shipped() -> Predictor:
+    return Predictor.load()
+
+
 @pytest.fixture(scope="module")
 def prediction(predictor: Predictor) -> Prediction:
     return predictor.predict(**QUESTION)
