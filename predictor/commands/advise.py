@@ -63,7 +63,7 @@ def recommend(
 ) -> None:
     """Recommend the cheapest deployment that carries a workload within its limits."""
     from ..advisor import Advisor, Workload
-    from ..advisor.show import recommendation_tables
+    from ..advisor.tables import recommendation_tables
 
     limits = {name: given[name] for name in WORKLOAD if name in given}
     limits["mix"] = _numbers(given, "mix", 3, "isl/osl/share, such as 2000/300/0.7")
@@ -91,8 +91,8 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Predict every valid configuration, and draw the Pareto fronts; continues where it was stopped."""
-    from ..advisor.show import measured_points, sweep_tables, write_chart
     from ..advisor.sweep import Sweeper, SweepSpace
+    from ..advisor.tables import measured_points, sweep_tables, write_chart
 
     swept = {name: tuple(given[name]) for name in SWEPT if given.get(name)}
     if "lengths" in swept:
