@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .request import Option, takes
+from .options import Option, takes
 from .shared import Bundle, Json, Many, Number, Text, fail, load, print_json, progress_bar, show
 
 if TYPE_CHECKING:
