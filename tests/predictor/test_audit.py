@@ -123,6 +123,14 @@ def test_fewer_sequences_decode_where_the_claim_says_that_requests_wait(predicto
     assert one(predictor, "tpot_ms", **waiting).bound < one(predictor, "tpot_ms", **alone).bound
 
 
+def test_a_time_without_a_load_is_that_of_one_request(predictor: Predictor) -> None:
+    bare, alone = (
+        one(predictor, model="llama-3.1-8b", gpu="h100-sxm", tpot_ms=8.0, **load)
+        for load in ({}, {"concurrency": 1})
+    )
+    assert (bare.bound, bare.predicted) == (alone.bound, alone.predicted)
+
+
 def test_a_row_is_judged_as_if_it_stood_alone(predictor: Predictor) -> None:
     rows = [{**WAITING, "tok_s_per_user": 80.0, "ttft_ms": 60_000.0}, {**WAITING, "tpot_ms": 12.0}]
     alone = [finding for row in rows for finding in audit(predictor, **row)]

@@ -161,3 +161,9 @@ def test_what_lies_in_host_memory_names_the_tier_that_limits(
     answer = predictor.predict(**asked, isl=60_000, kv_hot_tokens=hot)
     assert answer.feasible
     assert f"the tier that limits is {tier}" in answer.reason
+
+
+def test_a_gpu_whose_data_sheet_names_no_pcie_serves_a_pipeline(predictor: Predictor) -> None:
+    answer = predictor.predict(model="llama-3.1-70b", gpu="vr200", tp=8, pp=2, num_gpus=16, concurrency=16)
+    assert answer.feasible
+    assert answer.tpot_ms_lo < answer.tpot_ms < answer.tpot_ms_hi
