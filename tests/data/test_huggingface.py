@@ -23,7 +23,7 @@ LLAMA_8B, QWEN_72B, QWEN3_MOE, DEEPSEEK_V3 = (
 )
 QWEN35_TEXT: Config = REAL["qwen3.5-397b-a17b"]["text_config"]
 # What the file does not say; counts are compared within a tolerance, and so is Gemma 3's padded vocabulary.
-OTHER = {"name", "aliases", "hf_id", "family", "source", "notes", "conflicts", "released", "vocab",
+OTHER = {"name", "aliases", "hf_id", "family", "source", "notes", "conflicts", "vocab",
          "params_total", "params_active", "params_embedding"}  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Collectives against measurements, by hand, by their laws, and against the collected catalogue."""
+"""Collectives against measurements, and by their laws."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from roofcast.features.collectives import (
     fabric_index,
     point_to_point_s,
     reduce_scatter_s,
-)  # fmt: skip
+)
 
 GIB = float(1 << 30)
 MACHINES = ("a100", "h100-sxm", "h200-sxm", "b200-sxm", "b300-sxm", "gb200", "gb300", "l40s", "rtx-pro-6000",

@@ -9,24 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from roofcast.features import memory
 from roofcast.features.baseline import floor
-from roofcast.features.memory import (
-    HOST_USABLE_SHARE,
-    USABLE_SHARE,
-    WORKSPACE_BYTES,
-    MemoryFit,
-    memory_fit,
-    missed_experts,
-    prefix_load_s,
-)  # fmt: skip
 
 from . import questions
 from .questions import one
 
 
-def fit(model: str, gpu: str, tp: int, **columns: Any) -> MemoryFit:
+def fit(model: str, gpu: str, tp: int, **columns: Any) -> memory.MemoryFit:
     given = {"num_gpus": tp, "weight_precision": "bf16", "kv_precision": "bf16", "isl": 2048, "osl": 512}
-    return memory_fit(questions.ask(model=model, gpu=gpu, tp=tp, **(given | columns)))
+    return memory.memory_fit(questions.ask(model=model, gpu=gpu, tp=tp, **(given | columns)))
 
 
 def pools(gpus: int) -> dict[str, int]:
@@ -51,7 +43,7 @@ def test_which_models_fit_where(model: str, gpu: str, tp: int, columns: Any, fit
 def test_the_largest_batch_is_the_room_beside_the_weights() -> None:
     found = fit("qwen2.5-72b", "h100-sxm", 2)
     weights, sequence = 2 * 72.705e9 / 2, 2560 * 327_680 / 2
-    available = 85.5e9 * USABLE_SHARE - WORKSPACE_BYTES
+    available = 85.5e9 * memory.USABLE_SHARE - memory.WORKSPACE_BYTES
     assert found.weight_bytes[0] == pytest.approx(weights, rel=1e-6)
     assert found.sequence_bytes[0] == sequence
     assert found.available_bytes[0] == pytest.approx(available, rel=1e-3)
@@ -103,14 +95,14 @@ def test_the_host_is_shared_by_its_gpus_and_a_pcie_one_reached_at_the_cards_rate
 
 def test_sixteen_users_of_128k_tokens_fit_only_with_a_warm_tier_until_the_host_limits_them() -> None:
     """336 GB of KV cache in 2 x 0.95 x 186 GB less 45 GB of weights: 14 users; 42 GB hot, 295 GB cold fit."""
-    assert memory_fit(ask()).max_batch[0] < 16
-    found = memory_fit(ask(kv_hot_tokens=16_000))
+    assert memory.memory_fit(ask()).max_batch[0] < 16
+    found = memory.memory_fit(ask(kv_hot_tokens=16_000))
     assert found.max_batch[0] >= 16
     assert found.needed_host_bytes[0] * 2 == pytest.approx(112_000 * KV_BYTES, rel=1e-6)
-    assert found.available_host_bytes[0] == 240e9 * HOST_USABLE_SHARE
-    small = memory_fit(ask(kv_hot_tokens=1000, host_memory_gb=50))
+    assert found.available_host_bytes[0] == 240e9 * memory.HOST_USABLE_SHARE
+    small = memory.memory_fit(ask(kv_hot_tokens=1000, host_memory_gb=50))
     assert small.host_limits[0]
-    assert small.max_batch[0] == np.floor(50e9 * HOST_USABLE_SHARE / (126_500 * KV_BYTES / 2))
+    assert small.max_batch[0] == np.floor(50e9 * memory.HOST_USABLE_SHARE / (126_500 * KV_BYTES / 2))
 
 
 @pytest.mark.parametrize(("every", "rate", "milliseconds"), [
@@ -139,10 +131,10 @@ def test_experts_in_the_host_leave_room_in_hbm_and_are_missed() -> None:
     routing misses fewer of the unpopular ones.
     """
     whole, half, most = (ask(model="deepseek-r1", isl=1000, experts_resident_frac=x) for x in (1, 0.5, 0.75))
-    moved = memory_fit(whole).weight_bytes - memory_fit(half).weight_bytes
+    moved = memory.memory_fit(whole).weight_bytes - memory.memory_fit(half).weight_bytes
     assert moved[0] * 2 / 1e9 == pytest.approx(0.5 * 654e9 * 0.5625 / 1e9, rel=0.01)
-    assert memory_fit(half).needed_host_bytes[0] == moved[0]
-    even, skewed = (missed_experts(most, one(16), *skew)[0] for skew in ((), (0.6,)))
+    assert memory.memory_fit(half).needed_host_bytes[0] == moved[0]
+    even, skewed = (memory.missed_experts(most, one(16), *skew)[0] for skew in ((), (0.6,)))
     assert even == pytest.approx(64 * (1 - (31 / 32) ** 16), rel=1e-9)
     assert skewed < even
 
@@ -150,7 +142,7 @@ def test_experts_in_the_host_leave_room_in_hbm_and_are_missed() -> None:
 def test_a_prefix_is_loaded_or_computed_whichever_is_sooner() -> None:
     """Loading 0.5 x 32,000 tokens x 164 KB = 2.6 GB, half on each GPU, at 194.5 GB/s each: 6.7 ms."""
     half = ask(isl=32_000, prefix_cached_frac=0.5, prefix_tier="host")
-    assert prefix_load_s(half)[0] * 1e3 == pytest.approx(6.74, rel=0.01)
+    assert memory.prefix_load_s(half)[0] * 1e3 == pytest.approx(6.74, rel=0.01)
     long = partial(solve, concurrency=1, isl=32_000, prefix_cached_frac=0.9, prefix_tier="host")
     whole, hit, slow = (
         long(**change).ttft_s[0]

@@ -7,19 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from roofcast.features import work as w
 from roofcast.features.request import Requests
-from roofcast.features.work import (
-    Layout,
-    attention_bytes_each,
-    distinct_experts,
-    kv_bytes_read,
-    kv_bytes_stored,
-    prefill_work,
-    step_weight_bytes,
-    step_work,
-    stored_weight_bytes,
-    weight_bytes_each,
-)  # fmt: skip
 
 from . import questions
 from .questions import one
@@ -30,16 +19,16 @@ def ask(model: str, **columns: Any) -> Requests:
     return questions.ask(model=model, **(given | columns))
 
 
-def layout(tp: float = 1.0, dp: float = 1.0) -> Layout:
-    return Layout(tp=one(tp), ep=one(1), dp=one(dp), pp=one(1))
+def layout(tp: float = 1.0, dp: float = 1.0) -> w.Layout:
+    return w.Layout(tp=one(tp), ep=one(1), dp=one(dp), pp=one(1))
 
 
-def step(r: Requests, over: Layout | None = None, tokens: float = 1, sequences: float = 0) -> Any:
-    return step_work(r, over or layout(), one(tokens), one(sequences or tokens), one(1000))
+def step(r: Requests, over: w.Layout | None = None, tokens: float = 1, sequences: float = 0) -> Any:
+    return w.step_work(r, over or layout(), one(tokens), one(sequences or tokens), one(1000))
 
 
 def prefill(r: Requests, tokens: float = 1000, prompts: float = 1) -> Any:
-    return prefill_work(r, layout(), one(tokens), one(0), one(prompts))
+    return w.prefill_work(r, layout(), one(tokens), one(0), one(prompts))
 
 
 GQA_72B = 80 * 2 * 8 * 128  # values per token of Qwen2.5-72B
@@ -66,8 +55,8 @@ FAR = 100_000  # a context beyond every window
 ])  # fmt: skip
 def test_the_cache_of_a_sequence(model: str, kv: str, context: int, stored: float, read: Any) -> None:
     r = ask(model, kv_precision=kv)
-    assert kv_bytes_stored(r, one(context))[0] == stored
-    assert kv_bytes_read(r, one(context))[0] == (read or stored)
+    assert w.kv_bytes_stored(r, one(context))[0] == stored
+    assert w.kv_bytes_read(r, one(context))[0] == (read or stored)
 
 
 TOTAL, EMBEDDED, HEAD = 72.705e9, 2.491e9, 152_064 * 8192  # parameters of Qwen2.5-72B
@@ -84,8 +73,8 @@ def test_weights_take_the_bytes_of_their_format_and_embeddings_16_bits(
     model: str, precision: str, each: float, attention: float, stored: float | None
 ) -> None:
     r = ask(model, weight_precision=precision)
-    assert (weight_bytes_each(r)[0], attention_bytes_each(r)[0]) == (each, attention)
-    assert stored is None or stored_weight_bytes(r, layout())[0] == pytest.approx(stored, rel=2e-4)
+    assert (w.weight_bytes_each(r)[0], w.attention_bytes_each(r)[0]) == (each, attention)
+    assert stored is None or w.stored_weight_bytes(r, layout())[0] == pytest.approx(stored, rel=2e-4)
 
 
 @pytest.mark.parametrize(("model", "precision", "tokens", "expected"), [
@@ -96,7 +85,7 @@ def test_weights_take_the_bytes_of_their_format_and_embeddings_16_bits(
     ("deepseek-r1", "fp8", 1, 1.189e9 + 2.554e9 + 20.435e9 + 11.52e9 + 2 * 0.927e9),
 ])  # fmt: skip
 def test_a_step_reads_what_it_touches(model: str, precision: str, tokens: float, expected: float) -> None:
-    found = step_weight_bytes(ask(model, weight_precision=precision), layout(), one(tokens))[0]
+    found = w.step_weight_bytes(ask(model, weight_precision=precision), layout(), one(tokens))[0]
     assert found == pytest.approx(expected, rel=2e-3)
 
 
@@ -109,7 +98,7 @@ def test_a_step_reads_what_it_touches(model: str, precision: str, tokens: float,
     (256, 8, 2, 0.2, 16 - 0.25 * 0.8**2 / 0.6), (256, 8, 2, 0.3, 16 - 0.25 * 0.7**2 / 0.4),
 ])  # fmt: skip
 def test_distinct_experts(experts: float, chosen: float, tokens: float, skew: float, touched: float) -> None:
-    found = distinct_experts(one(experts), one(chosen), one(tokens), skew)[0]
+    found = w.distinct_experts(one(experts), one(chosen), one(tokens), skew)[0]
     assert found == pytest.approx(touched, rel=0.02 * (skew > 0), abs=0.05)
 
 
@@ -117,12 +106,12 @@ def test_distinct_experts_agree_with_drawing_and_with_summing_them() -> None:
     """64 experts drawn; 256 by rank, chosen as rank^-0.5: the sum of 1 - (1 - p)^tokens, expert by expert."""
     rng = np.random.default_rng(0)
     drawn = [len({e for _ in range(20) for e in rng.choice(64, 6, replace=False)}) for _ in range(400)]
-    assert distinct_experts(one(64), one(6), one(20))[0] == pytest.approx(np.mean(drawn), rel=0.01)
+    assert w.distinct_experts(one(64), one(6), one(20))[0] == pytest.approx(np.mean(drawn), rel=0.01)
     ranks = (np.arange(256) + 0.5) ** -0.5
     chance = ranks / ranks.sum() * 8
     for tokens in (4, 32, 256):
         exact = float((1 - (1 - chance) ** tokens).sum())
-        assert distinct_experts(one(256), one(8), one(tokens), 0.5)[0] == pytest.approx(exact, rel=0.02)
+        assert w.distinct_experts(one(256), one(8), one(tokens), 0.5)[0] == pytest.approx(exact, rel=0.02)
 
 
 LLAMA_HEAD = 128_256 * 4096
@@ -144,7 +133,7 @@ def test_flops_of_a_thousand_tokens(model: str, work: Any, attention: float, lin
     assert found.attention_flops[0] == attention
     assert linear is None or found.linear_flops[0] == pytest.approx(linear, rel=1e-3)
     if work is prefill:
-        assert found.weight_bytes[0] == step_weight_bytes(ask(model), layout(), one(1000))[0]
+        assert found.weight_bytes[0] == w.step_weight_bytes(ask(model), layout(), one(1000))[0]
 
 
 FIELDS = ("weight_bytes", "kv_bytes", "linear_flops", "attention_flops")
@@ -169,7 +158,7 @@ def test_attention_data_parallelism_copies_attention_weights_and_the_fullest_gro
     r = ask("deepseek-r1", tp=8, dp=8)
     together, apart = (step(r, layout(8, dp), tokens=64) for dp in (1, 8))
     assert apart.kv_bytes[0] == together.kv_bytes[0] / 8
-    copied = 11.519812864e9 * 7 / 8 * attention_bytes_each(r)[0]
+    copied = 11.519812864e9 * 7 / 8 * w.attention_bytes_each(r)[0]
     assert apart.weight_bytes[0] - together.weight_bytes[0] == pytest.approx(copied, rel=1e-9)
     single, eight = (step(r, layout(8, 8), tokens=n).kv_bytes[0] for n in (1, 8))
     assert single == eight
