@@ -18,7 +18,7 @@ _ALLOWED = {
     "layers": "at most the {limit} layers",
     "degrees": "at least tp x pp = {limit}",
     "divisor": "a divisor of tp = {limit}",
-    "heads": "a divisor of the {limit} attention heads",
+    "heads": "{value} does not divide the {limit} attention heads",
     "no-experts": "only with a model that has experts",
     "required-rate": "only with request_rate",
     "too-long": "isl + osl up to the model's limit of {limit}",
