@@ -47,8 +47,11 @@ _ADDED_LATER = tuple(name for name in STORED if name not in (*_CONTENT, *_BOOKKE
 _ID_LENGTH = 12
 
 
-def coarse_shape(spec: ModelSpec) -> str:
-    """Return what bundles and splits take for a model's shape; `ModelSpec.shape_key` tells more apart."""
+def backbone(spec: ModelSpec) -> str:
+    """Return layers, widths, heads and experts: shapes that share them are held out together.
+
+    Llama 2 and 3 of 70 B differ in the vocabulary alone: who learned one has nearly seen the other.
+    """
     fields = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff", "n_experts", "d_ff_expert")
     return "-".join(str(getattr(spec, field)) for field in fields)
 
@@ -66,7 +69,7 @@ def _first_of_shape() -> dict[str, str]:
     DeepSeek-R1 and R1-0528, or Llama 3.1 70B and 3.3 70B, differ in training only: a run of one is a repeat
     of the other as far as speed goes, and splits must not part them.
     """
-    first: dict[tuple[object, ...], str] = {}
+    first: dict[str, str] = {}
     models = catalogue.models()
     return {name: first.setdefault(models[name].shape_key, name) for name in sorted(models)}
 

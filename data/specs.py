@@ -176,13 +176,17 @@ class ModelSpec(Entry):
         return (self.n_ffn_layers or self.n_layers) - self.n_dense_layers if self.n_experts else 0
 
     @property
-    def shape_key(self) -> tuple[object, ...]:
-        """All that decides the speed: equal for models that differ only in training (R1 and R1-0528)."""
-        return tuple(getattr(self, name) for name in _SHAPE_FIELDS)
+    def shape_key(self) -> str:
+        """All that decides the speed: equal for models that differ only in training (R1 and R1-0528).
+
+        Only what is not the field's default, so that a field added later leaves the shapes that bundles know.
+        """
+        shape = {f.name: getattr(self, f.name) for f in _SHAPE_FIELDS if getattr(self, f.name) != f.default}
+        return "|".join(f"{name}={value}" for name, value in shape.items())
 
 
 _NO_SHAPE = (
     *(f.name for f in fields(Entry)), "hf_id", "family", "native_weight_precision", "max_position",
     "params_total", "params_active", "params_embedding",
 )  # fmt: skip
-_SHAPE_FIELDS = tuple(f.name for f in fields(ModelSpec) if f.name not in _NO_SHAPE)
+_SHAPE_FIELDS = tuple(f for f in fields(ModelSpec) if f.name not in _NO_SHAPE)

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data import catalogue, errors
-from ..data.identity import FAMILY, LENGTHS, LOAD, SET_UP, coarse_shape, two_digits
+from ..data.identity import FAMILY, LENGTHS, LOAD, SET_UP, backbone, two_digits
 from ..data.vocabulary import ENGINES
 from ..features.cells import Rows
 from ..features.request import engine_codes
@@ -30,7 +30,7 @@ Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 def shape_labels(models: pd.Series[Any]) -> Labels:
     """Shape per row; a model that the catalogue does not know is a shape of its own."""
-    shapes = {name: coarse_shape(spec) for name, spec in catalogue.models().items()}
+    shapes = {name: backbone(spec) for name, spec in catalogue.models().items()}
     return models.astype(str).map(lambda name: shapes.get(name, name)).to_numpy(dtype=np.str_)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data import catalogue
-from ...data.identity import FAMILY, LENGTHS, SET_UP, coarse_shape, two_digits
+from ...data.identity import FAMILY, LENGTHS, SET_UP, two_digits
 from ...features.memory import uses_host
 from ...features.request import Requests
 
@@ -32,7 +32,7 @@ _ODD, _SHIFT, _ONE = np.uint64(0x9E3779B97F4A7C15), np.uint64(29), np.uint64(1)
 @catalogue.follows_models
 def _name_hashes() -> tuple[Hashes, Hashes]:
     gpus = [zlib.crc32(name.encode()) for name in catalogue.gpus()]
-    shapes = [zlib.crc32(coarse_shape(spec).encode()) for spec in catalogue.models().values()]
+    shapes = [zlib.crc32(spec.shape_key.encode()) for spec in catalogue.models().values()]
     return np.array(gpus, dtype=np.uint64), np.array(shapes, dtype=np.uint64)
 
 
