@@ -90,48 +90,60 @@ def retrain(
         new = rows["row_id"][~rows["row_id"].isin(learned)]
         result = _without_training(champion, fingerprint, len(new), place, force)
         if result is None:
-            settings = settings or Settings()
-            with training_run(asdict(settings), rows, fingerprint, folder=place, kind="retrain") as run:
-                progress("looking for drift", 0.02)
-                news = _news(rows, rows["row_id"].isin(new).to_numpy(), place)
-                mlflow.log_params({"margin": margin, "champion": number_of(champion)})
-                run.log_figures("drift", news)
-                sample = sample_of(rows)
-                learnt = learn(
-                    sample, settings, protocols=protocols, n_folds=n_folds,
-                    champion=_procedure(champion, ~sample.table["row_id"].isin(new).to_numpy()),
-                    progress=within(progress, 0.03, 0.95),
-                )  # fmt: skip
-                progress("judging", 0.95)
-                scores = all_scores(learnt.champion, bounds=False)
-                judged = judge(scores, learnt.scores, set(new))
-                better, reason = decide(judged, margin)
-                figures = judged.set_index(judged["part"].str.cat(judged[["protocol", "metric"]], sep="/"))
-                errors = figures[["rows", "champion", "challenger"]].round(3).astype(float).to_dict("index")
-                judgement = {str(name): {str(k): v for k, v in row.items()} for name, row in errors.items()}
-                run.log_figures("judgement", judgement)
-                learnt.log(run)
-                run.log_rows(rows)
-                progress("writing the challenger", 0.96)
-                with TemporaryDirectory() as temporary:
-                    bundle = learnt.save(Path(temporary) / "bundle", sample, fingerprint)
-                    number = run.log_bundle(bundle, serving)
-                result = RetrainResult(
-                    decision=PROMOTED if better else KEPT, reason=reason, challenger=number,
-                    champion=number if better else number_of(champion), new_rows=len(new), drift=news,
-                    judgement=judgement, run_id=run.run_id,
-                )  # fmt: skip
-                progress("registering the challenger", 0.97)
-                mlflow.MlflowClient().set_registered_model_alias(tracking.MODEL_NAME, CHALLENGER, number)
-                # The decision comes last: without it the next run trains anew.
-                tags = {"judged_against": number_of(champion), "reason": reason, "decision": result.decision}
-                registry.tag_version(number, tags)
-                mlflow.set_tags(tags)
-                progress(result.decision, 0.98)
-                if better:
-                    registry.promote(number, place)
+            result = _challenge(
+                rows, fingerprint, new, champion, settings or Settings(), serving, place, margin, progress,
+                protocols=protocols, n_folds=n_folds,
+            )  # fmt: skip
     progress("done", 1.0)
     return replace(result, seconds=time.perf_counter() - start)
+
+
+def _challenge(
+    rows: pd.DataFrame, fingerprint: str, new: pd.Series[Any], champion: Any, settings: Settings,
+    serving: Serving, place: Path, margin: float, progress: Progress, **folds: Any,
+) -> RetrainResult:  # fmt: skip
+    """Train a challenger on all rows, judge it against the champion's procedure, promote the better one."""
+    mlflow = tracking.mlflow_module()
+    with training_run(asdict(settings), rows, fingerprint, folder=place, kind="retrain") as run:
+        progress("looking for drift", 0.02)
+        news = _news(rows, rows["row_id"].isin(new).to_numpy(), place)
+        mlflow.log_params({"margin": margin, "champion": number_of(champion)})
+        run.log_figures("drift", news)
+        sample = sample_of(rows)
+        learnt = learn(
+            sample, settings, **folds,
+            champion=_procedure(champion, ~sample.table["row_id"].isin(new).to_numpy()),
+            progress=within(progress, 0.03, 0.95),
+        )  # fmt: skip
+        progress("judging", 0.95)
+        scores = all_scores(learnt.champion, bounds=False)
+        judged = judge(scores, learnt.scores, set(new))
+        better, reason = decide(judged, margin)
+        figures = judged.set_index(judged["part"].str.cat(judged[["protocol", "metric"]], sep="/"))
+        errors = figures[["rows", "champion", "challenger"]].round(3).astype(float).to_dict("index")
+        judgement = {str(name): {str(k): v for k, v in row.items()} for name, row in errors.items()}
+        run.log_figures("judgement", judgement)
+        learnt.log(run)
+        run.log_rows(rows)
+        progress("writing the challenger", 0.96)
+        with TemporaryDirectory() as temporary:
+            bundle = learnt.save(Path(temporary) / "bundle", sample, fingerprint)
+            number = run.log_bundle(bundle, serving)
+        result = RetrainResult(
+            decision=PROMOTED if better else KEPT, reason=reason, challenger=number,
+            champion=number if better else number_of(champion), new_rows=len(new), drift=news,
+            judgement=judgement, run_id=run.run_id,
+        )  # fmt: skip
+        progress("registering the challenger", 0.97)
+        mlflow.MlflowClient().set_registered_model_alias(tracking.MODEL_NAME, CHALLENGER, number)
+        # The decision comes last: without it the next run trains anew.
+        tags = {"judged_against": number_of(champion), "reason": reason, "decision": result.decision}
+        registry.tag_version(number, tags)
+        mlflow.set_tags(tags)
+        progress(result.decision, 0.98)
+        if better:
+            registry.promote(number, place)
+    return result
 
 
 def _adopt(bundle: Path, serving: Serving, place: Path) -> Any:
