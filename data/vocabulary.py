@@ -7,9 +7,9 @@ in trained models: append, never reorder.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,24 +41,29 @@ class Engine(Term):
 T = TypeVar("T", bound=Term)
 
 
-class Vocabulary(Sequence[str], Generic[T]):
-    """The terms of one kind: a sequence of their names, in the order of their codes."""
+class Vocabulary(tuple[str, ...], Generic[T]):
+    """The terms of one kind: a tuple of their names, in the order of their codes."""
 
-    def __init__(self, *terms: T) -> None:
-        self.terms: Sequence[T] = terms
-        self.names = tuple(term.name for term in terms)
-        self._spelled = {word: term.name for term in terms for word in (term.name, *term.spellings)}
-        self._variants = {word: term.name for term in terms for word in term.variants}
+    terms: tuple[T, ...]
+    _spelled: dict[str, str]
+    _variants: dict[str, str]
 
-    def __getitem__(self, code: Any) -> Any:
-        return self.names[code]
+    def __new__(cls, *terms: T) -> Self:
+        """Return the names of the terms, which are kept beside them."""
+        names = super().__new__(cls, (term.name for term in terms))
+        names.terms = terms
+        names._spelled = {word: term.name for term in terms for word in (term.name, *term.spellings)}
+        names._variants = {word: term.name for term in terms for word in term.variants}
+        return names
 
-    def __len__(self) -> int:
-        return len(self.names)
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names alone."""
+        return tuple(self)
 
     def term(self, name: str) -> T:
         """Return the term of a name. Raises ValueError for any other."""
-        return self.terms[self.names.index(name)]
+        return self.terms[self.index(name)]
 
     def find(self, text: str) -> str:
         """Return the name that answers for `text` in any letter case, "" where none does.

@@ -24,7 +24,13 @@ from .serving import PASS_TOKENS, WAVES, asked_rate, sent_at_a_rate
 PERCENTILES = (50, 90, 99)
 # Standard deviation of the logarithm [-] of TTFT and TPOT beside the queues' own spread.
 SPREAD = {"ttft": 0.10, "tpot": 0.03}
-_normal = NormalDist().inv_cdf
+Share = float | FloatArray
+
+
+def _normal(share: Share) -> Share:
+    """Return the standard normal quantile of a share, or of each of an array."""
+    inverse = NormalDist().inv_cdf
+    return np.reshape([inverse(s) for s in np.ravel(share)], np.shape(share))
 
 
 def _demand(base: Estimate) -> FloatArray:
@@ -32,20 +38,23 @@ def _demand(base: Estimate) -> FloatArray:
     return np.where(base.batch > 1.0, base.burst_s / np.maximum(base.batch - 1.0, 1e-9), 0.0)
 
 
-def _wait(r: Requests, base: Estimate, share: float) -> FloatArray:
+def _wait(r: Requests, base: Estimate, share: Share) -> FloatArray:
     """Return the wait for the first token that `share` of the requests do not exceed [s]."""
     mean = base.terms["ttft_queue"]
     busy = np.clip(asked_rate(r) / r.replicas * _demand(base), 1e-6, 0.98)
     poisson = mean / busy * np.maximum(np.log(busy / (1.0 - share)), 0.0)
-    late = max(1.0 - (1.0 - share) * WAVES, 0.0)
+    late = np.maximum(1.0 - (1.0 - share) * WAVES, 0.0)
     closed = np.maximum(-np.log(1.0 - share) * mean, late * base.burst_s)
     # Above the stability limit the backlog grows evenly while requests are sent.
     swamped = np.where(base.stable, poisson, 2.0 * share * mean)
     return np.where(sent_at_a_rate(r), swamped, closed)
 
 
-def ttft_ratio(r: Requests, base: Estimate, percentile: float) -> FloatArray:
-    """Return the `percentile` of TTFT over its median [-], shape (n,); 1 for a static batch."""
+def ttft_ratio(r: Requests, base: Estimate, percentile: Share) -> FloatArray:
+    """Return the `percentile` of TTFT over its median [-], shape (n,); 1 for a static batch.
+
+    Percentiles of shape (k, 1) give (k, n), here and below.
+    """
     share = percentile / 100.0
     own = np.maximum(base.ttft_s - base.terms["ttft_queue"], 1e-9)
     ratio = (own + _wait(r, base, share)) / (own + _wait(r, base, 0.5))
@@ -53,7 +62,7 @@ def ttft_ratio(r: Requests, base: Estimate, percentile: float) -> FloatArray:
     return np.where(r.is_mode("static-batch"), 1.0, ratio * spread)
 
 
-def tpot_ratio(r: Requests, base: Estimate, percentile: float) -> FloatArray:
+def tpot_ratio(r: Requests, base: Estimate, percentile: Share) -> FloatArray:
     """Return the `percentile` of requests' mean time per token over its median [-], shape (n,)."""
     stops = np.sqrt(base.terms["queue"] * _demand(base) / np.maximum(r.osl, 1.0))
     score = _normal(percentile / 100.0)
@@ -61,7 +70,7 @@ def tpot_ratio(r: Requests, base: Estimate, percentile: float) -> FloatArray:
     return np.where(r.is_mode("static-batch"), 1.0, ratio)
 
 
-def itl_ratio(r: Requests, base: Estimate, percentile: float) -> FloatArray:
+def itl_ratio(r: Requests, base: Estimate, percentile: Share) -> FloatArray:
     """Return the `percentile` of single gaps between tokens over the mean time per token [-], shape (n,).
 
     A step carries a prefill, or a pass's worth of a long one, with probability 1 - exp(-passes per step).

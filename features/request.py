@@ -31,7 +31,7 @@ from .notes import Notes
 _ASSUMED_TP = (2.0, 4.0, 8.0)
 _POSITION_STRETCH = 4.0  # rotary scaling (YaRN) serves up to about this many times the trained length
 _NEEDS_UNITS = ("fp8", "fp4", "int8")
-_INTEGERS = ("int8", "int4")
+_INTEGERS = np.isin(PRECISIONS, ("int8", "int4"))
 _OF_PLATFORM = ("num_gpus", "domain", "nic_bandwidth", "host_bandwidth", "host_bytes")
 DEFAULT_DATE_MONTHS = 18.0  # 2026-07, counted from 2025-01
 _DEFAULT = {name: float(COLUMNS[name].default or 0.0) for name in ("isl", "osl")}
@@ -123,7 +123,7 @@ def _precisions(rows: Rows, model: Facts, gpu: Facts, engine: IntArray) -> dict[
     native = model.native_precision.astype(np.int64)
     units = (np.stack([gpu.columns[f"units_{p}"] for p in PRECISIONS], axis=1) > 0)[gpu.codes]
     # A format without units is weight-only: any GPU widens integers, some floats too.
-    runs = units | np.isin(PRECISIONS, _INTEGERS) | (gpu.widens > 0)[:, None]
+    runs = units | _INTEGERS | (gpu.widens > 0)[:, None]
     missing = weight < 0
     weight = np.where(missing, np.where(runs[np.arange(rows.n), native], native, 0), weight)
     for code in np.unique(weight[missing]) if missing.any() else ():
@@ -213,7 +213,7 @@ def _load(rows: Rows) -> dict[str, Any]:
     mode = rows.word("mode", MODES)
     guess = np.where(~np.isnan(rate), 2, np.where(~np.isnan(concurrency), 1, 3))
     mode = np.where(mode < 0, guess, mode)
-    needs = np.isin(mode, [0, 1]) & np.isnan(concurrency)
+    needs = ((mode == 0) | (mode == 1)) & np.isnan(concurrency)
     rows.note(needs, "assumed", "concurrency", _ASSUMED_CONCURRENCY)
     rows.fault((mode == 2) & np.isnan(rate) & np.isnan(concurrency), "required-rate", "mode")
     isl, osl = rows.number("isl", low=1.0, strict=False), rows.number("osl", low=1.0, strict=False)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..data import catalogue
 from ..data.columns import ANSWERS, BOUNDS
 from ..data.errors import BadRequest
@@ -123,11 +125,11 @@ def prediction_of(r: Requests, answers: Answers, reason: str, percents: Sequence
     for prefix, answer in (("", "tpot_ms"), ("ttft_", "ttft_ms")):
         physics = {k: float(base.terms[prefix + _PHYSICS.get(k, k)][0]) * 1e3 for k in TERMS[:-1]}
         terms[answer] = physics | {TERMS[-1]: numbers[answer] - numbers[f"baseline_{answer}"]}
-    percentiles = {
-        percent: {name: numbers[of] * float(ratio(r, base, percent)[0]) for name, of, ratio in _RATIOS}
-        for percent in percents
-        if feasible
-    }
+    percentiles: dict[float, dict[str, float]] = {}
+    if feasible:
+        asked = np.array(percents, dtype=np.float64)[:, None]
+        times = {name: numbers[of] * ratio(r, base, asked)[:, 0] for name, of, ratio in _RATIOS}
+        percentiles = {p: {k: float(v[i]) for k, v in times.items()} for i, p in enumerate(percents)}
     return Prediction(
         **{name: numbers[name] for name in BOUNDED},
         baseline={name: numbers[f"baseline_{name}"] for name in ANSWERS},

@@ -52,7 +52,7 @@ def reasons(r: Requests, answers: Answers, coefficients: Coefficients) -> NDArra
     tensor-parallel degree past the KV heads.
     """
     out, base, on_host = r.reason, answers.baseline, uses_host(r)
-    unmeasured = r.valid & np.isin(answers.stratum, ("gpu", "gpu" + NEW_SOURCE)) & ~on_host
+    unmeasured = r.valid & ((answers.stratum == "gpu") | (answers.stratum == "gpu" + NEW_SOURCE)) & ~on_host
     unstable = base.feasible & ~base.stable
     # The last comes first.
     for where, noted in (

@@ -68,8 +68,9 @@ class Support:
         gpu, shape, family, setup = support_keys(r)
         seen_gpu, seen_shape = _among(gpu, self.gpus), _among(shape, self.shapes)
         seen_family, seen_setup = _among(family, self.families), _among(setup, self.setups)
-        where = [uses_host(r), seen_setup, seen_family, seen_gpu & seen_shape, seen_gpu]
-        out = np.select(where, ["gpu", "setup", "family", "parts", "model"], "gpu")
+        out = np.where(seen_gpu & seen_shape, "parts", np.where(seen_gpu, "model", "gpu"))
+        out = np.where(seen_setup, "setup", np.where(seen_family, "family", out))
+        out = np.where(uses_host(r), "gpu", out)
         new = (r.source > 0) & ~_among(r.source, self.sources)
         return np.where(new, np.char.add(out, NEW_SOURCE), out)
 

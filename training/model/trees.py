@@ -96,8 +96,14 @@ class Trees:
 
     def _one(self, matrix: Floats) -> Floats:
         """Score one row by the library's prepared path: no options to read, no predictor to build."""
-        with _held(self._prepared, lambda: self._prepare(matrix.shape[1])) as prepared:
+        try:  # as `_held` does, without its cost: a prediction asks six boosters for one row each
+            prepared = self._prepared.get_nowait()
+        except Empty:
+            prepared = self._prepare(matrix.shape[1])
+        try:
             return _filled(1, "LGBM_BoosterPredictForMatSingleRowFast", prepared, _data(matrix))
+        finally:
+            self._prepared.put(prepared)
 
     def _prepare(self, features: int) -> ctypes.c_void_p:
         """Return what the library makes ready for single rows of the whole booster."""
