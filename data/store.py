@@ -192,12 +192,14 @@ def invalid(rows: pd.DataFrame) -> dict[int, str]:
     """Return why rows cannot be stored, by position: their columns' faults, names no catalogue knows."""
     found = measurements.faults(rows.assign(row_id=[str(i) for i in range(len(rows))]))
     for kind, find in _FIND.items():
-        for position, name in enumerate(rows[kind].astype(str)):
+        names = rows[kind].astype(str)
+        for name in names.unique():
             try:
                 find(name)
             except UnknownName as error:
                 fault = Fault(code="unknown-name", column=kind, value=name, allowed=str(error))
-                found.setdefault(position, []).append(fault)
+                for position in map(int, np.flatnonzero(names == name)):
+                    found.setdefault(position, []).append(fault)
     return {position: measurements.joined(faults) for position, faults in found.items()}
 
 

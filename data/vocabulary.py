@@ -56,11 +56,6 @@ class Vocabulary(tuple[str, ...], Generic[T]):
         names._variants = {word: term.name for term in terms for word in term.variants}
         return names
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names alone."""
-        return tuple(self)
-
     def term(self, name: str) -> T:
         """Return the term of a name. Raises ValueError for any other."""
         return self.terms[self.index(name)]

@@ -125,7 +125,7 @@ class Rows:
             if found:
                 lookup[i] = vocabulary.index(found)
             elif value:
-                self.fault(codes == i, "unknown-word", name, value, ", ".join(vocabulary.names))
+                self.fault(codes == i, "unknown-word", name, value, ", ".join(vocabulary))
         return lookup[codes]
 
     def entry(

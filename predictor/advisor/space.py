@@ -86,7 +86,7 @@ class Grid:
 
         Raises UnknownName for an engine or a precision that is not known.
         """
-        known = {"engine": [term.name for term in _ENGINES], "weight_precision": PRECISIONS.names}
+        known = {"engine": [term.name for term in _ENGINES], "weight_precision": PRECISIONS}
         asked = [*product(("engine",), engines), *product(("weight_precision",), weight_precisions)]
         for kind, name in asked:
             if name not in known[kind]:

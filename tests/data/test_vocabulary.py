@@ -25,7 +25,7 @@ def test_codes_are_those_of_trained_models() -> None:
         (MODES, "static-batch closed-loop open-loop offline server"),
         (PRECISIONS, "bf16 fp8 fp4 int8 int4 fp32"), (SPECULATION, "none mtp eagle draft"),
     ):  # fmt: skip
-        assert " ".join(words.names).startswith(first)
+        assert " ".join(words).startswith(first)
 
 
 @pytest.mark.parametrize(("words", "text", "name", "stored"), [
