@@ -17,8 +17,7 @@ import importlib
 import importlib.util
 import re
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -79,11 +78,14 @@ class Trees:
             return self._one(matrix) if len(matrix) else np.zeros(0)
         if len(matrix) < _MANY_ROWS:
             return self._scores(self._whole, matrix, 0, self.rounds)
-        total = np.zeros(len(matrix))
-        with _held(self._spare, self._load) as booster:
+
+        def summed(booster: ctypes.c_void_p) -> Floats:
+            total = np.zeros(len(matrix))
             for first in range(0, self.rounds, self._step):
                 total += self._scores(booster, matrix, first, self._step)
-        return total
+            return total
+
+        return _holding(self._spare, self._load, summed)
 
     def contributions(self, data: Floats) -> Floats:
         """Return what each feature adds to each row's number (TreeSHAP), shape (n, k + 1).
@@ -96,14 +98,11 @@ class Trees:
 
     def _one(self, matrix: Floats) -> Floats:
         """Score one row by the library's prepared path: no options to read, no predictor to build."""
-        try:  # as `_held` does, without its cost: a prediction asks six boosters for one row each
-            prepared = self._prepared.get_nowait()
-        except Empty:
-            prepared = self._prepare(matrix.shape[1])
-        try:
-            return _filled(1, "LGBM_BoosterPredictForMatSingleRowFast", prepared, _data(matrix))
-        finally:
-            self._prepared.put(prepared)
+        return _holding(
+            self._prepared,
+            lambda: self._prepare(matrix.shape[1]),
+            lambda held: _filled(1, "LGBM_BoosterPredictForMatSingleRowFast", held, _data(matrix)),
+        )
 
     def _prepare(self, features: int) -> ctypes.c_void_p:
         """Return what the library makes ready for single rows of the whole booster."""
@@ -128,17 +127,18 @@ class Trees:
         return self.text
 
 
-@contextmanager
-def _held(
-    pool: SimpleQueue[ctypes.c_void_p], make: Callable[[], ctypes.c_void_p]
-) -> Iterator[ctypes.c_void_p]:
-    """Hold a handle that no other thread holds: one of the pool, else a new one; the pool gets it back."""
+def _holding(
+    pool: SimpleQueue[ctypes.c_void_p],
+    make: Callable[[], ctypes.c_void_p],
+    use: Callable[[ctypes.c_void_p], Floats],
+) -> Floats:
+    """Use a handle that no other thread holds: one of the pool, else a new one; the pool gets it back."""
     try:
         handle = pool.get_nowait()
     except Empty:
         handle = make()
     try:
-        yield handle
+        return use(handle)
     finally:
         pool.put(handle)
 
