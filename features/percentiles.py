@@ -21,7 +21,6 @@ from .facts import FloatArray
 from .request import Requests
 from .serving import PASS_TOKENS, WAVES, asked_rate, sent_at_a_rate
 
-PERCENTILES = (50, 90, 99)
 # Standard deviation of the logarithm [-] of TTFT and TPOT beside the queues' own spread.
 SPREAD = {"ttft": 0.10, "tpot": 0.03}
 Share = float | FloatArray

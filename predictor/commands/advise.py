@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...data.columns import COLUMNS
 from .options import Option, takes
 from .shared import Bundle, Json, Many, Number, Text, fail, load, print_json, progress_bar, show
 
 if TYPE_CHECKING:
     from ..advisor import Economics
 
+_ISL, _OSL = (f"{COLUMNS[name].default:g}" for name in ("isl", "osl"))
 WORKLOAD: dict[str, Option] = {
     "users": (Number, "Users with a request in flight each."),
     "request_rate": (Number, "Requests per second, instead of users."),
-    "isl": (Number, "New tokens in per request [default: 1024]"),
-    "osl": (Number, "Tokens out per request [default: 1024]"),
+    "isl": (Number, f"New tokens in per request [default: {_ISL}]"),
+    "osl": (Number, COLUMNS["osl"].described),
     "mix": (Many, "Kind of request isl/osl/share, instead of isl and osl; may repeat."),
     "context": (Number, "Tokens that a user's conversation holds in all."),
     "prefix_cached_frac": (Number, "Share of the prompt common to all."),
@@ -44,7 +46,7 @@ ONLY = {"platform": "platforms", "engine": "engines", "weight_precision": "weigh
 CHOICES: dict[str, Option] = dict.fromkeys(ONLY, (Many, "Consider only this; may repeat."))
 INSTEAD: dict[str, Option] = {"instead": (Text, "Say how many of this platform the best one replaces.")}
 SWEPT: dict[str, Option] = {
-    "lengths": (Many, "Tokens isl/osl; may repeat. [default: 1024/1024]"),
+    "lengths": (Many, f"Tokens isl/osl; may repeat. [default: {_ISL}/{_OSL}]"),
     "concurrency": (list[float] | None, "Requests in flight; may repeat. [default: 1 to 1024, doubling]"),
     "boxes": (list[int] | None, "Boxes; may repeat. [default: 1]"),
     "spec_decode": (Many, "Speculation; may repeat. [default: none]"),
