@@ -85,6 +85,16 @@ def joined(faults: list[Fault]) -> str:
     return "; ".join(dict.fromkeys(map(str, faults)))
 
 
+def medians(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows whose `ttft_ms` is a median: what is said to be a mean stands in `ttft_mean_ms` alone."""
+    if "ttft_stat" not in rows or "ttft_ms" not in rows:
+        return rows
+    median = rows["ttft_stat"] != "mean"
+    means = rows["ttft_mean_ms"] if "ttft_mean_ms" in rows else pd.Series(np.nan, index=rows.index)
+    mean = means.where(median | means.notna(), rows["ttft_ms"])
+    return rows.assign(ttft_ms=rows["ttft_ms"].where(median), ttft_mean_ms=mean)
+
+
 def typed(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the table's columns as text and float64, in order."""
     kinds = dict.fromkeys(STORED_TEXTS, str) | dict.fromkeys(STORED_NUMBERS, float)

@@ -11,7 +11,9 @@ from .baseline import Estimate
 from .facts import FloatArray
 from .request import Requests
 
-FRAME_VERSION = 2
+FRAME_VERSION = 3
+STATISTICS = ("median", "mean", "p90", "p99")
+_ASKED = ("statistic", "log_over_median")  # the last columns: which of STATISTICS is asked for
 _TERMS = ("weights", "kv", "compute", "communication", "launch", "queue")
 _LOG_MODEL = ("params_total", "params_active", "d_model", "n_layers", "n_heads", "kv_values", "n_experts")
 _LOG_GPU = ("bandwidth", "memory_bytes", "link_bandwidth", "peak_bf16")
@@ -61,7 +63,6 @@ def feature_columns(r: Requests, floor: Estimate, base: Estimate) -> dict[str, F
         "prefill_share": r.prefill_gpus / r.num_gpus, "spec_decode": r.spec_decode,
         "engine": r.engine, "mode": r.mode, "weight_precision": r.weight_precision,
         "kv_precision": r.kv_precision, "months": r.months, "prefix_cached": r.prefix_cached_frac,
-        "mean_ttft": r.mean_ttft,
         "architecture": r.gpu.architecture, "is_mla": r.model.is_mla, "is_moe": r.model.is_moe,
         "linear_layers": r.model.linear_layers, "sliding_layers": r.model.sliding_layers,
         "sparse": r.model.sparse_topk < 1e9, "active_share": r.model.params_active / r.model.params_total,
@@ -73,6 +74,13 @@ def feature_columns(r: Requests, floor: Estimate, base: Estimate) -> dict[str, F
 
 
 def feature_matrix(r: Requests, floor: Estimate, base: Estimate) -> tuple[FloatArray, tuple[str, ...]]:
-    """Return the features as a matrix of shape (n, k) and their names."""
-    columns = feature_columns(r, floor, base)
+    """Return the features as a matrix of shape (n, k) and their names; it asks for medians."""
+    columns = feature_columns(r, floor, base) | dict.fromkeys(_ASKED, np.zeros(len(r)))
     return np.ascontiguousarray(np.array(list(columns.values())).T), tuple(columns)
+
+
+def of_statistic(matrix: FloatArray, statistic: str, log_over_median: FloatArray) -> FloatArray:
+    """Return the matrix for another of STATISTICS, whose baseline lies so far over the median's, (n,)."""
+    asked = matrix.copy()
+    asked[:, -2], asked[:, -1] = STATISTICS.index(statistic), log_over_median
+    return asked

@@ -43,8 +43,7 @@ class Requests(Arrays):
     """n requests as arrays of shape (n,); names as codes into the vocabularies.
 
     `valid` is False where a row cannot be answered; `notes` say why, or which default was assumed; `source`
-    is a hash of who measured, 0 where it is not said; `mean_ttft`: the mean over requests is asked for, not
-    the median.
+    is a hash of who measured, 0 where it is not said.
     """
 
     model: Facts
@@ -82,7 +81,6 @@ class Requests(Arrays):
     host_bandwidth: FloatArray
     host_bytes: FloatArray
     source: NDArray[np.uint64]
-    mean_ttft: BoolArray
     valid: BoolArray
     notes: Notes
 
@@ -299,11 +297,10 @@ def normalise(frame: Table) -> Requests:
     per_node = np.maximum(np.ceil(parts["num_gpus"] / nodes), 1.0)
     hardware["domain"] = np.where(shared, np.minimum(hardware["domain"], per_node), hardware["domain"])
     who, sources = rows.text("source")
-    stat, stats = rows.text("ttft_stat")
     hashes = np.array([zlib.crc32(source.lower().encode()) for source in sources], dtype=np.uint64)
     return Requests(
         model=model, gpu=gpu, engine=engine, months=default(rows.months("date"), DEFAULT_DATE_MONTHS),
-        mean_ttft=np.array([value == "mean" for value in stats], dtype=bool)[stat], source=hashes[who],
+        source=hashes[who],
         spec_decode=np.maximum(rows.word("spec_decode", SPECULATION), 0),
         valid=rows.valid, notes=rows.notes, **precisions, **hardware, **parts,
     )  # fmt: skip

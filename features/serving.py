@@ -40,6 +40,7 @@ _TERMS = ("weights", "kv", "compute", "communication", "launch", "host")
 class Estimate(Arrays):
     """What floor or baseline answer, shape (n,): seconds, rates of the whole deployment, bytes per GPU.
 
+    ttft_s is the median over requests, ttft_mean_s their mean, which the opening burst of a run raises.
     burst_s is the time that all prompts in flight take when they arrive at once; stable is False where the
     asked rate cannot be kept up. `terms` holds seconds per output token (weights, kv, compute, communication,
     launch, host, queue) and, prefixed ttft_, seconds until the first token. Infeasible or invalid rows are
@@ -47,6 +48,7 @@ class Estimate(Arrays):
     """
 
     ttft_s: FloatArray
+    ttft_mean_s: FloatArray
     tpot_s: FloatArray
     e2e_s: FloatArray
     output_tok_s: FloatArray
@@ -174,7 +176,7 @@ def _prompt_wait(
     excess = together * rates.wave * np.maximum(burst - _SPREAD * r.osl * tpot, 0.0) / 2.0
     wait = np.minimum(wait + excess, burst)
     by_rate = sent_at_a_rate(r)
-    opening = np.where(r.mean_ttft & ~by_rate, together * rates.opening * burst / (2.0 * WAVES), 0.0)
+    opening = np.where(by_rate, 0.0, together * rates.opening * burst / (2.0 * WAVES))
     if by_rate.any():
         busy = np.minimum(asked_rate(r) / r.replicas * demand, _MOST_BUSY)
         wait = np.where(by_rate, busy * demand / (2.0 * (1.0 - busy)), wait)
@@ -217,9 +219,9 @@ def steady_state(s: System) -> Estimate:
     ahead = np.where(by_rate, 0.0, np.minimum(wait / np.maximum(burst, 1e-12), 1.0))
     stall = stall * (1.0 - ahead)
     tpot = per_token + stall
-    wait = np.where(static, 0.0, wait + opening)
+    wait, opening = (np.where(static, 0.0, each) for each in (wait, opening))
     first = _first_token_s(s, per_token * rates.accepted)
-    alone_e2e = first + prefill.total + wait + (r.osl - 1.0) * tpot
+    alone_e2e = first + prefill.total + wait + opening + (r.osl - 1.0) * tpot
     queued = _slot_wait(r, customers, batch, alone_e2e + tpot, alone_e2e)
     queued = np.where(stable, queued, rates.backlog / 2.0 / np.maximum(limit * r.replicas, 1e-9))
     # The end-to-end time of a static batch is that of its last request: the time the whole batch takes.
@@ -239,8 +241,9 @@ def steady_state(s: System) -> Estimate:
     beside = np.maximum(ttft - prefill.total - (wait + queued), 0.0)  # handling, transfer, a step's end
     terms["ttft_launch"] = beside + prefill.launch
     return Estimate(
-        ttft_s=ttft, tpot_s=tpot, e2e_s=e2e, request_s=served, output_tok_s=served * r.osl,
-        total_tok_s=served * (r.isl + r.osl), concurrency=concurrency, batch=batch, burst_s=burst,
+        ttft_s=ttft, ttft_mean_s=ttft + opening, tpot_s=tpot, e2e_s=e2e, request_s=served,
+        output_tok_s=served * r.osl, total_tok_s=served * (r.isl + r.osl),
+        concurrency=concurrency, batch=batch, burst_s=burst,
         max_batch=s.fit.max_batch, bytes_needed=s.fit.needed_bytes, bytes_available=s.fit.available_bytes,
         feasible=usable, stable=stable, terms=terms,
     )  # fmt: skip

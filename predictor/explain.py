@@ -25,7 +25,8 @@ from ..features.coefficients import Coefficients
 from ..features.frame import feature_matrix
 from ..features.measured import MeasuredFabric
 from ..features.request import Requests
-from ..training.model.model import CORRECTED, Answers, Model, near_residuals
+from ..training.model.model import Answers, Model, near_residuals
+from ..training.model.times import LEARNED
 from ..training.model.trees import Trees
 from .neighbours import Neighbour, nearest
 from .prediction import TERMS, Prediction
@@ -35,7 +36,7 @@ _STEP = 1.1  # each fact is scaled by this much, one at a time
 _GROUPS = (
     ("load and queueing", r"concurrency|batch|in_flight|queue|burst|stall|rate|^mode$"),
     ("layout on GPUs", r"^(log_)?(tp|pp|ep|dp|replicas|num_gpus|domain)$|per_gpu|disagg|prefill_[tws]"),
-    ("engine and its age", r"^engine|months|launch|mean_ttft"),
+    ("engine and its age", r"^engine|months|launch|^statistic|^log_over_median"),
     ("precision and speculation", r"precision|spec_decode"),
     ("prompt and answer lengths", r"isl|osl|context|prefix"),
     ("the model's shape", r"^model_|moe|expert|mla|linear|sliding|sparse|active_share|log_active"),
@@ -48,7 +49,9 @@ _RATES: dict[str, tuple[str, ...]] = {
     "memory bandwidth": ("bandwidth",), "compute peak": ("peak_",),
     "link bandwidth": ("link_bandwidth", "pcie_bandwidth"),
 }  # fmt: skip
-_SECONDS = dict(zip(FIGURES, ("tpot_s", "ttft_s", "output_tok_s"), strict=True))  # as the baseline has them
+_SECONDS = dict(
+    zip(FIGURES, ("tpot_s", "ttft_s", "output_tok_s", "ttft_mean_s"), strict=True)
+)  # as the baseline has them
 _OVERHEAD = "launch and scheduler overhead"
 _LOADS = (("concurrency",) * 2, ("request rate", "request_rate"), ("tokens in", "isl"), ("tokens out", "osl"))
 # Terms that a chip with faster memory and processors leaves as they are.
@@ -130,7 +133,7 @@ def _corrections(model: Model, r: Requests, answers: Answers) -> dict[str, Corre
     matrix, features = feature_matrix(r, low, base)
     added, near = near_residuals(model.residuals, r, base)
     out = {}
-    for name in CORRECTED:
+    for name in LEARNED:
         booster: Any = model.boosters[name]
         trees = booster if isinstance(booster, Trees) else Trees(booster.model_to_string())
         parts = trees.contributions(matrix)[0]

@@ -73,9 +73,10 @@ def nearest(r: Requests) -> tuple[Neighbour, ...]:
 @lru_cache(maxsize=2)
 def _measured_rows(path: str, changed_ns: int) -> tuple[Any, Requests]:
     """Return the table's rows that can be asked for, and the requests that they answer; read once."""
+    from ..data.measurements import medians
     from ..data.store import BenchmarkStore
 
-    table = BenchmarkStore(path).load()
+    table = medians(BenchmarkStore(path).load())
     requests = normalise(table)
     usable = np.flatnonzero(requests.valid)
     return table.iloc[usable].reset_index(drop=True), requests.take(usable)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from ..data.columns import ANSWERS, BOUNDS
 from ..data.errors import BadRequest
 from ..data.files import for_json
 from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
+from ..features.baseline import Estimate
 from ..features.facts import FloatArray
 from ..features.memory import uses_host
 from ..features.percentiles import itl_ratio, tpot_ratio, ttft_ratio
 from ..features.request import Requests
 from ..training.model.model import Answers
+from ..training.model.times import PERCENTS, floor_seconds
 
 BOUNDED = tuple(f"{name}{bound}" for name in ANSWERS for bound in BOUNDS)
 NUMBERS = BOUNDED + tuple(f"{level}_{name}" for level in ("baseline", "floor") for name in ANSWERS)
@@ -28,7 +31,7 @@ TERMS = (
     "learned_correction",
 )  # fmt: skip
 _PHYSICS = {"launch_scheduler": "launch", "host_memory": "host"}  # what the baseline calls them
-PERCENTILES = (90, 99)
+_NORMAL = NormalDist()
 # The times at a percentile: each the ratio to one of the answers.
 _RATIOS = (
     ("ttft_ms", "ttft_ms", ttft_ratio),
@@ -42,12 +45,13 @@ class Prediction:
     """The answer to one request; every number is NaN where the request is infeasible.
 
     Rates [tok/s] are of the whole deployment, times [ms] per request; `_lo` and `_hi` bound the 90 %
-    interval. `baseline` and `floor` hold the five answers of the calibrated physics and of the ideal
-    roofline. `support` is "in", "near" or "far" from what was measured. `terms` splits TPOT and `ttft_terms`
-    TTFT [ms] by TERMS: each sums to its answer. `percentiles[percent]` holds the times [ms] that so many % of
-    the requests do not exceed: ttft_ms, tpot_ms (of requests' means) and itl_ms (of single gaps between two
-    tokens), from the queues of `features.percentiles`; it is empty where the request is infeasible. `reason`
-    says why it is, or which defaults were assumed; `request` holds all values in use.
+    interval. TTFT and TPOT are medians over requests; beside them stand the mean of TTFT and the percentiles
+    of both. `baseline` and `floor` hold the same answers of the calibrated physics and of the ideal roofline.
+    `support` is "in", "near" or "far" from what was measured. `terms` splits TPOT and `ttft_terms` TTFT [ms]
+    by TERMS: each sums to its answer. `percentiles[percent]` holds the times [ms] that so many % of the
+    requests do not exceed: ttft_ms, tpot_ms (of requests' means) and itl_ms (of single gaps between two
+    tokens); it is empty where the request is infeasible. `reason` says why it is, or which defaults were
+    assumed; `request` holds all values in use.
     """
 
     output_tok_s: float
@@ -59,9 +63,24 @@ class Prediction:
     ttft_ms: float
     ttft_ms_lo: float
     ttft_ms_hi: float
+    ttft_mean_ms: float
+    ttft_mean_ms_lo: float
+    ttft_mean_ms_hi: float
+    ttft_p90_ms: float
+    ttft_p90_ms_lo: float
+    ttft_p90_ms_hi: float
+    ttft_p99_ms: float
+    ttft_p99_ms_lo: float
+    ttft_p99_ms_hi: float
     tpot_ms: float
     tpot_ms_lo: float
     tpot_ms_hi: float
+    tpot_p90_ms: float
+    tpot_p90_ms_lo: float
+    tpot_p90_ms_hi: float
+    tpot_p99_ms: float
+    tpot_p99_ms_lo: float
+    tpot_p99_ms_hi: float
     e2e_ms: float
     e2e_ms_lo: float
     e2e_ms_hi: float
@@ -125,11 +144,7 @@ def prediction_of(r: Requests, answers: Answers, reason: str, percents: Sequence
     for prefix, answer in (("", "tpot_ms"), ("ttft_", "ttft_ms")):
         physics = {k: float(base.terms[prefix + _PHYSICS.get(k, k)][0]) * 1e3 for k in TERMS[:-1]}
         terms[answer] = physics | {TERMS[-1]: numbers[answer] - numbers[f"baseline_{answer}"]}
-    percentiles: dict[float, dict[str, float]] = {}
-    if feasible:
-        asked = np.array(percents, dtype=np.float64)[:, None]
-        times = {name: numbers[of] * ratio(r, base, asked)[:, 0] for name, of, ratio in _RATIOS}
-        percentiles = {p: {k: float(v[i]) for k, v in times.items()} for i, p in enumerate(percents)}
+    percentiles = _at_percentiles(r, base, numbers, percents) if feasible else {}
     return Prediction(
         **{name: numbers[name] for name in BOUNDED},
         baseline={name: numbers[f"baseline_{name}"] for name in ANSWERS},
@@ -139,13 +154,35 @@ def prediction_of(r: Requests, answers: Answers, reason: str, percents: Sequence
     )  # fmt: skip
 
 
+def _at_percentiles(
+    r: Requests, base: Estimate, numbers: Mapping[str, float], percents: Sequence[float]
+) -> dict[float, dict[str, float]]:
+    """Return the first request's times [ms] at each percentile [%], by name.
+
+    Between the answered percentiles what was learned of them goes with the normal quantile; beyond, it stays.
+    """
+    scores = np.array([0.0, *(_NORMAL.inv_cdf(p / 100.0) for p in PERCENTS)])
+    asked, at = ([*percents], [_NORMAL.inv_cdf(p / 100.0) for p in percents])
+    every = np.array([*asked, *PERCENTS], dtype=np.float64)[:, None]
+    times = {}
+    for name, of, ratio in _RATIOS:
+        over = ratio(r, base, every)[:, 0]
+        known = [numbers.get(f"{name.removesuffix('_ms')}_p{p}_ms", math.nan) for p in PERCENTS]
+        learned = np.log(np.array(known) / numbers[of] / over[len(asked) :])
+        learned = np.where(np.isfinite(learned), learned, 0.0)
+        times[name] = numbers[of] * over[: len(asked)] * np.exp(np.interp(at, scores, [0.0, *learned]))
+    return {p: {name: float(values[i]) for name, values in times.items()} for i, p in enumerate(asked)}
+
+
 def numbers_of(answers: Answers) -> dict[str, FloatArray]:
     """Return the arrays of NUMBERS by name, shape (n,) each, in ms and tok/s."""
     numbers = {name: answers.values[name] for name in BOUNDED}
-    for level, estimate in (("baseline", answers.baseline), ("floor", answers.floor)):
+    low, base = answers.floor, answers.baseline
+    levels = (("baseline", base, answers.base_s), ("floor", low, floor_seconds(low)))
+    for level, estimate, seconds in levels:
         for name in ANSWERS:
-            seconds = name.replace("_ms", "_s")
-            numbers[f"{level}_{name}"] = getattr(estimate, seconds) * (1.0 if seconds == name else 1e3)
+            of = name.removesuffix("_ms")
+            numbers[f"{level}_{name}"] = seconds[of] * 1e3 if of in seconds else getattr(estimate, name)
     return numbers
 
 

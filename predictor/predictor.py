@@ -21,7 +21,8 @@ from ..features.measured import MeasuredFabric
 from ..features.request import Requests, normalise
 from ..training.model.bundle import load_bundle
 from ..training.model.model import Answers, Model, answer
-from .prediction import NUMBERS, PERCENTILES, Prediction, numbers_of, prediction_of
+from ..training.model.times import PERCENTS
+from .prediction import NUMBERS, Prediction, numbers_of, prediction_of
 from .reasons import reasons
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Predictor:
         return cls(*load_bundle(source))
 
     def predict(
-        self, *, fabric: Fabric = None, percentiles: Sequence[float] = PERCENTILES, **request: Any
+        self, *, fabric: Fabric = None, percentiles: Sequence[float] = PERCENTS, **request: Any
     ) -> Prediction:
         """Predict one configuration; the columns of `predict_frame` as keywords, None for the default.
 
@@ -81,7 +82,7 @@ class Predictor:
         """
         from .explain import explain
 
-        found, r, answers, measured = self._answer(request, fabric, PERCENTILES)
+        found, r, answers, measured = self._answer(request, fabric, PERCENTS)
         if not found.feasible:
             raise BadRequest("request", found.request["model"], f"a deployment that fits: {found.reason}")
         return explain(found, self.model, r, answers, measured)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .audit import Finding
 
 _TITLES = {name: f"{COLUMNS[name].label} [{COLUMNS[name].unit}]" for name in ANSWERS}
-_SHORT = dict(zip(FIGURES, ("TPOT", "TTFT", "output"), strict=True))
+_SHORT = dict(zip(FIGURES, ("TPOT", "TTFT", "output", "mean TTFT"), strict=True))
 _LABELS = {name: name.replace("_", " ") for name in TERMS}
 _TIMES = ("per output token [ms]", "first token [ms]")
 _SUPPORT = {

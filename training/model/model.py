@@ -19,21 +19,33 @@ from ...data.columns import BOUNDS
 from ...features.baseline import Estimate, baseline, floor_and_baseline
 from ...features.coefficients import Coefficients
 from ...features.facts import ARCHITECTURES, FloatArray
-from ...features.frame import feature_matrix
+from ...features.frame import feature_matrix, of_statistic
 from ...features.measured import MeasuredFabric
 from ...features.memory import uses_host
 from ...features.request import Requests
 from .intervals import IntervalTable
 from .residuals import MeasuredResiduals, coordinates_of, log_mass
 from .support import STRATA, Strata, Support, levels, set_up_keys, stratum_codes
+from .times import (
+    CORRECTED,
+    LEARNED,
+    MEAN,
+    OF,
+    PERCENTS,
+    TAIL,
+    TAILED,
+    TAILS,
+    ByName,
+    base_seconds,
+    floor_seconds,
+    log_over,
+)
 
 if TYPE_CHECKING:
     from lightgbm import Booster
 
     Boosters = Mapping[str, Booster]
 
-ByName = Mapping[str, FloatArray]  # arrays (n,) by name in CORRECTED
-CORRECTED = ("tpot", "ttft", "e2e")
 SPREAD_BOUNDS = (0.02, 2.0)  # of the expected size of a log error
 _KINDS = np.array([name if name in ("hopper", "blackwell") else "other" for name in ARCHITECTURES])
 
@@ -42,9 +54,9 @@ _KINDS = np.array([name if name in ("hopper", "blackwell") else "other" for name
 class Model:
     """Everything a prediction needs; made by training, stored as a bundle.
 
-    By name in CORRECTED: boosters, LightGBM models of log(measured / baseline); spreads, those of the
-    log error's expected size; intervals, conformal tables of the errors over it; blend, the weight of the
-    correction by stratum. residuals: what the boosters leave of the measured rows.
+    boosters: LightGBM models of log(measured / baseline), by name in TREES; spreads: those of the log error's
+    expected size, by name in LEARNED. By name in CORRECTED: intervals, conformal tables of the errors over
+    it; blend, the weight of the correction by stratum. residuals: what the boosters leave of measured rows.
     """
 
     coefficients: Coefficients
@@ -61,7 +73,8 @@ class Model:
 class Answers:
     """Answers for n requests: `values[name]`, and bounds under name + "_lo" / "_hi"; ms and tok/s.
 
-    `correction[name]` is the learned log correction applied, for name in CORRECTED; `stratum` is the support
+    By name in CORRECTED: `base_s`, the baseline's seconds; `correction`, the learned log correction applied.
+    `stratum` is the support
     in full, `support` its short form in | near | far.
     """
 
@@ -70,6 +83,7 @@ class Answers:
     baseline: Estimate
     stratum: Strata
     support: Strata
+    base_s: ByName
     correction: ByName
 
 
@@ -78,7 +92,15 @@ def corrections(
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
     """Return the raw learned log corrections by name, and how much was measured near, each of shape (n,)."""
     added, near = near_residuals(residuals, r, base)
-    raw = {name: np.asarray(b.predict(matrix)) + added[name] for name, b in boosters.items()}
+    seconds = base_seconds(r, base)
+
+    def learned(trees: str, name: str, statistic: str = "") -> FloatArray:
+        asked = of_statistic(matrix, statistic, log_over(seconds, name)) if statistic else matrix
+        return np.asarray(boosters[trees].predict(asked))
+
+    raw = {name: learned(name, name) + added[name] for name in LEARNED}
+    raw[MEAN] = learned(OF[MEAN], MEAN, "mean") + added[MEAN]
+    raw |= {name: raw[of] + learned(of + TAIL, name, statistic) for name, (of, statistic) in TAILS.items()}
     return raw, near
 
 
@@ -99,10 +121,11 @@ def spreads(
     boosters: Boosters, matrix: FloatArray, raw: ByName, near: ByName, stratum: Strata
 ) -> dict[str, FloatArray]:
     """Return the expected size of each log error [-] by name, shape (n,): what intervals are scaled by."""
-    return {
+    size = {
         name: spread_of(booster, spread_matrix(matrix, raw[name], near[name], stratum))
         for name, booster in boosters.items()
     }
+    return {name: size[OF[name]] for name in CORRECTED}
 
 
 def spread_of(booster: Booster, matrix: FloatArray) -> FloatArray:
@@ -121,17 +144,18 @@ def answer(model: Model, r: Requests, fabric: MeasuredFabric | None = None) -> A
         # The correction was learned on healthy machines; what the fabric costs more is carried in full.
         base = baseline(r, model.coefficients, fabric)
     applied = shrink(model.blend, raw, stratum)
-    times = log_times(r, low, {name: getattr(base, f"{name}_s") for name in CORRECTED}, applied)
-    values, cells = {}, interval_keys(r, stratum)
+    base_s = base_seconds(r, base)
+    times = log_times(r, low, base_s, applied)
+    values, cells, least = {}, interval_keys(r, stratum), floor_seconds(low)
     for name in CORRECTED:
         lo, hi = model.intervals[name].interval(times[name], cells, spread[name])
         with np.errstate(divide="ignore"):
-            lo = np.maximum(lo, np.log(getattr(low, f"{name}_s")))
+            lo = np.maximum(lo, np.log(least[name]))
         for suffix, value in zip(BOUNDS, (times[name], lo, hi), strict=True):
             values[f"{name}_ms{suffix}"] = np.exp(value) * 1e3
     return Answers(
         values=_with_rates(r, base, values), floor=low, baseline=base, stratum=stratum,
-        support=levels(stratum), correction=applied,
+        support=levels(stratum), base_s=base_s, correction=applied,
     )  # fmt: skip
 
 
@@ -162,12 +186,17 @@ def log_times(r: Requests, low: Estimate, base_s: ByName, correction: ByName) ->
     """Return the log seconds of TPOT, TTFT and e2e: corrected, never under the floor, consistent.
 
     base_s: the baseline's seconds by name in CORRECTED, shape (n,). In a closed loop e2e is the geometric
-    mean of its own answer and ttft + (osl - 1) x tpot.
+    mean of its own answer and mean ttft + (osl - 1) x tpot. A percentile is never under a lower one.
     """
+    least = floor_seconds(low)
     with np.errstate(all="ignore"):
         times = {name: base_s[name] * np.exp(correction[name]) for name in CORRECTED}
-        out = {name: np.log(np.maximum(time, getattr(low, f"{name}_s"))) for name, time in times.items()}
-        together = np.log(np.exp(out["ttft"]) + np.exp(out["tpot"]) * np.maximum(r.osl - 1.0, 0.0))
+        out = {name: np.log(np.maximum(time, least[name])) for name, time in times.items()}
+        together = np.log(np.exp(out[MEAN]) + np.exp(out["tpot"]) * np.maximum(r.osl - 1.0, 0.0))
+    for name in TAILED:
+        lower = out[name]
+        for percent in PERCENTS:
+            out[f"{name}_p{percent}"] = lower = np.maximum(out[f"{name}_p{percent}"], lower)
     steady = r.is_mode("closed-loop") & (r.osl > 1.0)
     out["e2e"] = np.where(steady, 0.5 * (out["e2e"] + together), out["e2e"])
     return out
