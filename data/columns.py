@@ -95,6 +95,10 @@ TABLE = (
     _asked("isl", "number", "load", "Tokens in per request", unit="tokens", low=1, high=2e7, default=1024.0),
     _asked("osl", "number", "load", "Tokens out per request", unit="tokens", low=1, high=1e6, default=1024.0,
            required=True),
+    _asked("length_spread", "text", "load",
+           "How lengths vary about isl and osl: fixed, dataset (they are means), a benchmark client's range "
+           "ratio such as 0.8 or 0.8-1 (they are the longest), inferencex", otherwise="not known",
+           stored=False),
     _asked("concurrency", "number", "load", "Requests in flight, all replicas together.", unit="requests",
            low=0.5, high=1e7),
     _asked("request_rate", "number", "load", "Requests per second (open loop).", unit="1/s",

@@ -106,6 +106,11 @@ SPECULATION = Vocabulary(
 )  # fmt: skip
 TIERS = Vocabulary(Term(name="hbm"), Term(name="host", spellings=("grace", "cpu")))
 LENGTH_KINDS = ("fixed", "uniform", "dataset")
+# By name: what the lengths given are multiplied by to be means, and 1 - shortest / longest.
+_LENGTH_SPREADS = {
+    "fixed": (1.0, 0.0), "uniform": (1.0, 0.2), "dataset": (1.0, 1.0), "inferencex": (0.9, 0.2),
+}  # fmt: skip
+_RANGE = re.compile(r"(\d*\.?\d+)\s*(?:-|to|\.\.)\s*(\d*\.?\d+)")
 STATISTICS = ("p50", "mean")
 TPOT_KINDS = ("tpot", "itl")
 
@@ -134,6 +139,27 @@ _PRINTED_ENGINES = (
     *((name, name) for name in ("atom", "tgi", "lmdeploy", "deepspeed", "llamacpp", "transformers", "nim")),
 )
 _UNQUANTISED = ("none", "auto", "null", "no_quant", "")
+
+
+def length_spread(text: str) -> tuple[float, float] | None:
+    """Return what the lengths given are multiplied by to be means, and 1 - shortest / longest; None: unknown.
+
+    A name of LENGTH_KINDS means that the lengths given are means; "inferencex" and a number, a client's range
+    ratio r, that they are drawn evenly from r to 1 of the lengths given (0 and 1: all alike); two numbers are
+    the ends of such a range.
+
+    >>> length_spread("inferencex") == length_spread("0.8") == length_spread("0.8-1"), length_spread("x")
+    (True, None)
+    """
+    lower = text.strip().lower()
+    if lower in _LENGTH_SPREADS:
+        return _LENGTH_SPREADS[lower]
+    ends = _RANGE.fullmatch(lower)
+    try:
+        least, most = (float(ends[1]), float(ends[2])) if ends else (float(lower) or 1.0, 1.0)
+    except ValueError:
+        return None
+    return ((least + most) / 2.0, 1.0 - least / most) if 0.0 <= least <= most and most > 0.0 else None
 
 
 def printed_precision(text: str) -> str:

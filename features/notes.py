@@ -39,6 +39,7 @@ _NOTES = {  # how the row was understood
     "assumed-from-gpus": "{column} assumed from num_gpus",
     "assumed-half": "{column} assumed: half of the GPUs",
     "assumed-every-step": "{column} assumed 1: the cold cache is read at every step",
+    "mean-lengths": "isl and osl are taken {value} times: the mean of lengths that vary",
     "uncommon": "{column} {quoted} is not known: assumed like the less common ones",
     "widened": "this GPU has no {value} units: weights are widened and multiplied in 16 bits",
     "copies": "dp of a dense model is counted as independent replicas",

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ..data import catalogue
 from ..data.columns import COLUMNS, TIER_COLUMNS
-from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
+from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS, length_spread
 from .cells import Rows, Table, default
 from .facts import BOX, Arrays, BoolArray, Facts, FloatArray, IntArray, facts_of
 from .notes import Notes
@@ -42,8 +42,9 @@ _ASSUMED_CONCURRENCY = 32.0
 class Requests(Arrays):
     """n requests as arrays of shape (n,); names as codes into the vocabularies.
 
-    `valid` is False where a row cannot be answered; `notes` say why, or which default was assumed; `source`
-    is a hash of who measured, 0 where it is not said.
+    isl, osl are means over requests; `spread` is 1 - shortest / longest, NaN where it is not said. `valid` is
+    False where a row cannot be answered; `notes` say why, or which default was assumed; `source` is a hash of
+    who measured, 0 where it is not said.
     """
 
     model: Facts
@@ -71,6 +72,7 @@ class Requests(Arrays):
     mode: IntArray
     isl: FloatArray
     osl: FloatArray
+    spread: FloatArray
     concurrency: FloatArray
     request_rate: FloatArray
     prefix_cached_frac: FloatArray
@@ -217,11 +219,29 @@ def _load(rows: Rows) -> dict[str, Any]:
     isl, osl = rows.number("isl", low=1.0, strict=False), rows.number("osl", low=1.0, strict=False)
     for name, values in (("isl", isl), ("osl", osl)):
         rows.note(np.isnan(values) & rows.valid, "assumed", name, _DEFAULT[name])
+    scale, spread = _length_spread(rows)
+    rows.note((scale != 1.0) & rows.valid, "mean-lengths", "length_spread", scale)
     return {
-        "mode": mode, "isl": default(isl, _DEFAULT["isl"]), "osl": default(osl, _DEFAULT["osl"]),
+        "mode": mode, "isl": np.maximum(default(isl, _DEFAULT["isl"]) * scale, 1.0),
+        "osl": np.maximum(default(osl, _DEFAULT["osl"]) * scale, 1.0), "spread": spread,
         "concurrency": np.where(needs, _ASSUMED_CONCURRENCY, concurrency), "request_rate": rate,
         "prefix_cached_frac": rows.share("prefix_cached_frac", 0.0),
     }  # fmt: skip
+
+
+def _length_spread(rows: Rows) -> tuple[FloatArray, FloatArray]:
+    """Return what the lengths given are multiplied by to be means, and how far they spread (NaN: unsaid).
+
+    Measured rows, whose lengths are means, say of what kind these are.
+    """
+    name = "length_spread" if "length_spread" in rows.table else "length_kind"
+    codes, values = rows.text(name)
+    unsaid, wrong = (1.0, np.nan), (np.nan, np.nan)
+    known = np.array([(length_spread(value) or wrong) if value else unsaid for value in values])
+    scale, spread = known[codes].T
+    shown, allowed = np.array(values, dtype=object)[codes], "fixed, dataset, inferencex or a range as 0.8-1"
+    rows.fault(np.isnan(scale), "not-allowed", name, shown, allowed)
+    return default(scale, 1.0), spread
 
 
 def _tiers(rows: Rows, model: Facts, hardware: dict[str, Any]) -> dict[str, Any]:

@@ -26,10 +26,11 @@ from .roofline import StepTime, System, decode_step, prefill_time
 from .work import kv_bytes_stored
 
 _SWEEPS = 6
-# Benchmark clients draw lengths from [0.8, 1] x nominal, so requests that started together end within this
-# share of their duration, and send about this many requests per slot, the first of which arrive at once.
-_SPREAD = 0.2
+# Benchmark clients send about this many requests per slot, the first of which arrive at once.
 WAVES = 10.0
+# Requests that started together end within this share of their duration where lengths are not said to vary
+# otherwise: clients commonly draw them from [0.8, 1] of the lengths asked for.
+_SPREAD = 0.2
 # Prompt tokens one pass takes (vLLM's max_num_batched_tokens, SGLang's chunked_prefill_size on 80 GB cards).
 PASS_TOKENS = 8192.0
 _MOST_BUSY = 0.98
@@ -173,7 +174,8 @@ def _prompt_wait(
     wait = _queue_wait(demand, r.osl * tpot, np.maximum(batch, 1.0), rates.queue)
     burst = np.maximum(batch - 1.0, 0.0) * demand
     together = np.where(r.disagg, rates.disagg_burst, 1.0)
-    excess = together * rates.wave * np.maximum(burst - _SPREAD * r.osl * tpot, 0.0) / 2.0
+    apart = np.where(np.isnan(r.spread), _SPREAD, r.spread) * r.osl * tpot
+    excess = together * rates.wave * np.maximum(burst - apart, 0.0) / 2.0
     wait = np.minimum(wait + excess, burst)
     by_rate = sent_at_a_rate(r)
     opening = np.where(by_rate, 0.0, together * rates.opening * burst / (2.0 * WAVES))

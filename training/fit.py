@@ -8,7 +8,7 @@ over the median, which leaves out what both share.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import lightgbm as lgb
@@ -118,6 +118,7 @@ def fit(
     coefficients = coefficients or calibrate(
         sample.table, seed=settings.seed, max_evaluations=settings.calibration_steps
     )
+    sample = _partly_told(sample, settings.seed)
     base = baseline(sample.requests, coefficients)
     seconds = base_seconds(sample.requests, base)
     matrix, names = feature_matrix(sample.requests, sample.floor, base)
@@ -146,6 +147,13 @@ def fit(
             left[name] = np.where(np.isnan(left[name]), left[other], left[name])
     residuals = residuals_of(keys[kept], coordinates[kept], weight[kept], left)
     return Fitted(coefficients=coefficients, boosters=boosters, residuals=residuals, names=names)
+
+
+def _partly_told(sample: Sample, seed: int) -> Sample:
+    """Return the sample with half of its rows as people ask them: how lengths spread is not said."""
+    silent = np.random.default_rng(seed).random(len(sample.table)) < 0.5
+    spread = np.where(silent, np.nan, sample.requests.spread)
+    return replace(sample, requests=replace(sample.requests, spread=spread))
 
 
 def _grown(
