@@ -13,11 +13,12 @@ from ..data import catalogue
 from ..data.columns import ANSWERS, BOUNDS
 from ..data.errors import BadRequest
 from ..data.files import for_json
-from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
+from ..data.vocabulary import ARRIVALS, ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
 from ..features.facts import FloatArray
 from ..features.memory import uses_host
 from ..features.percentiles import itl_ratio, tpot_ratio, ttft_ratio
 from ..features.request import Requests
+from ..features.serving import sent_at_a_rate
 from ..training.model.model import Answers
 
 BOUNDED = tuple(f"{name}{bound}" for name in ANSWERS for bound in BOUNDS)
@@ -128,7 +129,9 @@ def prediction_of(r: Requests, answers: Answers, reason: str, percents: Sequence
     percentiles: dict[float, dict[str, float]] = {}
     if feasible:
         asked = np.array(percents, dtype=np.float64)[:, None]
-        times = {name: numbers[of] * ratio(r, base, asked)[:, 0] for name, of, ratio in _RATIOS}
+        times = {
+            name: numbers[of] * ratio(answers.requests, base, asked)[:, 0] for name, of, ratio in _RATIOS
+        }
         percentiles = {p: {k: float(v[i]) for k, v in times.items()} for i, p in enumerate(percents)}
     return Prediction(
         **{name: numbers[name] for name in BOUNDED},
@@ -156,6 +159,8 @@ def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
         return {name: kind(getattr(r, name)[0]) for name in names}
 
     months = int(r.months[0])
+    served = answers.values["output_tok_s"] / r.osl * answers.values["e2e_ms"] / 1e3
+    in_flight = np.where(sent_at_a_rate(r), served, answers.baseline.concurrency)
     request: dict[str, Any] = {
         "model": list(catalogue.models())[r.model.codes[0]],
         "gpu": list(catalogue.gpus())[r.gpu.codes[0]],
@@ -167,8 +172,9 @@ def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
         **of(bool, "disagg"),
         **of(SPECULATION.__getitem__, "spec_decode"),
         **of(MODES.__getitem__, "mode"),
+        **of(ARRIVALS.__getitem__, "arrival"),
         **of(float, "isl", "osl"),
-        "concurrency": float(answers.baseline.concurrency[0]),
+        "concurrency": float(in_flight[0]),
         **of(float, "request_rate", "prefix_cached_frac"),
     }
     if uses_host(r)[0]:

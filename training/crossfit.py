@@ -17,7 +17,8 @@ from ..features.facts import FloatArray
 from ..features.frame import feature_matrix
 from . import splits
 from .fit import Fitted, Sample, Settings, fit, measured_seconds
-from .model.model import CORRECTED, corrections
+from .model.agreement import seconds
+from .model.model import corrections
 from .model.support import support_of
 from .references import references_of
 
@@ -140,5 +141,5 @@ def answers(fitted: Fitted, learnt: Sample, held: Sample) -> dict[str, Any]:
     return {
         "stratum": support_of(learnt.requests).stratum(held.requests), "matrix": matrix,
         "in_flight": base.concurrency, "measured_s": measured_seconds(held, base), "raw": raw, "near": near,
-        "base_s": {name: getattr(base, f"{name}_s") for name in CORRECTED},
+        "base_s": seconds(base),
     }  # fmt: skip

@@ -23,7 +23,7 @@ from ..features.frame import feature_matrix
 from ..features.request import Requests, normalise
 from .calibrate import calibrate
 from .metrics import METRICS
-from .model.model import CORRECTED
+from .model.agreement import CORRECTED, seconds
 from .model.residuals import MeasuredResiduals, coordinates_of, residuals_of
 from .model.support import set_up_keys
 
@@ -84,9 +84,9 @@ def measured_seconds(sample: Sample, base: Estimate) -> dict[str, FloatArray]:
 
 def targets(sample: Sample, base: Estimate) -> dict[str, FloatArray]:
     """Return log(measured / baseline) by name in CORRECTED, NaN where unknown."""
-    measured = measured_seconds(sample, base)
+    measured, predicted = measured_seconds(sample, base), seconds(base)
     with np.errstate(all="ignore"):
-        return {name: np.log(measured[name] / getattr(base, f"{name}_s")) for name in CORRECTED}
+        return {name: np.log(measured[name] / predicted[name]) for name in CORRECTED}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,8 +27,9 @@ from . import crossfit
 from .crossfit import Records, joined
 from .fit import REPEATABLE
 from .metrics import LEARNED_AS
+from .model.agreement import CORRECTED, log_times, seconds
 from .model.intervals import IntervalTable, Level
-from .model.model import CORRECTED, interval_keys, log_times, shrink, spread_matrix, spread_of, spreads
+from .model.model import interval_keys, shrink, spread_matrix, spread_of, spreads
 from .model.support import STRATA, levels
 
 # What intervals may miss, and what calibration spends of it: all where the same set-up was measured at other
@@ -181,25 +182,25 @@ def _fold_scores(part: Records, trust: Trust) -> Iterator[pd.DataFrame]:
     columns = part.held.table[["row_id", "gpu", "model", "engine", "weight_precision", "mode", "source"]]
     applied = shrink(trust.blend, part.raw, part.stratum)
     logs, whole = (log_times(requests, floor, part.base_s, each) for each in (applied, part.raw))
-    keys = interval_keys(requests, part.stratum)
+    keys, least = interval_keys(requests, part.stratum), seconds(floor)
     scale = spreads(trust.spreads, part.matrix, part.raw, part.near, part.stratum)
     for metric, name in LEARNED_AS.items():
-        seconds = {
+        times = {
             "measured": part.measured_s[name], "blend": np.exp(logs[name]), "corrected": np.exp(whole[name]),
-            "baseline": part.base_s[name], "floor": getattr(floor, f"{name}_s"),
+            "baseline": part.base_s[name], "floor": least[name],
         }  # fmt: skip
         if trust.intervals:
             ends = trust.intervals[name].interval(logs[name], keys, scale[name])
             # The rate of the longest time is the lowest.
             ends = ends[::-1] if metric == "output_tok_s" else ends
-            seconds |= {"blend_lo": np.exp(ends[0]), "blend_hi": np.exp(ends[1])}
+            times |= {"blend_lo": np.exp(ends[0]), "blend_hi": np.exp(ends[1])}
         rate = metric == "output_tok_s"
         tokens = part.in_flight * requests.osl
         compared = [name for name in ("neighbour", "pure_ml") if f"{name}_{metric}" in part.references]
         frame = columns.assign(
             protocol=part.protocol, fold=part.fold, metric=metric, row=part.rows,
             support=levels(part.stratum), stratum=part.stratum,
-            **{k: tokens / s if rate else s * 1e3 for k, s in seconds.items()},
+            **{k: tokens / s if rate else s * 1e3 for k, s in times.items()},
             **{name: part.references[f"{name}_{metric}"] for name in compared},
         )  # fmt: skip
         yield frame.loc[np.isfinite(frame["measured"])]
