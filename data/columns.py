@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .vocabulary import LENGTH_KINDS, MODES, STATISTICS, TIERS, TPOT_KINDS
+from .vocabulary import ARRIVALS, LENGTH_KINDS, MODES, STATISTICS, TIERS, TPOT_KINDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +103,8 @@ TABLE = (
            low=0.5, high=1e7),
     _asked("request_rate", "number", "load", "Requests per second (open loop).", unit="1/s",
            low=1e-5, high=1e6),
+    _asked("arrival", "name", "load", ", ".join(ARRIVALS) + ": how requests come.", allowed=ARRIVALS,
+           otherwise="poisson at a rate, burst of `concurrency` offline, else steady", stored=False),
     _asked("prefix_cached_frac", "share", "load", "Share of the prompt found in a cache.", high=1.0),
     _asked("source", "text", "origin",
            "Who measures: a source of the table, or any other name for wider intervals.", required=True),

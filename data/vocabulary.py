@@ -1,4 +1,4 @@
-"""Every name of an engine, a precision, a mode, a speculation and a memory tier, and what else it is called.
+"""Every name of an engine, a precision, a mode and the like, and what else it is called.
 
 GPUs, platforms and models are named by their catalogues. The order of the names is their code in arrays and
 in trained models: append, never reorder.
@@ -103,6 +103,10 @@ MODES = Vocabulary(
 SPECULATION = Vocabulary(
     Term(name="none"), Term(name="mtp", spellings=("eagle/mtp",)),
     Term(name="eagle", variants=("eagle3", "medusa")), Term(name="draft"),
+)  # fmt: skip
+ARRIVALS = Vocabulary(
+    Term(name="steady", spellings=("closed",)), Term(name="burst", spellings=("inf", "all-at-once")),
+    Term(name="poisson", spellings=("random",)), Term(name="constant", spellings=("uniform", "fixed")),
 )  # fmt: skip
 TIERS = Vocabulary(Term(name="hbm"), Term(name="host", spellings=("grace", "cpu")))
 LENGTH_KINDS = ("fixed", "uniform", "dataset")

@@ -55,8 +55,13 @@ class Arrays:
 
     def followed_by(self, other: Arrays) -> Self:
         """Return the rows of this record and then those of another."""
-        pairs = {name: (part, vars(other)[name]) for name, part in vars(self).items()}
-        return type(self)(**{name: np.concatenate(pair) for name, pair in pairs.items()})
+        return type(self)(**{name: _joined(part, vars(other)[name]) for name, part in vars(self).items()})
+
+
+def _joined(first: Any, second: Any) -> Any:
+    if isinstance(first, Mapping):
+        return {name: _joined(values, second[name]) for name, values in first.items()}
+    return first.followed_by(second) if isinstance(first, Arrays) else np.concatenate([first, second])
 
 
 def _taken(part: Any, rows: NDArray[Any]) -> Any:

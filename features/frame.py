@@ -30,7 +30,7 @@ def feature_columns(r: Requests, floor: Estimate, base: Estimate) -> dict[str, F
     Physics first: logarithms of the baseline's answers and the share of each term, then the request, then
     facts of model and GPU. Names of models and GPUs never enter: only what they are made of.
     """
-    out = _logs({"log_tpot": base.tpot_s, "log_ttft": base.ttft_s, "log_e2e": base.e2e_s})
+    out = _logs({"log_tpot": base.tpot_s, "log_ttft": base.ttft_s, "log_e2e": base.cycle_s})
     least = _logs({"tpot": floor.tpot_s, "ttft": floor.ttft_s})
     out["log_tpot_over_floor"] = out["log_tpot"] - least["tpot"]
     out["log_ttft_over_floor"] = out["log_ttft"] - least["ttft"]

@@ -46,7 +46,8 @@ def _wait(r: Requests, base: Estimate, share: Share) -> FloatArray:
     closed = np.maximum(-np.log(1.0 - share) * mean, late * base.burst_s)
     # Above the stability limit the backlog grows evenly while requests are sent.
     swamped = np.where(base.stable, poisson, 2.0 * share * mean)
-    return np.where(sent_at_a_rate(r), swamped, closed)
+    # So does the wait of who comes together and is served in turn.
+    return np.where(sent_at_a_rate(r), swamped, np.where(r.burst, 2.0 * share * mean, closed))
 
 
 def ttft_ratio(r: Requests, base: Estimate, percentile: Share) -> FloatArray:

@@ -7,9 +7,10 @@ Defaults for a missing value: `gpu` from the platform; `tp` the most of 8, 4, 2,
 `pp` and the attention heads allow; `num_gpus` from the platform, else tp x pp; `engine` vllm;
 `weight_precision` the published checkpoint's own, or bf16 where no engine runs it on the GPU; `kv_precision`
 fp8 with fp8 or fp4 weights under trtllm on a GPU with fp8 units, else bf16; `pp`, `ep`, `dp` 1; `mode` from
-what is given: request_rate open-loop, concurrency closed-loop, else offline; `isl`, `osl` 1024; `concurrency`
-32 where the mode needs one; `date` 2026-07 (the newest engines measured). Everything lies in HBM unless a
-tier column says otherwise.
+what is given: request_rate open-loop, arrival burst offline, concurrency closed-loop, else offline; `arrival`
+poisson at a rate, burst where a number of prompts is sent offline, else steady; `isl`, `osl` 1024;
+`concurrency` 32 where the mode needs one; `date` 2026-07 (the newest engines measured). Everything lies in
+HBM unless a tier column says otherwise.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from ..data import catalogue
 from ..data.columns import COLUMNS, TIER_COLUMNS
-from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS, length_spread
+from ..data.vocabulary import ARRIVALS, ENGINES, MODES, PRECISIONS, SPECULATION, TIERS, length_spread
 from .cells import Rows, Table, default
 from .facts import BOX, Arrays, BoolArray, Facts, FloatArray, IntArray, facts_of
 from .notes import Notes
@@ -36,6 +37,8 @@ _OF_PLATFORM = ("num_gpus", "domain", "nic_bandwidth", "host_bandwidth", "host_b
 DEFAULT_DATE_MONTHS = 18.0  # 2026-07, counted from 2025-01
 _DEFAULT = {name: float(COLUMNS[name].default or 0.0) for name in ("isl", "osl")}
 _ASSUMED_CONCURRENCY = 32.0
+_STEADY, _BURST, _POISSON, _CONSTANT = range(len(ARRIVALS))
+_OFFLINE = MODES.index("offline")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,7 @@ class Requests(Arrays):
     spread: FloatArray
     concurrency: FloatArray
     request_rate: FloatArray
+    arrival: IntArray
     prefix_cached_frac: FloatArray
     prefix_on_host: BoolArray
     kv_hot_tokens: FloatArray
@@ -88,6 +92,11 @@ class Requests(Arrays):
 
     def __len__(self) -> int:
         return len(self.tp)
+
+    @property
+    def burst(self) -> BoolArray:
+        """Whether all prompts in flight are sent at once and none follows."""
+        return np.asarray(self.arrival == _BURST)
 
     @property
     def reason(self) -> NDArray[np.object_]:
@@ -207,15 +216,33 @@ def _pools(rows: Rows, layout: dict[str, FloatArray], disagg: BoolArray) -> dict
     }  # fmt: skip
 
 
+def _arrival(rows: Rows, given: IntArray, mode: IntArray, counted: BoolArray, rated: BoolArray) -> IntArray:
+    """Return how requests come: as given where the mode knows that, else the mode's own way."""
+    at_rate, offline = rated & ((mode == 2) | (mode == MODES.index("server"))), mode == _OFFLINE
+    own = np.where(at_rate, _POISSON, np.where(offline & counted, _BURST, _STEADY))
+    rows.note((given < 0) & (own == _BURST), "assumed", "arrival", ARRIVALS[_BURST])
+    for where, allowed in ((at_rate, (_POISSON, _CONSTANT)), (mode == 0, (_STEADY,)),
+                           (~at_rate & (mode != 0), (_STEADY, _BURST))):  # fmt: skip
+        words = np.array(ARRIVALS, dtype=object)[np.maximum(given, 0)]
+        other = where & (given >= 0) & ~np.isin(given, allowed)
+        rows.fault(other, "unknown-word", "arrival", words, " or ".join(ARRIVALS[a] for a in allowed))
+    return np.where(given < 0, own, given)
+
+
 def _load(rows: Rows) -> dict[str, Any]:
-    """Fill mode, lengths, concurrency and request rate."""
+    """Fill mode, arrival, lengths, concurrency and request rate."""
     concurrency, rate = rows.number("concurrency"), rows.number("request_rate")
-    mode = rows.word("mode", MODES)
-    guess = np.where(~np.isnan(rate), 2, np.where(~np.isnan(concurrency), 1, 3))
-    mode = np.where(mode < 0, guess, mode)
-    needs = ((mode == 0) | (mode == 1)) & np.isnan(concurrency)
+    mode, arrival = rows.word("mode", MODES), rows.word("arrival", ARRIVALS)
+    guess = np.where(~np.isnan(concurrency) & (arrival != _BURST), 1, _OFFLINE)
+    mode = np.where(mode < 0, np.where(~np.isnan(rate), 2, guess), mode)
+    # All at once and none after: an offline run, as which bursts are measured and learned.
+    mode = np.where((arrival == _BURST) & np.isnan(rate) & (mode != 0), _OFFLINE, mode)
+    needs = ((mode == 0) | (mode == 1) | (arrival == _BURST)) & np.isnan(concurrency)
     rows.note(needs, "assumed", "concurrency", _ASSUMED_CONCURRENCY)
+    rows.note(concurrency < 1.0, "assumed", "concurrency", 1.0)
     rows.fault((mode == 2) & np.isnan(rate) & np.isnan(concurrency), "required-rate", "mode")
+    concurrency = np.maximum(np.where(needs, _ASSUMED_CONCURRENCY, concurrency), 1.0)
+    arrival = _arrival(rows, arrival, mode, ~np.isnan(concurrency), ~np.isnan(rate))
     isl, osl = rows.number("isl", low=1.0, strict=False), rows.number("osl", low=1.0, strict=False)
     for name, values in (("isl", isl), ("osl", osl)):
         rows.note(np.isnan(values) & rows.valid, "assumed", name, _DEFAULT[name])
@@ -224,7 +251,7 @@ def _load(rows: Rows) -> dict[str, Any]:
     return {
         "mode": mode, "isl": np.maximum(default(isl, _DEFAULT["isl"]) * scale, 1.0),
         "osl": np.maximum(default(osl, _DEFAULT["osl"]) * scale, 1.0), "spread": spread,
-        "concurrency": np.where(needs, _ASSUMED_CONCURRENCY, concurrency), "request_rate": rate,
+        "concurrency": concurrency, "request_rate": rate, "arrival": arrival,
         "prefix_cached_frac": rows.share("prefix_cached_frac", 0.0),
     }  # fmt: skip
 

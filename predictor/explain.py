@@ -120,14 +120,15 @@ def explain(
 
     Raises BadStore where the benchmark table cannot be read.
     """
-    corrections, sensitivity = _corrections(model, r, answers), sensitivities(r, model.coefficients, fabric)
+    corrections, sensitivity = _corrections(model, answers), sensitivities(r, model.coefficients, fabric)
     return Explanation(
         prediction=prediction, corrections=corrections, sensitivity=sensitivity, neighbours=nearest(r),
         sentences=tuple(_sentences(prediction, corrections["tpot"], sensitivity)),
     )  # fmt: skip
 
 
-def _corrections(model: Model, r: Requests, answers: Answers) -> dict[str, Correction]:
+def _corrections(model: Model, answers: Answers) -> dict[str, Correction]:
+    r = answers.requests
     # The trees were asked about a healthy fabric, whatever was measured on this machine.
     low, base = floor_and_baseline(r, model.coefficients)
     matrix, features = feature_matrix(r, low, base)

@@ -14,12 +14,13 @@ from ..data import catalogue
 from ..data.columns import ANSWERS, BOUNDS
 from ..data.errors import BadRequest
 from ..data.files import for_json
-from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
+from ..data.vocabulary import ARRIVALS, ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
 from ..features.baseline import Estimate
 from ..features.facts import FloatArray
 from ..features.memory import uses_host
 from ..features.percentiles import itl_ratio, tpot_ratio, ttft_ratio
 from ..features.request import Requests
+from ..features.serving import sent_at_a_rate
 from ..training.model.model import Answers
 from ..training.model.times import PERCENTS, floor_seconds
 
@@ -144,7 +145,7 @@ def prediction_of(r: Requests, answers: Answers, reason: str, percents: Sequence
     for prefix, answer in (("", "tpot_ms"), ("ttft_", "ttft_ms")):
         physics = {k: float(base.terms[prefix + _PHYSICS.get(k, k)][0]) * 1e3 for k in TERMS[:-1]}
         terms[answer] = physics | {TERMS[-1]: numbers[answer] - numbers[f"baseline_{answer}"]}
-    percentiles = _at_percentiles(r, base, numbers, percents) if feasible else {}
+    percentiles = _at_percentiles(answers.requests, base, numbers, percents) if feasible else {}
     return Prediction(
         **{name: numbers[name] for name in BOUNDED},
         baseline={name: numbers[f"baseline_{name}"] for name in ANSWERS},
@@ -193,6 +194,8 @@ def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
         return {name: kind(getattr(r, name)[0]) for name in names}
 
     months = int(r.months[0])
+    served = answers.values["output_tok_s"] / r.osl * answers.values["e2e_ms"] / 1e3
+    in_flight = np.where(sent_at_a_rate(r), served, answers.baseline.concurrency)
     request: dict[str, Any] = {
         "model": list(catalogue.models())[r.model.codes[0]],
         "gpu": list(catalogue.gpus())[r.gpu.codes[0]],
@@ -204,8 +207,9 @@ def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
         **of(bool, "disagg"),
         **of(SPECULATION.__getitem__, "spec_decode"),
         **of(MODES.__getitem__, "mode"),
+        **of(ARRIVALS.__getitem__, "arrival"),
         **of(float, "isl", "osl"),
-        "concurrency": float(answers.baseline.concurrency[0]),
+        "concurrency": float(in_flight[0]),
         **of(float, "request_rate", "prefix_cached_frac"),
     }
     if uses_host(r)[0]:

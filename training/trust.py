@@ -27,8 +27,9 @@ from . import crossfit
 from .crossfit import Records, joined
 from .fit import REPEATABLE
 from .metrics import LEARNED_AS
+from .model.agreement import log_times
 from .model.intervals import IntervalTable, Level
-from .model.model import interval_keys, log_times, shrink, spread_matrix, spread_of, spreads
+from .model.model import interval_keys, shrink, spread_matrix, spread_of, spreads
 from .model.support import STRATA, levels
 from .model.times import CORRECTED, LEARNED, OF, floor_seconds
 
@@ -189,7 +190,7 @@ def _fold_scores(part: Records, trust: Trust) -> Iterator[pd.DataFrame]:
     keys = interval_keys(requests, part.stratum)
     scale = spreads(trust.spreads, part.matrix, part.raw, part.near, part.stratum)
     for metric, name in LEARNED_AS.items():
-        seconds = {
+        times = {
             "measured": part.measured_s[name], "blend": np.exp(logs[name]), "corrected": np.exp(whole[name]),
             "baseline": part.base_s[name], "floor": least[name],
         }  # fmt: skip
@@ -197,14 +198,14 @@ def _fold_scores(part: Records, trust: Trust) -> Iterator[pd.DataFrame]:
             ends = trust.intervals[name].interval(logs[name], keys, scale[name])
             # The rate of the longest time is the lowest.
             ends = ends[::-1] if metric == "output_tok_s" else ends
-            seconds |= {"blend_lo": np.exp(ends[0]), "blend_hi": np.exp(ends[1])}
+            times |= {"blend_lo": np.exp(ends[0]), "blend_hi": np.exp(ends[1])}
         rate = metric == "output_tok_s"
         tokens = part.in_flight * requests.osl
         compared = [name for name in ("neighbour", "pure_ml") if f"{name}_{metric}" in part.references]
         frame = columns.assign(
             protocol=part.protocol, fold=part.fold, metric=metric, row=part.rows,
             support=levels(part.stratum), stratum=part.stratum,
-            **{k: tokens / s if rate else s * 1e3 for k, s in seconds.items()},
+            **{k: tokens / s if rate else s * 1e3 for k, s in times.items()},
             **{name: part.references[f"{name}_{metric}"] for name in compared},
         )  # fmt: skip
         yield frame.loc[np.isfinite(frame["measured"])]

@@ -32,8 +32,11 @@ TREES = (*LEARNED, *(name + TAIL for name in TAILED))  # all that trees are grow
 
 
 def base_seconds(r: Requests, base: Estimate) -> dict[str, FloatArray]:
-    """Return the baseline's seconds by name in CORRECTED, shape (n,)."""
-    out = {name: getattr(base, f"{name}_s") for name in (*LEARNED, MEAN)}
+    """Return the baseline's seconds by name in CORRECTED, shape (n,).
+
+    e2e is requests in flight over requests per second, as a measured throughput gives it.
+    """
+    out = {name: getattr(base, f"{name}_s") for name in ("tpot", "ttft", MEAN)} | {"e2e": base.cycle_s}
     asked = np.array(PERCENTS, dtype=np.float64)[:, None]
     for name, ratio in _RATIOS.items():
         over = np.maximum(ratio(r, base, asked), 1.0)
@@ -43,7 +46,8 @@ def base_seconds(r: Requests, base: Estimate) -> dict[str, FloatArray]:
 
 def floor_seconds(low: Estimate) -> dict[str, FloatArray]:
     """Return the floor's seconds by name in CORRECTED, shape (n,)."""
-    return {name: getattr(low, f"{OF[name]}_s") for name in CORRECTED}
+    least = {"tpot": low.tpot_s, "ttft": low.ttft_s, "e2e": low.cycle_s}
+    return {name: least[OF[name]] for name in CORRECTED}
 
 
 def log_over(seconds: ByName, name: str) -> FloatArray:
