@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .vocabulary import LENGTH_KINDS, MODES, STATISTICS, TIERS, TPOT_KINDS
+from .vocabulary import LAYOUTS, LENGTH_KINDS, MODES, STATISTICS, TIERS, TPOT_KINDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,9 @@ TABLE = (
            allowed=_STORED_PRECISIONS, missing="bf16"),
     _asked("kv_precision", "name", "subject", "Precision of the KV cache, as above.",
            allowed=("", *_STORED_PRECISIONS)),
-    _asked("tp", "count", "layout", "Tensor-parallel degree", otherwise="the GPUs, to 8"),
+    _asked("layout", "name", "layout", "Where no degree is given: best of those that fit, or given (tp to 8)",
+           allowed=LAYOUTS, default="best", stored=False),
+    _asked("tp", "count", "layout", "Tensor-parallel degree", otherwise="the best"),
     _asked("pp", "count", "layout", "Pipeline-parallel degree", default=1.0, missing=1.0),
     _asked("ep", "count", "layout", "Expert-parallel degree", default=1.0),
     _asked("dp", "count", "layout", "Attention-data-parallel degree", default=1.0),

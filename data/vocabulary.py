@@ -32,10 +32,15 @@ class Precision(Term):
 
 @dataclass(frozen=True, kw_only=True)
 class Engine(Term):
-    """A serving engine: vendors of the GPUs it is proposed for; whether it has coefficients of its own."""
+    """A serving engine: vendors of the GPUs it is proposed for; whether it has coefficients of its own.
+
+    spreads: it runs attention data parallelism and shares experts out; only: the one vendor it is built for.
+    """
 
     vendors: tuple[str, ...] = ()
     calibrated: bool = True
+    spreads: bool = False
+    only: str = ""
 
 
 T = TypeVar("T", bound=Term)
@@ -86,11 +91,11 @@ PRECISIONS = Vocabulary(
 MXFP4_WEIGHT_BYTES = 0.53125  # one 8-bit scale per 32 weights
 ENGINES = Vocabulary(
     Engine(name="vllm", vendors=("nvidia", "amd"), spellings=("llm-d/vllm", "1cat-vllm", "vllm-tpu"),
-           variants=("llm-d", "dynamo-vllm")),
-    Engine(name="trtllm", vendors=("nvidia",), spellings=("tensorrt-llm",),
+           variants=("llm-d", "dynamo-vllm"), spreads=True),
+    Engine(name="trtllm", vendors=("nvidia",), only="nvidia", spreads=True, spellings=("tensorrt-llm",),
            variants=("nim", "dynamo-trtllm")),
-    Engine(name="sglang", vendors=("nvidia", "amd"), variants=("dynamo-sglang",)),
-    Engine(name="atom", variants=("vllm-atom", "sglang-atom")),
+    Engine(name="sglang", vendors=("nvidia", "amd"), variants=("dynamo-sglang",), spreads=True),
+    Engine(name="atom", spreads=True, variants=("vllm-atom", "sglang-atom")),
     Engine(name="tgi", spellings=("tgis",)),
     Engine(name="llamacpp", spellings=("llama.cpp",)),
     Engine(name="deepspeed", spellings=("deepspeed-mii",), calibrated=False),
@@ -105,6 +110,7 @@ SPECULATION = Vocabulary(
     Term(name="eagle", variants=("eagle3", "medusa")), Term(name="draft"),
 )  # fmt: skip
 TIERS = Vocabulary(Term(name="hbm"), Term(name="host", spellings=("grace", "cpu")))
+LAYOUTS = Vocabulary(Term(name="best"), Term(name="given"))
 LENGTH_KINDS = ("fixed", "uniform", "dataset")
 STATISTICS = ("p50", "mean")
 TPOT_KINDS = ("tpot", "itl")

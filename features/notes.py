@@ -37,6 +37,9 @@ _FAULTS = {  # that are no value out of range, and in words of its own one that 
 _NOTES = {  # how the row was understood
     "assumed": "{column} assumed {value}",
     "assumed-from-gpus": "{column} assumed from num_gpus",
+    "assumed-fewest": "{column} assumed {value}: the fewest that hold the model and its load",
+    "chosen-layout": "layout chosen: {value}; next {limit}",
+    "only-layout": "layout chosen: {value}, the only one that fits",
     "assumed-half": "{column} assumed: half of the GPUs",
     "assumed-every-step": "{column} assumed 1: the cold cache is read at every step",
     "uncommon": "{column} {quoted} is not known: assumed like the less common ones",
@@ -83,8 +86,8 @@ class Note:
         shown = quoted if self.code == "unknown-word" else value
         return template.format(column=self.column, value=value, quoted=quoted, shown=shown, limit=limit)
 
-    def of(self, at: int) -> Note:
-        """Return the note of the row at this place of its rows."""
+    def of(self, at: int | NDArray[Any]) -> Note:
+        """Return the note of the row at this place of its rows, or of several of them."""
         value, limit = (v[at] if isinstance(v, np.ndarray) else v for v in (self.value, self.limit))
         return replace(self, value=value, limit=limit)
 
@@ -100,6 +103,12 @@ class Notes:
     def add(self, rows: Rows, note: Note) -> None:
         """Add one note to the rows at these positions; only for notes that were not taken from others."""
         self._entries.append((rows, note))
+
+    def and_also(self, rows: Rows, note: Note) -> Notes:
+        """Return the notes with one more, of the rows at these positions."""
+        more = self.take(np.arange(len(self._index)))
+        more._entries = [*self._entries, (self._index[rows], note)]
+        return more
 
     def take(self, rows: NDArray[Any]) -> Notes:
         """Return the notes of a subset of rows."""

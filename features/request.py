@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ..data import catalogue
 from ..data.columns import COLUMNS, TIER_COLUMNS
-from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
+from ..data.vocabulary import ENGINES, LAYOUTS, MODES, PRECISIONS, SPECULATION, TIERS
 from .cells import Rows, Table, default
 from .facts import BOX, Arrays, BoolArray, Facts, FloatArray, IntArray, facts_of
 from .notes import Notes
@@ -44,7 +44,7 @@ class Requests(Arrays):
 
     `valid` is False where a row cannot be answered; `notes` say why, or which default was assumed; `source`
     is a hash of who measured, 0 where it is not said; `mean_ttft`: the mean over requests is asked for, not
-    the median.
+    the median; `layout_open`, `gpus_open`: no layout, no number of GPUs was given, and a search may choose.
     """
 
     model: Facts
@@ -61,6 +61,8 @@ class Requests(Arrays):
     pp: FloatArray
     ep: FloatArray
     dp: FloatArray
+    layout_open: BoolArray
+    gpus_open: BoolArray
     replicas: FloatArray
     disagg: BoolArray
     prefill_gpus: FloatArray
@@ -139,21 +141,23 @@ def _precisions(rows: Rows, model: Facts, gpu: Facts, engine: IntArray) -> dict[
     return {"weight_precision": weight, "kv_precision": kv_filled, "kv_given": kv >= 0}
 
 
-def _layout(rows: Rows, model: Facts, platform_gpus: FloatArray) -> dict[str, FloatArray]:
-    """Fill num_gpus, tp, pp, ep and dp from what is given."""
-    tp, pp = rows.number("tp", whole=True), default(rows.number("pp", whole=True), 1.0)
+def _layout(rows: Rows, model: Facts, platform_gpus: FloatArray, disagg: BoolArray) -> dict[str, Any]:
+    """Fill num_gpus, tp, pp, ep and dp from what is given; open where nothing is, and a search may choose."""
+    tp, pp, ep, dp = (rows.number(name, whole=True) for name in ("tp", "pp", "ep", "dp"))
+    searched = rows.word("layout", LAYOUTS) != LAYOUTS.index("given")
+    searched &= np.isnan(tp) & np.isnan(pp) & np.isnan(ep) & np.isnan(dp) & ~disagg
+    pp = default(pp, 1.0)
     given = rows.number("num_gpus", whole=True)
     pool = rows.number("prefill_gpus", whole=True) + rows.number("decode_gpus", whole=True)
     given = np.where(np.isnan(given), pool, given)
     num = np.where(np.isnan(given), platform_gpus, given)
-    assumed = np.isnan(tp)
+    assumed, gpus_open = np.isnan(tp), np.isnan(num) & searched
     room = np.where(np.isnan(num), 1.0, np.maximum(num // pp, 1.0))
     tp = np.where(assumed, 1.0, tp)
     for degree in _ASSUMED_TP:
         tp = np.where(assumed & (degree <= room) & (model.n_heads % degree == 0), degree, tp)
-    rows.note(assumed & rows.valid & (tp > 1), "assumed-from-gpus", "tp")
-    ep = default(rows.number("ep", whole=True), 1.0)
-    dp = rows.number("dp", whole=True)
+    rows.note(assumed & ~searched & rows.valid & (tp > 1), "assumed-from-gpus", "tp")
+    ep = default(ep, 1.0)
     # A dense model has no experts to share: its dp are copies, whether counted inside tp or beside it.
     copies = (model.is_moe == 0) & (dp > 1.0)
     rows.note(copies, "copies", "dp")
@@ -176,7 +180,8 @@ def _layout(rows: Rows, model: Facts, platform_gpus: FloatArray) -> dict[str, Fl
     rows.note(spread, "attention-dp", "dp")
     dp = np.where(spread, tp, dp)
     rows.note(rows.valid & (dp > tp), "replicas", "dp")
-    return {"num_gpus": num, "tp": tp, "pp": pp, "ep": ep, "dp": dp}
+    degrees = {"num_gpus": num, "tp": tp, "pp": pp, "ep": ep, "dp": dp}
+    return degrees | {"layout_open": searched, "gpus_open": gpus_open}
 
 
 def _pools(rows: Rows, layout: dict[str, FloatArray], disagg: BoolArray) -> dict[str, FloatArray]:
@@ -290,8 +295,8 @@ def normalise(frame: Table) -> Requests:
     engine = np.maximum(engine, 0)
     precisions = _precisions(rows, model, gpu, engine)
     disagg = default(rows.number("disagg", strict=False), 0.0) > 0
-    layout = _layout(rows, model, hardware.pop("num_gpus"))
-    parts: dict[str, Any] = {**_pools(rows, layout, disagg), **_load(rows), "disagg": disagg}
+    layout = _layout(rows, model, hardware.pop("num_gpus"), disagg)
+    parts: dict[str, Any] = {**layout, **_pools(rows, layout, disagg), **_load(rows), "disagg": disagg}
     parts |= _tiers(rows, model, hardware)
     _check(rows, model, parts)
     nodes = default(rows.number("num_nodes"), 1.0)

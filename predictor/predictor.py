@@ -20,7 +20,8 @@ from ..features.facts import IntArray
 from ..features.measured import MeasuredFabric
 from ..features.request import Requests, normalise
 from ..training.model.bundle import load_bundle
-from ..training.model.model import Answers, Model, answer
+from ..training.model.model import Answers, Model
+from .layouts import answer_laid_out
 from .prediction import NUMBERS, PERCENTILES, Prediction, numbers_of, prediction_of
 from .reasons import reasons
 
@@ -94,7 +95,7 @@ class Predictor:
         gpu = list(catalogue.gpus())[int(r.gpu.codes[0])]
         if measured is not None and measured.gpu != gpu:
             raise BadRequest("fabric", measured.gpu, f"a fabric measured on {gpu}")
-        answers = answer(self.model, r, measured)
+        r, answers = answer_laid_out(self.model, r, measured)
         notes = [reasons(r, answers, self.model.coefficients)[0]]
         notes += [f"fabric as measured: {measured.source}"] if measured is not None else []
         return prediction_of(r, answers, "; ".join(filter(None, notes)), percentiles), r, answers, measured
@@ -118,8 +119,7 @@ class Predictor:
         columns = {name: np.full(len(frame), value) for name, value in empty.items()}
 
         def work(rows: IntArray) -> None:
-            r = normalise(wanted.iloc[rows])
-            answers = answer(self.model, r, measured)
+            r, answers = answer_laid_out(self.model, normalise(wanted.iloc[rows]), measured)
             found: dict[str, Any] = {**numbers_of(answers), "feasible": answers.baseline.feasible}
             found["support"] = np.where(r.valid, answers.support, "far").astype(object)
             found["reason"] = reasons(r, answers, self.model.coefficients)

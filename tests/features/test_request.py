@@ -87,7 +87,7 @@ def test_the_mode_follows_from_what_is_given(given: Row, mode: str, concurrency:
 ])  # fmt: skip
 def test_the_assumed_tp_divides_heads_and_gpus(columns: Row, gpus: int, tp: int, domain: int) -> None:
     """A platform names its GPUs and their domain."""
-    r = ask(columns)
+    r = ask(columns, layout="given")
     assert (*layout(r), r.domain[0]) == (gpus, tp, 1, 1, 1, gpus // tp, domain)
     assert ("assumed-from-gpus", "tp") in said(r)
 

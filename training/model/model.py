@@ -18,7 +18,7 @@ import numpy as np
 from ...data.columns import BOUNDS
 from ...features.baseline import Estimate, baseline, floor_and_baseline
 from ...features.coefficients import Coefficients
-from ...features.facts import ARCHITECTURES, FloatArray
+from ...features.facts import ARCHITECTURES, Arrays, FloatArray
 from ...features.frame import feature_matrix
 from ...features.measured import MeasuredFabric
 from ...features.memory import uses_host
@@ -58,7 +58,7 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class Answers(Arrays):
     """Answers for n requests: `values[name]`, and bounds under name + "_lo" / "_hi"; ms and tok/s.
 
     `correction[name]` is the learned log correction applied, for name in CORRECTED; `stratum` is the support
