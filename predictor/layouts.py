@@ -28,6 +28,7 @@ from ..training.model.model import Answers, Model, answer
 Degrees = tuple[int, int, int, int]  # tp, pp, ep, dp
 _GPUS = (1, 2, 4, 8, 16, 32, 64)  # tried in turn where a request does not say how many
 _HELD = 32.0  # of the requests in flight are to find a place at once, where the number of GPUs is open
+_MOST_GPUS = 1e6
 _KEPT = 3  # layouts per request that the physics leaves to be answered in full
 _WITHIN = 1.3  # of the best one's figure: what the physics finds further off is not answered, but for two
 _STAGED = ENGINES.index("llamacpp")  # parts a model by layers unless told otherwise
@@ -101,7 +102,7 @@ def answer_laid_out(
 
 
 def _candidates(r: Requests, rows: IntArray) -> tuple[IntArray, FloatArray]:
-    """Return every layout of these rows that memory holds: the row, and GPUs, tp, pp, ep, dp, shape (k, 5).
+    """Return the layouts of these rows that memory holds: the row, and GPUs, tp, pp, ep, dp, shape (k, 5).
 
     Rows whose number of GPUs is open get the fewest that hold the requests in flight, or at least one.
     """
@@ -112,19 +113,23 @@ def _candidates(r: Requests, rows: IntArray) -> tuple[IntArray, FloatArray]:
     slow = r.gpu.link_bandwidth[rows] <= r.gpu.pcie_bandwidth[rows]
     keys = np.stack([
         r.model.n_heads[rows], r.model.is_moe[rows], gpus, np.maximum(r.domain[rows], BOX),
-        _SPREADS[r.engine[rows]], slow | (r.engine[rows] == _STAGED),
+        _SPREADS[r.engine[rows]] & ~slow, slow | (r.engine[rows] == _STAGED),
     ], axis=1).astype(np.int64)  # fmt: skip
     distinct, which = np.unique(keys, axis=0, return_inverse=True)
     tables = [_table(*map(int, key)) for key in distinct]
     sizes = np.array([len(table) for table in tables])[which.ravel()]
     owner, degrees = np.repeat(rows, sizes), np.concatenate([tables[i] for i in which.ravel()])
     tried = _laid_out(r.take(owner), degrees)
-    fit, wanted = memory_fit(tried), np.fmin(tried.concurrency, _HELD)
+    fit = memory_fit(tried)
+    roomy = fit.fits & (fit.max_batch * tried.replicas >= np.fmin(tried.concurrency, _HELD))
     fewest = np.full((2, len(r)), np.inf)
-    for at, enough in enumerate((fit.fits & (fit.max_batch * tried.replicas >= wanted), fit.fits)):
+    for at, enough in enumerate((roomy, fit.fits)):
         np.minimum.at(fewest[at], owner[enough], degrees[enough, 0])
     least = np.where(np.isfinite(fewest[0]), fewest[0], fewest[1])
-    kept = np.flatnonzero(fit.fits & (degrees[:, 0] == least[owner]))
+    # A pipeline is for what its tp does not hold alone: else engines run as many copies.
+    of_tp, staged = owner * _MOST_GPUS + degrees[:, 1], degrees[:, 2] > 1.0
+    needless = staged & np.isin(of_tp, of_tp[roomy & ~staged])
+    kept = np.flatnonzero(fit.fits & (degrees[:, 0] == least[owner]) & ~needless)
     kept = kept[np.argsort(owner[kept], kind="stable")]
     return owner[kept], degrees[kept]
 
