@@ -34,13 +34,13 @@ class Precision(Term):
 class Engine(Term):
     """A serving engine: vendors of the GPUs it is proposed for; whether it has coefficients of its own.
 
-    spreads: it runs attention data parallelism and shares experts out; only: the one vendor it is built for.
+    spreads: it runs attention data parallelism and shares experts out; nvidia_only: it runs on nothing else.
     """
 
     vendors: tuple[str, ...] = ()
     calibrated: bool = True
     spreads: bool = False
-    only: str = ""
+    nvidia_only: bool = False
 
 
 T = TypeVar("T", bound=Term)
@@ -92,7 +92,7 @@ MXFP4_WEIGHT_BYTES = 0.53125  # one 8-bit scale per 32 weights
 ENGINES = Vocabulary(
     Engine(name="vllm", vendors=("nvidia", "amd"), spellings=("llm-d/vllm", "1cat-vllm", "vllm-tpu"),
            variants=("llm-d", "dynamo-vllm"), spreads=True),
-    Engine(name="trtllm", vendors=("nvidia",), only="nvidia", spreads=True, spellings=("tensorrt-llm",),
+    Engine(name="trtllm", vendors=("nvidia",), nvidia_only=True, spreads=True, spellings=("tensorrt-llm",),
            variants=("nim", "dynamo-trtllm")),
     Engine(name="sglang", vendors=("nvidia", "amd"), variants=("dynamo-sglang",), spreads=True),
     Engine(name="atom", spreads=True, variants=("vllm-atom", "sglang-atom")),
@@ -110,6 +110,11 @@ SPECULATION = Vocabulary(
     Term(name="eagle", variants=("eagle3", "medusa")), Term(name="draft"),
 )  # fmt: skip
 TIERS = Vocabulary(Term(name="hbm"), Term(name="host", spellings=("grace", "cpu")))
+# A flag as people write it; a number is one only where it is no degree.
+SWITCHES = Vocabulary(
+    Term(name="off", spellings=("false", "no"), variants=("0", "0.0")),
+    Term(name="on", spellings=("true", "yes"), variants=("1", "1.0")),
+)  # fmt: skip
 LAYOUTS = Vocabulary(Term(name="best"), Term(name="given"))
 LENGTH_KINDS = ("fixed", "uniform", "dataset")
 STATISTICS = ("p50", "mean")

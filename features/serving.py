@@ -30,8 +30,6 @@ _SWEEPS = 6
 # share of their duration, and send about this many requests per slot, the first of which arrive at once.
 _SPREAD = 0.2
 WAVES = 10.0
-# Prompt tokens one pass takes (vLLM's max_num_batched_tokens, SGLang's chunked_prefill_size on 80 GB cards).
-PASS_TOKENS = 8192.0
 _MOST_BUSY = 0.98
 _TERMS = ("weights", "kv", "compute", "communication", "launch", "host")
 
@@ -154,7 +152,8 @@ def _prompt_demand(r: Requests, alone: StepTime, tpot: FloatArray, batch: FloatA
     overhead = alone.total / r.pp - alone.each
     between = np.where(r.disagg, tpot * r.prefill_workers / r.replicas / np.maximum(alone.total, 1e-9), 1.0)
     waiting = 1.0 + batch / (r.osl * np.maximum(between, 1e-9))
-    return alone.each + np.maximum(overhead, 0.0) / np.minimum(waiting, np.maximum(PASS_TOKENS / r.isl, 1.0))
+    room = np.maximum(r.settings.pass_tokens / r.isl, 1.0)
+    return alone.each + np.maximum(overhead, 0.0) / np.minimum(waiting, room)
 
 
 def _prompt_wait(

@@ -101,6 +101,16 @@ def answer_laid_out(
     return replace(tried.take(chosen), notes=notes), answers.take(chosen)
 
 
+def every_layout(r: Requests) -> tuple[IntArray, Requests]:
+    """Return the requests in every layout that may be theirs, and the row that each stands for."""
+    rows = np.flatnonzero(r.layout_open & r.valid)
+    if not len(rows):
+        return np.arange(len(r)), r
+    owner, degrees = _candidates(r, rows)
+    owner = np.concatenate([np.setdiff1d(np.arange(len(r)), owner), owner])
+    return owner, _laid_out(r.take(owner), degrees)
+
+
 def _candidates(r: Requests, rows: IntArray) -> tuple[IntArray, FloatArray]:
     """Return the layouts of these rows that memory holds: the row, and GPUs, tp, pp, ep, dp, shape (k, 5).
 

@@ -19,6 +19,7 @@ from ..features.memory import uses_host
 from ..features.percentiles import itl_ratio, tpot_ratio, ttft_ratio
 from ..features.request import Requests
 from ..training.model.model import Answers
+from .reasons import Remark
 
 BOUNDED = tuple(f"{name}{bound}" for name in ANSWERS for bound in BOUNDS)
 NUMBERS = BOUNDED + tuple(f"{level}_{name}" for level in ("baseline", "floor") for name in ANSWERS)
@@ -47,7 +48,8 @@ class Prediction:
     TTFT [ms] by TERMS: each sums to its answer. `percentiles[percent]` holds the times [ms] that so many % of
     the requests do not exceed: ttft_ms, tpot_ms (of requests' means) and itl_ms (of single gaps between two
     tokens), from the queues of `features.percentiles`; it is empty where the request is infeasible. `reason`
-    says why it is, or which defaults were assumed; `request` holds all values in use.
+    says why it is, or which defaults were assumed, `notes` the same by code and value; `request` holds all
+    values in use.
     """
 
     output_tok_s: float
@@ -70,6 +72,7 @@ class Prediction:
     support: str
     feasible: bool
     reason: str
+    notes: tuple[Remark, ...]
     terms: Mapping[str, float]
     ttft_terms: Mapping[str, float]
     percentiles: Mapping[float, Mapping[str, float]]
@@ -89,6 +92,7 @@ class Prediction:
         """Return everything as one flat mapping fit for JSON: numbers, text, booleans, None for no number."""
         names = (*BOUNDED, "bottleneck", "bottleneck_share", "support", "feasible", "reason")
         flat = dict(self.request) | {name: getattr(self, name) for name in names}
+        flat["notes"] = " ".join(":".join(filter(None, (n.code, n.about.get("column")))) for n in self.notes)
         for prefix, suffix, values in (
             ("baseline_", "", self.baseline), ("floor_", "", self.floor),
             ("tpot_", "_ms", self.terms), ("ttft_", "_ms", self.ttft_terms),
@@ -111,14 +115,17 @@ class Prediction:
         )
 
 
-def prediction_of(r: Requests, answers: Answers, reason: str, percents: Sequence[float]) -> Prediction:
+def prediction_of(
+    r: Requests, answers: Answers, notes: tuple[Remark, ...], percents: Sequence[float]
+) -> Prediction:
     """Return the first request's prediction, with its times at these percentiles [%].
 
-    Raises BadRequest for a percentile outside 0 to 100 (exclusive).
+    Raises BadRequest for a percentile outside 1 to 100 (exclusive).
     """
     for percent in percents:
-        if not 0.0 < percent < 100.0:
-            raise BadRequest("percentiles", percent, "numbers above 0 and below 100")
+        if not 1.0 <= percent < 100.0:
+            meant = f" (nearest: {100.0 * percent:g})" if 0.0 < percent < 1.0 else ""
+            raise BadRequest("percentiles", percent, f"per cent, from 1 to below 100{meant}")
     numbers = {name: float(values[0]) for name, values in numbers_of(answers).items()}
     base, feasible = answers.baseline, bool(answers.baseline.feasible[0])
     terms: dict[str, dict[str, float]] = {}
@@ -134,7 +141,8 @@ def prediction_of(r: Requests, answers: Answers, reason: str, percents: Sequence
         **{name: numbers[name] for name in BOUNDED},
         baseline={name: numbers[f"baseline_{name}"] for name in ANSWERS},
         floor={name: numbers[f"floor_{name}"] for name in ANSWERS},
-        support=str(answers.support[0]), feasible=feasible, reason=reason, terms=terms["tpot_ms"],
+        support=str(answers.support[0]), feasible=feasible, notes=notes,
+        reason="; ".join(map(str, notes)), terms=terms["tpot_ms"],
         ttft_terms=terms["ttft_ms"], percentiles=percentiles, request=_understood(r, answers),
     )  # fmt: skip
 

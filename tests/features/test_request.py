@@ -42,7 +42,7 @@ def test_a_model_and_a_gpu_are_enough_and_what_is_assumed_is_said() -> None:
     assert layout(r) == (1, 1, 1, 1, 1, 1)
     assert (r.isl[0], r.osl[0], r.prefix_cached_frac[0], r.disagg[0]) == (1024, 1024, 0, False)
     assert (ENGINES[r.engine[0]], r.months[0]) == ("vllm", DEFAULT_DATE_MONTHS)
-    columns = {"engine": "vllm", "weight_precision": "bf16", "isl": 1024, "osl": 1024}
+    columns = {"engine": "vllm", "weight_precision": "bf16", "concurrency": 32, "isl": 1024, "osl": 1024}
     assert [(n.code, n.column, n.value) for n in r.notes.of(0)] == [
         ("assumed", *each) for each in columns.items()
     ]
@@ -69,7 +69,8 @@ def test_a_missing_value_is_the_default_in_every_column(name: str, missing: obje
 
 @pytest.mark.parametrize(("given", "mode", "concurrency"), [
     ({"request_rate": 2.0}, "open-loop", None), ({"concurrency": 8}, "closed-loop", 8),
-    ({"concurrency": 8, "request_rate": 2.0}, "open-loop", 8), ({}, "offline", None),
+    ({"concurrency": 8, "request_rate": 2.0}, "open-loop", 8), ({}, "closed-loop", 32),
+    ({"mode": "offline"}, "offline", None),
     ({"mode": "closed-loop"}, "closed-loop", 32), ({"mode": "static-batch"}, "static-batch", 32),
 ])  # fmt: skip
 def test_the_mode_follows_from_what_is_given(given: Row, mode: str, concurrency: float | None) -> None:
@@ -108,7 +109,9 @@ def test_the_precisions_assumed(columns: Row, weights: str, kv: str | None) -> N
     r = ask(columns)
     assert PRECISIONS[r.weight_precision[0]] == weights
     assert kv in (None, PRECISIONS[r.kv_precision[0]])
-    assert (("assumed", "weight_precision") in said(r)) == ("weight_precision" not in columns)
+    converted = columns["gpu"] in ("v100", "gaudi2") and weights == "bf16"
+    said_of_it = "converted" if converted else "assumed"
+    assert ((said_of_it, "weight_precision") in said(r)) == ("weight_precision" not in columns)
 
 
 @pytest.mark.parametrize("model", ["gpt-oss-120b", "deepseek-r1", "kimi-k2.7", "qwen2.5-72b"])
