@@ -197,7 +197,7 @@ def _noted(
     for where, note in (
         (open_gpus, Note(code="assumed-fewest", column="num_gpus", value=tried.num_gpus[best])),
         (~alone, Note(code="chosen-layout", column="layout", value=names(best), limit=after)),
-        (alone, Note(code="only-layout", column="layout", value=names(best))),
+        (alone & (tried.num_gpus[best] > 1.0), Note(code="only-layout", column="layout", value=names(best))),
     ):
         if where.any():
             notes = notes.and_also(rows[where], note.of(where))

@@ -18,6 +18,7 @@ from ..features.facts import FloatArray
 from ..features.memory import uses_host
 from ..features.percentiles import itl_ratio, tpot_ratio, ttft_ratio
 from ..features.request import Requests
+from ..features.settings import MAX_SEQUENCES, PASS_TOKENS, USABLE_SHARE
 from ..training.model.model import Answers
 from .reasons import Remark
 
@@ -179,6 +180,7 @@ def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
         "concurrency": float(answers.baseline.concurrency[0]),
         **of(float, "request_rate", "prefix_cached_frac"),
     }
+    request |= {name: value for name, (value, usual) in _settings(r).items() if value != usual}
     if uses_host(r)[0]:
         request |= of(float, "kv_hot_tokens", "kv_reread_every")
         request["prefix_tier"] = TIERS[int(r.prefix_on_host[0])]
@@ -189,3 +191,18 @@ def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
         request |= of(int, "prefill_gpus")
         request["decode_gpus"] = request["num_gpus"] - request["prefill_gpus"]
     return request
+
+
+def _settings(r: Requests) -> dict[str, tuple[Any, Any]]:
+    """Return the first request's engine settings under their columns' names, each with what engines do."""
+    s = r.settings
+    speculates, accepted = bool(r.spec_decode[0]), float(s.accepted[0])
+    return {
+        "accept_length": (accepted if speculates and accepted == accepted else None, None),
+        "draft_tokens": (float(s.drafted[0]) if speculates else None, None),
+        "max_num_seqs": (float(s.max_sequences[0]), MAX_SEQUENCES),
+        "max_num_batched_tokens": (float(s.pass_tokens[0]), PASS_TOKENS),
+        "gpu_memory_utilization": (float(s.memory_share[0]), USABLE_SHARE),
+        "enforce_eager": (bool(s.eager[0]), False),
+        "cpu_offload_gb": (float(s.offloaded_bytes[0] / 2.0**30), 0.0),
+    }

@@ -34,7 +34,7 @@ TEXTS = {
     "too-large": _TOO_LARGE + "fits from tp={tp}",
     "too-large-for-all": _TOO_LARGE + f"no tp up to {_DEGREES[-1]} fits",
     "host-too-small": "does not fit: needs {held:.1f} GB of host memory per GPU, {room:.1f} GB available",
-    "host-memory": "host memory holds {held:.1f} GB per GPU for one sequence and its experts (of {room:.0f} "
+    "host-memory": "host memory holds {held:.1f} GB per GPU for one sequence and weights (of {room:.0f} "
     "GB), read at {rate:.0f} GB/s: {token:.3g} ms per token, {first:.3g} ms of the first; the tier that "
     "limits is {tier}",
     "head-copies": "tp passes the {heads:g} KV heads: each is held by {copies:.3g} GPUs" + _COPIES,
