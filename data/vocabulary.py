@@ -32,10 +32,15 @@ class Precision(Term):
 
 @dataclass(frozen=True, kw_only=True)
 class Engine(Term):
-    """A serving engine: vendors of the GPUs it is proposed for; whether it has coefficients of its own."""
+    """A serving engine: vendors of the GPUs it is proposed for; whether it has coefficients of its own.
+
+    spreads: it runs attention data parallelism and shares experts out; nvidia_only: it runs on nothing else.
+    """
 
     vendors: tuple[str, ...] = ()
     calibrated: bool = True
+    spreads: bool = False
+    nvidia_only: bool = False
 
 
 T = TypeVar("T", bound=Term)
@@ -86,11 +91,11 @@ PRECISIONS = Vocabulary(
 MXFP4_WEIGHT_BYTES = 0.53125  # one 8-bit scale per 32 weights
 ENGINES = Vocabulary(
     Engine(name="vllm", vendors=("nvidia", "amd"), spellings=("llm-d/vllm", "1cat-vllm", "vllm-tpu"),
-           variants=("llm-d", "dynamo-vllm")),
-    Engine(name="trtllm", vendors=("nvidia",), spellings=("tensorrt-llm",),
+           variants=("llm-d", "dynamo-vllm"), spreads=True),
+    Engine(name="trtllm", vendors=("nvidia",), nvidia_only=True, spreads=True, spellings=("tensorrt-llm",),
            variants=("nim", "dynamo-trtllm")),
-    Engine(name="sglang", vendors=("nvidia", "amd"), variants=("dynamo-sglang",)),
-    Engine(name="atom", variants=("vllm-atom", "sglang-atom")),
+    Engine(name="sglang", vendors=("nvidia", "amd"), variants=("dynamo-sglang",), spreads=True),
+    Engine(name="atom", spreads=True, variants=("vllm-atom", "sglang-atom")),
     Engine(name="tgi", spellings=("tgis",)),
     Engine(name="llamacpp", spellings=("llama.cpp",)),
     Engine(name="deepspeed", spellings=("deepspeed-mii",), calibrated=False),
@@ -109,6 +114,12 @@ ARRIVALS = Vocabulary(
     Term(name="poisson", spellings=("random",)), Term(name="constant", spellings=("uniform", "fixed")),
 )  # fmt: skip
 TIERS = Vocabulary(Term(name="hbm"), Term(name="host", spellings=("grace", "cpu")))
+# A flag as people write it; a number is one only where it is no degree.
+SWITCHES = Vocabulary(
+    Term(name="off", spellings=("false", "no"), variants=("0", "0.0")),
+    Term(name="on", spellings=("true", "yes"), variants=("1", "1.0")),
+)  # fmt: skip
+LAYOUTS = Vocabulary(Term(name="best"), Term(name="given"))
 LENGTH_KINDS = ("fixed", "uniform", "dataset")
 # By name: what the lengths given are multiplied by to be means, and 1 - shortest / longest.
 _LENGTH_SPREADS = {

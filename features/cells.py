@@ -85,12 +85,19 @@ class Rows:
         self.note(where, code, *about)
         self.valid[where] = False
 
-    def number(self, name: str, low: float = 0.0, whole: bool = False, strict: bool = True) -> FloatArray:
-        """Return a number column, NaN where missing; text, inf and out-of-range values are faults."""
+    def number(
+        self, name: str, low: float = 0.0, whole: bool = False, strict: bool = True,
+        words: BoolArray | bool = False,
+    ) -> FloatArray:  # fmt: skip
+        """Return a number column, NaN where missing; text, inf and out-of-range values are faults.
+
+        words: where a word stands that is read otherwise, which is no fault.
+        """
         if name not in self.table:
             return np.full(self.n, np.nan)
         if name not in self._numbers:
             values, given = self.read_numbers(name)
+            values, given = np.where(words, np.nan, values), given & ~np.asarray(words)
             unknown = np.isnan(values)
             bad = (unknown & given) | np.isinf(values) | (values < low) | ((values == low) & strict)
             if whole:
@@ -113,9 +120,15 @@ class Rows:
         self.fault(share > 1.0, "not-allowed", name, share, "a share from 0 to 1")
         return np.clip(share, 0.0, 1.0)
 
-    def word(self, name: str, vocabulary: Vocabulary[Any], other: str = "") -> IntArray:
-        """Return codes of a text column in a vocabulary, -1 where missing; `other` stands for the unknown."""
+    def word(
+        self, name: str, vocabulary: Vocabulary[Any], other: str = "", read: Callable[[str], str] = str
+    ) -> IntArray:
+        """Return codes of a text column in a vocabulary, -1 where missing; `other` stands for the unknown.
+
+        read: what a value says, "" for nothing.
+        """
         codes, values = self.text(name)
+        values = [value if vocabulary.find(value) else read(value) for value in values]
         lookup = np.full(len(values), -1, dtype=np.int64)
         for i, value in enumerate(values):
             found = vocabulary.find(value)

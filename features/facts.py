@@ -26,6 +26,7 @@ ARCHITECTURES = ("ampere", "hopper", "blackwell", "cdna3", "cdna4", "other")
 ARCHITECTURE_OF = {"blackwell-ultra": "blackwell", "rubin": "blackwell", "ada": "ampere"}
 # Chips for which engines ship kernels that widen 8- and 4-bit floats on the fly (Marlin and the like, Quark).
 _WIDENING = ("turing", "ampere", "ada", "hopper", "blackwell", "blackwell-ultra", "rubin", "cdna3", "cdna4")
+_INTEGERS = np.isin(PRECISIONS, ("int8", "int4"))
 BOX = 8.0  # GPUs of a machine at most; a larger scale-up domain is a rack's, whose trays share it
 # Host memory of a GPU whose platform does not say: a box of 2 TB for eight GPUs.
 HOST_BYTES = 256e9
@@ -167,6 +168,7 @@ def _gpu_row(spec: GpuSpec) -> dict[str, float]:
         "nic_bandwidth": NIC_BANDWIDTH,
         "pcie_bandwidth": max(spec.pcie_bandwidth, _LEAST_PCIE),
         "architecture": ARCHITECTURES.index(family if family in ARCHITECTURES else "other"),
+        "is_nvidia": spec.vendor.lower() == "nvidia",
         "widens": published in _WIDENING,
         "host_bytes": host_bytes,
         "host_bandwidth": host_bandwidth,
@@ -212,3 +214,12 @@ def _columns(kind: str) -> dict[str, FloatArray]:
 def facts_of(kind: str, codes: IntArray) -> Facts:
     """Return the facts of each "model", "gpu" or "platform" by its place in the catalogue."""
     return Facts(columns=_columns(kind), codes=codes)
+
+
+def runs_precisions(gpu: Facts) -> BoolArray:
+    """Return which of PRECISIONS engines run on each GPU, shape (n, len(PRECISIONS)).
+
+    A format without units is weight-only: any GPU widens integers, some floats too.
+    """
+    units = (np.stack([gpu.columns[f"units_{p}"] for p in PRECISIONS], axis=1) > 0)[gpu.codes]
+    return np.asarray(units | _INTEGERS | (gpu.widens > 0)[:, None])

@@ -4,17 +4,18 @@
 feature means the same in both. No row raises here: a bad one is marked invalid with its reason.
 
 Defaults for a missing value: `gpu` from the platform; `tp` the most of 8, 4, 2, 1 that the GPUs not used by
-`pp` and the attention heads allow; `num_gpus` from the platform, else tp x pp; `engine` vllm;
-`weight_precision` the published checkpoint's own, or bf16 where no engine runs it on the GPU; `kv_precision`
-fp8 with fp8 or fp4 weights under trtllm on a GPU with fp8 units, else bf16; `pp`, `ep`, `dp` 1; `mode` from
-what is given: request_rate open-loop, arrival burst offline, concurrency closed-loop, else offline; `arrival`
-poisson at a rate, burst where a number of prompts is sent offline, else steady; `isl`, `osl` 1024;
-`concurrency` 32 where the mode needs one; `date` 2026-07 (the newest engines measured). Everything lies in
-HBM unless a tier column says otherwise.
+`pp` and the attention heads allow (where nothing of the layout is given, `layout_open` says that the
+predictor may choose one); `num_gpus` from the platform, else tp x pp; `engine` vllm; `weight_precision` the
+published checkpoint's own, or bf16 where no engine runs it on the GPU; `kv_precision` fp8 with fp8 or fp4
+weights under trtllm on a GPU with fp8 units, else bf16; `pp`, `ep`, `dp` 1; `mode` open-loop with a
+request_rate, offline with arrival burst, else closed-loop; `arrival` poisson at a rate, burst where a number
+of prompts is sent offline, else steady; `isl`, `osl` 1024; `concurrency` 32 where the mode needs one; `date`
+2026-07 (the newest engines measured). Everything lies in HBM unless a tier column says otherwise.
 """
 
 from __future__ import annotations
 
+import datetime
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -24,21 +25,33 @@ from numpy.typing import NDArray
 
 from ..data import catalogue
 from ..data.columns import COLUMNS, TIER_COLUMNS
-from ..data.vocabulary import ARRIVALS, ENGINES, MODES, PRECISIONS, SPECULATION, TIERS, length_spread
+from ..data.vocabulary import (
+    ARRIVALS,
+    ENGINES,
+    LAYOUTS,
+    MODES,
+    PRECISIONS,
+    SWITCHES,
+    TIERS,
+    length_spread,
+    printed_precision,
+)
 from .cells import Rows, Table, default
-from .facts import BOX, Arrays, BoolArray, Facts, FloatArray, IntArray, facts_of
+from .facts import BOX, Arrays, BoolArray, Facts, FloatArray, IntArray, facts_of, runs_precisions
 from .notes import Notes
+from .settings import Settings, cached_share, settings_of, speculation_of
 
 _ASSUMED_TP = (2.0, 4.0, 8.0)
 _POSITION_STRETCH = 4.0  # rotary scaling (YaRN) serves up to about this many times the trained length
 _NEEDS_UNITS = ("fp8", "fp4", "int8")
-_INTEGERS = np.isin(PRECISIONS, ("int8", "int4"))
 _OF_PLATFORM = ("num_gpus", "domain", "nic_bandwidth", "host_bandwidth", "host_bytes")
 DEFAULT_DATE_MONTHS = 18.0  # 2026-07, counted from 2025-01
 _DEFAULT = {name: float(COLUMNS[name].default or 0.0) for name in ("isl", "osl")}
-_ASSUMED_CONCURRENCY = 32.0
 _STEADY, _BURST, _POISSON, _CONSTANT = range(len(ARRIVALS))
 _OFFLINE = MODES.index("offline")
+_ASSUMED_CONCURRENCY = float(COLUMNS["concurrency"].default or 0.0)
+_NVIDIA_ONLY = np.array([term.nvidia_only for term in ENGINES.terms])
+_VLLM = ENGINES.index("vllm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +60,8 @@ class Requests(Arrays):
 
     isl, osl are means over requests; `spread` is 1 - shortest / longest, NaN where it is not said. `valid` is
     False where a row cannot be answered; `notes` say why, or which default was assumed; `source` is a hash of
-    who measured, 0 where it is not said.
+    who measured, 0 where it is not said; `layout_open`, `gpus_open`: no layout, no number of GPUs was given,
+    and a search may choose.
     """
 
     model: Facts
@@ -64,6 +78,8 @@ class Requests(Arrays):
     pp: FloatArray
     ep: FloatArray
     dp: FloatArray
+    layout_open: BoolArray
+    gpus_open: BoolArray
     replicas: FloatArray
     disagg: BoolArray
     prefill_gpus: FloatArray
@@ -79,6 +95,7 @@ class Requests(Arrays):
     concurrency: FloatArray
     request_rate: FloatArray
     arrival: IntArray
+    settings: Settings
     prefix_cached_frac: FloatArray
     prefix_on_host: BoolArray
     kv_hot_tokens: FloatArray
@@ -111,7 +128,7 @@ class Requests(Arrays):
         return found
 
 
-def _hardware(rows: Rows) -> tuple[Facts, dict[str, Any]]:
+def _hardware(rows: Rows) -> tuple[Facts, dict[str, Any], BoolArray]:
     """Resolve gpu and platform: GPU facts, and of the platform, else of the GPU, size, network and host."""
     code, has_platform = rows.entry("platform", catalogue.platform, catalogue.platforms)
     alone, has_gpu = rows.entry("gpu", catalogue.gpu, catalogue.gpus)
@@ -121,48 +138,56 @@ def _hardware(rows: Rows) -> tuple[Facts, dict[str, Any]]:
     rows.fault(~has_platform & ~has_gpu, "gpu-or-platform", "gpu")
     gpu = facts_of("gpu", np.where(has_platform & ~has_gpu, built_in, alone))
     rows.number("num_nodes", whole=True)
-    return gpu, {
-        name: np.where(has_platform, getattr(platform, name), getattr(gpu, name)) for name in _OF_PLATFORM
-    }
+    return (
+        gpu,
+        {name: np.where(has_platform, getattr(platform, name), getattr(gpu, name)) for name in _OF_PLATFORM},
+        has_platform | has_gpu,
+    )
 
 
 def _precisions(rows: Rows, model: Facts, gpu: Facts, engine: IntArray) -> dict[str, Any]:
     """Fill the precisions of weights and cache."""
-    weight = rows.word("weight_precision", PRECISIONS)
+    weight = rows.word("weight_precision", PRECISIONS, read=printed_precision)
     native = model.native_precision.astype(np.int64)
     units = (np.stack([gpu.columns[f"units_{p}"] for p in PRECISIONS], axis=1) > 0)[gpu.codes]
-    # A format without units is weight-only: any GPU widens integers, some floats too.
-    runs = units | _INTEGERS | (gpu.widens > 0)[:, None]
-    missing = weight < 0
-    weight = np.where(missing, np.where(runs[np.arange(rows.n), native], native, 0), weight)
+    runs, missing = runs_precisions(gpu), weight < 0
+    published = runs[np.arange(rows.n), native]
+    weight = np.where(missing, np.where(published, native, 0), weight)
     for code in np.unique(weight[missing]) if missing.any() else ():
-        rows.note(missing & (weight == code), "assumed", "weight_precision", PRECISIONS[code])
+        rows.note(missing & published & (weight == code), "assumed", "weight_precision", PRECISIONS[code])
+    names = np.array(PRECISIONS, dtype=object)[native]
+    rows.note(missing & ~published, "converted", "weight_precision", PRECISIONS[0], names)
     for name in _NEEDS_UNITS:
         code = PRECISIONS.index(name)
         foreign = (weight == code) & ~units[:, code]
         rows.fault(foreign & ~runs[:, code], "no-units", "weight_precision", name)
         rows.note(foreign & rows.valid, "widened", "weight_precision", name)
-    kv = rows.word("kv_precision", PRECISIONS)
+    kv = rows.word("kv_precision", PRECISIONS, read=printed_precision)
     quantised = ((weight == 1) | (weight == 2)) & (engine == ENGINES.index("trtllm")) & units[:, 1]
     kv_filled = np.where(kv < 0, np.where(quantised, 1, 0), kv)
     return {"weight_precision": weight, "kv_precision": kv_filled, "kv_given": kv >= 0}
 
 
-def _layout(rows: Rows, model: Facts, platform_gpus: FloatArray) -> dict[str, FloatArray]:
-    """Fill num_gpus, tp, pp, ep and dp from what is given."""
-    tp, pp = rows.number("tp", whole=True), default(rows.number("pp", whole=True), 1.0)
+def _layout(
+    rows: Rows, model: Facts, engine: IntArray, platform_gpus: FloatArray, disagg: BoolArray
+) -> dict[str, Any]:
+    """Fill num_gpus, tp, pp, ep and dp from what is given; open where nothing is, and a search may choose."""
+    tp, pp, dp = (rows.number(name, whole=True) for name in ("tp", "pp", "dp"))
+    ep, shared_out = _expert_degree(rows, model)
+    searched = rows.word("layout", LAYOUTS) != LAYOUTS.index("given")
+    searched &= np.isnan(tp) & np.isnan(pp) & np.isnan(ep) & np.isnan(dp) & ~disagg & ~shared_out
+    pp = default(pp, 1.0)
     given = rows.number("num_gpus", whole=True)
     pool = rows.number("prefill_gpus", whole=True) + rows.number("decode_gpus", whole=True)
     given = np.where(np.isnan(given), pool, given)
     num = np.where(np.isnan(given), platform_gpus, given)
-    assumed = np.isnan(tp)
+    assumed, gpus_open = np.isnan(tp), np.isnan(num) & searched
     room = np.where(np.isnan(num), 1.0, np.maximum(num // pp, 1.0))
     tp = np.where(assumed, 1.0, tp)
     for degree in _ASSUMED_TP:
         tp = np.where(assumed & (degree <= room) & (model.n_heads % degree == 0), degree, tp)
-    rows.note(assumed & rows.valid & (tp > 1), "assumed-from-gpus", "tp")
-    ep = default(rows.number("ep", whole=True), 1.0)
-    dp = rows.number("dp", whole=True)
+    rows.note(assumed & ~searched & rows.valid & (tp > 1), "assumed-from-gpus", "tp")
+    counted, ep = ~np.isnan(ep), default(ep, 1.0)
     # A dense model has no experts to share: its dp are copies, whether counted inside tp or beside it.
     copies = (model.is_moe == 0) & (dp > 1.0)
     rows.note(copies, "copies", "dp")
@@ -171,21 +196,34 @@ def _layout(rows: Rows, model: Facts, platform_gpus: FloatArray) -> dict[str, Fl
     inside = copies & (tp * pp * dp > num) & (tp % each == 0)
     tp = np.where(inside, tp / each, tp)
     dp = np.where(inside | (copies & (tp * pp * dp <= num)), 1.0, dp)
-    # Engines write experts spread over attention groups as dp beside tp: tp 1, dp 8 is one copy on 8 GPUs; or
-    # as ep alone, wider than tp.
+    # Engines write attention groups that share experts as dp beside tp: tp 1, dp 8 is one copy on 8 GPUs, and
+    # with vLLM, whose ep is a switch, so is tp 4, dp 2; or as ep alone, wider than tp.
     wide = (model.is_moe > 0) & (ep > tp) & (default(dp, 1.0) == 1.0) & (ep % tp == 0) & (ep * pp <= num)
     dp = np.where(wide, ep / tp, dp)
-    beside = (model.is_moe > 0) & (dp > 1.0) & (wide | (dp > tp)) & (ep > 1)
-    beside &= np.isnan(num) | (tp * dp * pp <= num)
-    rows.note(beside, "spread-experts", "ep")
+    wider = wide | (dp > tp)
+    whole = ((engine == _VLLM) & ~counted) | (ep == tp * dp)
+    beside = (model.is_moe > 0) & (dp > 1.0) & (wider | whole)
+    beside &= np.isnan(num) | (wider & (tp * dp * pp <= num)) | (tp * dp * pp == num)
+    rows.note(beside, "spread-experts", "dp")
     tp = np.where(beside, tp * dp, tp)
+    ep = np.where(shared_out, tp, ep)
     num = np.where(np.isnan(num), tp * pp, num)
     dp = default(dp, 1.0)
     spread = (dp == 1.0) & (model.n_heads % np.maximum(tp, 1.0) != 0) & (model.is_moe > 0) & (tp <= num)
     rows.note(spread, "attention-dp", "dp")
     dp = np.where(spread, tp, dp)
-    rows.note(rows.valid & (dp > tp), "replicas", "dp")
-    return {"num_gpus": num, "tp": tp, "pp": pp, "ep": ep, "dp": dp}
+    degrees = {"num_gpus": num, "tp": tp, "pp": pp, "ep": ep, "dp": dp}
+    return degrees | {"layout_open": searched, "gpus_open": gpus_open}
+
+
+def _expert_degree(rows: Rows, model: Facts) -> tuple[FloatArray, BoolArray]:
+    """Return ep, NaN where it is no number, and where it is on: all GPUs of a copy share the experts."""
+    codes, words = rows.text("ep")
+    switches = np.array([SWITCHES.stored(word) for word in words])[codes]
+    ep, shared_out = rows.number("ep", whole=True, words=np.isin(switches, SWITCHES)), switches == "on"
+    dense = (model.is_moe == 0) & (shared_out | (ep > 1.0))
+    rows.note(dense, "no-experts-to-spread", "ep")
+    return np.where(dense, 1.0, ep), shared_out & ~dense
 
 
 def _pools(rows: Rows, layout: dict[str, FloatArray], disagg: BoolArray) -> dict[str, FloatArray]:
@@ -230,13 +268,14 @@ def _arrival(rows: Rows, given: IntArray, mode: IntArray, counted: BoolArray, ra
 
 
 def _load(rows: Rows) -> dict[str, Any]:
-    """Fill mode, arrival, lengths, concurrency and request rate."""
+    """Fill mode, arrival, lengths, concurrency and rate; without any load 32 requests are in flight."""
     concurrency, rate = rows.number("concurrency"), rows.number("request_rate")
     mode, arrival = rows.word("mode", MODES), rows.word("arrival", ARRIVALS)
-    guess = np.where(~np.isnan(concurrency) & (arrival != _BURST), 1, _OFFLINE)
-    mode = np.where(mode < 0, np.where(~np.isnan(rate), 2, guess), mode)
+    mode = np.where(mode < 0, np.where(~np.isnan(rate), 2, 1), mode)
     # All at once and none after: an offline run, as which bursts are measured and learned.
     mode = np.where((arrival == _BURST) & np.isnan(rate) & (mode != 0), _OFFLINE, mode)
+    at_rate = ~np.isnan(rate) & ((mode == 2) | (mode == 4))
+    rows.note(at_rate & ~np.isnan(concurrency), "rate-rules", "concurrency", concurrency, rate)
     needs = ((mode == 0) | (mode == 1) | (arrival == _BURST)) & np.isnan(concurrency)
     rows.note(needs, "assumed", "concurrency", _ASSUMED_CONCURRENCY)
     rows.note(concurrency < 1.0, "assumed", "concurrency", 1.0)
@@ -252,7 +291,7 @@ def _load(rows: Rows) -> dict[str, Any]:
         "mode": mode, "isl": np.maximum(default(isl, _DEFAULT["isl"]) * scale, 1.0),
         "osl": np.maximum(default(osl, _DEFAULT["osl"]) * scale, 1.0), "spread": spread,
         "concurrency": concurrency, "request_rate": rate, "arrival": arrival,
-        "prefix_cached_frac": rows.share("prefix_cached_frac", 0.0),
+        "prefix_cached_frac": cached_share(rows),
     }  # fmt: skip
 
 
@@ -311,6 +350,15 @@ def _check(rows: Rows, model: Facts, parts: dict[str, Any]) -> None:
     needed = parts["tp"] * parts["pp"]
     short = (parts["num_gpus"] < needed) & ~parts["disagg"]
     rows.fault(short, "degrees", "num_gpus", parts["num_gpus"], needed)
+    idle = parts["num_gpus"] - parts["replicas"] * needed
+    at_rest = (idle > 0.0) & ~parts["disagg"] & ~parts["layout_open"]
+    rows.note(at_rest, "idle", "num_gpus", idle, parts["num_gpus"])
+
+
+def _months_now() -> float:
+    """Return months since 2025-01 of this month."""
+    today = datetime.date.today()
+    return (today.year - 2025) * 12.0 + today.month - 1
 
 
 def engine_codes(rows: Rows) -> IntArray:
@@ -329,25 +377,30 @@ def normalise(frame: Table) -> Requests:
     model_codes, has_model = rows.entry("model", catalogue.model, catalogue.models)
     rows.fault(~has_model, "required", "model")
     model = facts_of("model", model_codes)
-    gpu, hardware = _hardware(rows)
+    gpu, hardware, has_gpu = _hardware(rows)
     engine = engine_codes(rows)
     rows.note(engine < 0, "assumed", "engine", ENGINES[0])
     engine = np.maximum(engine, 0)
+    foreign = has_gpu & _NVIDIA_ONLY[engine] & (gpu.is_nvidia == 0)
+    others = ", ".join(term.name for term in ENGINES.terms if not term.nvidia_only)
+    rows.fault(foreign, "nvidia-only", "engine", np.array(ENGINES, dtype=object)[engine], others)
     precisions = _precisions(rows, model, gpu, engine)
     disagg = default(rows.number("disagg", strict=False), 0.0) > 0
-    layout = _layout(rows, model, hardware.pop("num_gpus"))
-    parts: dict[str, Any] = {**_pools(rows, layout, disagg), **_load(rows), "disagg": disagg}
+    layout = _layout(rows, model, engine, hardware.pop("num_gpus"), disagg)
+    parts: dict[str, Any] = {**layout, **_pools(rows, layout, disagg), **_load(rows), "disagg": disagg}
     parts |= _tiers(rows, model, hardware)
     _check(rows, model, parts)
     nodes = default(rows.number("num_nodes"), 1.0)
     shared = (nodes > 1.0) & (hardware["domain"] <= BOX)
     per_node = np.maximum(np.ceil(parts["num_gpus"] / nodes), 1.0)
     hardware["domain"] = np.where(shared, np.minimum(hardware["domain"], per_node), hardware["domain"])
+    months = rows.months("date")
+    rows.note(months > _months_now(), "future", "date")
+    spec_decode, accepted, drafted = speculation_of(rows)
     who, sources = rows.text("source")
     hashes = np.array([zlib.crc32(source.lower().encode()) for source in sources], dtype=np.uint64)
     return Requests(
-        model=model, gpu=gpu, engine=engine, months=default(rows.months("date"), DEFAULT_DATE_MONTHS),
-        source=hashes[who],
-        spec_decode=np.maximum(rows.word("spec_decode", SPECULATION), 0),
+        model=model, gpu=gpu, engine=engine, months=default(months, DEFAULT_DATE_MONTHS),
+        source=hashes[who], spec_decode=spec_decode, settings=settings_of(rows, accepted, drafted),
         valid=rows.valid, notes=rows.notes, **precisions, **hardware, **parts,
     )  # fmt: skip

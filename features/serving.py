@@ -35,8 +35,6 @@ WAVES = 10.0
 # Requests that started together end within this share of their duration where lengths are not said to vary
 # otherwise: clients commonly draw them from [0.8, 1] of the lengths asked for.
 _SPREAD = 0.2
-# Prompt tokens one pass takes (vLLM's max_num_batched_tokens, SGLang's chunked_prefill_size on 80 GB cards).
-PASS_TOKENS = 8192.0
 _MOST_BUSY = 0.98
 CONSTANT = ARRIVALS.index("constant")
 _TERMS = ("weights", "kv", "compute", "communication", "launch", "host")
@@ -180,7 +178,7 @@ def _overhead_s(r: Requests, alone: StepTime) -> FloatArray:
 
 def _most_shared(r: Requests) -> FloatArray:
     """Return the prompts that one pass takes at most."""
-    return np.maximum(PASS_TOKENS / r.isl, 1.0)
+    return np.maximum(r.settings.pass_tokens / r.isl, 1.0)
 
 
 def _sharing(own: FloatArray, overhead: FloatArray) -> FloatArray:
@@ -311,7 +309,7 @@ def _burst_stall(r: Requests, stall: FloatArray, demand: FloatArray) -> FloatArr
     The k-th of n prompts decodes beside the prefill of the n - k after it, on average half of them; a token
     waits for one pass at most: the mean of min(u x stall, pass) over u from 0 to 1.
     """
-    one = demand * PASS_TOKENS / r.isl
+    one = demand * r.settings.pass_tokens / r.isl
     return np.where(stall <= one, stall / 2.0, one - one * one / np.maximum(2.0 * stall, 1e-12))
 
 

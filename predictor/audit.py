@@ -24,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data.columns import ANSWERS, ASKED
-from ..data.errors import BadRequest, BadRows, UnknownName, nearest_names
+from ..data.errors import BadRequest, BadRows
 from ..data.files import for_json
 from ..data.measurements import medians
 from ..data.rows.checks import LITTLE
@@ -34,6 +34,8 @@ from ..features.coefficients import ideal_rates
 from ..features.facts import FloatArray
 from ..features.request import Requests, normalise
 from ..training.model.times import OF
+from .door import frame_of, request_of
+from .layouts import every_layout
 from .predictor import CHUNK_ROWS, Predictor
 
 # Figures that can be claimed, and the answer each one is another form of.
@@ -55,7 +57,8 @@ _RATES = ("output_tok_s", "total_tok_s")
 # The time that each answered statistic is one of: a floor bounds them alike.
 _KIND = {name: f"{OF[name.removesuffix('_ms')]}_ms" if name not in _RATES else name for name in ANSWERS}
 # A time without any of these is that of one request alone.
-_LOAD = ("mode", "concurrency", "request_rate", *(k for k, of in ANSWER_OF.items() if of in _RATES))
+_ASKED_LOAD = ("mode", "concurrency", "request_rate")
+_LOAD = (*_ASKED_LOAD, *(k for k, of in ANSWER_OF.items() if of in _RATES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +117,7 @@ def audit(predictor: Predictor, **claim: Any) -> list[Finding]:
     Times without any load are those of one request alone. Raises UnknownName for a keyword that is neither,
     BadRequest for a claim without a figure and, as `Predictor.predict` does, for a request that it refuses.
     """
-    known = (*ANSWER_OF, *ASKED)
-    for name in claim:
-        if name not in known:
-            raise UnknownName("request column or figure", name, nearest_names(name, known))
+    claim = request_of(claim, also=tuple(ANSWER_OF))
     figures = {name: value for name, value in claim.items() if name in ANSWER_OF and value is not None}
     if not figures:
         raise BadRequest("claim", "no figure", f"at least one of {', '.join(ANSWER_OF)}")
@@ -136,10 +136,14 @@ def audit_frame(predictor: Predictor, frame: pd.DataFrame, first_row: int = 0) -
     """
     found: list[Finding] = []
     for start in range(0, len(frame), CHUNK_ROWS):
-        rows = medians(frame.iloc[start : start + CHUNK_ROWS].reset_index(drop=True))
+        rows = medians(frame_of(frame.iloc[start : start + CHUNK_ROWS].reset_index(drop=True)))
         alone = rows[[name for name in _LOAD if name in rows]].isna().all(axis=1)
         if alone.any():
             rows["concurrency"] = np.where(alone, 1.0, rows.get("concurrency", np.nan))
+        # A throughput without a load is the most that the deployment gives.
+        most = rows[[name for name in _ASKED_LOAD if name in rows]].isna().all(axis=1)
+        if most.any():
+            rows["mode"] = np.where(most, "offline", np.asarray(rows.get("mode"), dtype=object))
         found += _findings(predictor, rows, first_row + start)
     return found
 
@@ -175,7 +179,25 @@ def impossible(rows: pd.DataFrame) -> pd.Series[str]:
 
 
 def _claims(rows: pd.DataFrame) -> _Claims:
-    r = normalise(rows)
+    """Return the claims of the rows; a layout that is not stated is the one that allows each figure best."""
+    owner, r = every_layout(normalise(rows))
+    claims = _claims_of(r, rows.iloc[owner])
+    if not r.layout_open.any():
+        return claims
+    at = {}
+    for name, bound in claims.best.items():
+        worse = np.nan_to_num(bound if name.endswith("_ms") else -bound, nan=np.inf)
+        order = np.lexsort((worse, owner))
+        at[name] = order[np.searchsorted(owner[order], np.arange(len(rows)))]
+    any_one = at["output_tok_s"]
+    return _Claims(
+        requests=r.take(any_one), figures={k: v[any_one] for k, v in claims.figures.items()},
+        streams=claims.streams[any_one], floors={k: v.take(at[k]) for k, v in claims.floors.items()},
+        best={k: v[at[k]] for k, v in claims.best.items()},
+    )  # fmt: skip
+
+
+def _claims_of(r: Requests, rows: pd.DataFrame) -> _Claims:
     figures, request_s, nowhere = {}, np.full(len(r), np.nan), np.full(len(r), np.nan)
     for figure in (name for name in ANSWER_OF if name in rows):
         values = pd.to_numeric(rows[figure], errors="coerce").to_numpy(dtype=np.float64)
@@ -252,7 +274,7 @@ def _under_floor(claims: _Claims, figure: str, rows: pd.DataFrame) -> NDArray[np
 
 def _findings(predictor: Predictor, rows: pd.DataFrame, first_row: int) -> list[Finding]:
     claims = _claims(rows)
-    r, answers = claims.requests, predictor.predict_frame(rows)
+    r, answers = claims.requests, predictor.predict_frame(rows[[name for name in rows if name in ASKED]])
     feasible, notes = answers["feasible"].to_numpy(), answers["reason"].to_numpy(dtype=object)
     oversized = r.valid & (claims.floors["e2e_ms"].bytes_needed > r.gpu.memory_bytes)
     found = []

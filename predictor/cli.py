@@ -10,10 +10,18 @@ import sys
 
 import typer
 
+from ..data.columns import SPELLED
 from ..data.errors import RoofcastError
 from .commands import advise, ask, fabric, intake, learn, look
 
 EXIT_ERROR = 2
+
+
+def _option_named(word: str) -> str:
+    """Return the name of an option that engines call otherwise: tensor-parallel-size is tp."""
+    return SPELLED.get(word.replace("-", "_"), word).replace("_", "-")
+
+
 app = typer.Typer(
     help="Predict how fast a large language model will be served: throughput, TTFT, TPOT, with intervals.",
     no_args_is_help=True,
@@ -26,7 +34,7 @@ for command in (
     learn.evaluate, learn.tune, learn.retrain, learn.rollback, learn.suggest, learn.ui, intake.ingest,
     look.models, look.gpus, look.platforms,
 ):  # fmt: skip
-    app.command()(command)
+    app.command(context_settings={"token_normalize_func": _option_named})(command)
 app.add_typer(fabric.app, name="fabric")
 
 

@@ -21,8 +21,10 @@ from ..features.memory import uses_host
 from ..features.percentiles import itl_ratio, tpot_ratio, ttft_ratio
 from ..features.request import Requests
 from ..features.serving import sent_at_a_rate
+from ..features.settings import MAX_SEQUENCES, PASS_TOKENS, USABLE_SHARE
 from ..training.model.model import Answers
 from ..training.model.times import PERCENTS, floor_seconds
+from .reasons import Remark
 
 BOUNDED = tuple(f"{name}{bound}" for name in ANSWERS for bound in BOUNDS)
 NUMBERS = BOUNDED + tuple(f"{level}_{name}" for level in ("baseline", "floor") for name in ANSWERS)
@@ -52,7 +54,7 @@ class Prediction:
     by TERMS: each sums to its answer. `percentiles[percent]` holds the times [ms] that so many % of the
     requests do not exceed: ttft_ms, tpot_ms (of requests' means) and itl_ms (of single gaps between two
     tokens); it is empty where the request is infeasible. `reason` says why it is, or which defaults were
-    assumed; `request` holds all values in use.
+    assumed, `notes` the same by code and value; `request` holds all values in use.
     """
 
     output_tok_s: float
@@ -90,6 +92,7 @@ class Prediction:
     support: str
     feasible: bool
     reason: str
+    notes: tuple[Remark, ...]
     terms: Mapping[str, float]
     ttft_terms: Mapping[str, float]
     percentiles: Mapping[float, Mapping[str, float]]
@@ -109,6 +112,7 @@ class Prediction:
         """Return everything as one flat mapping fit for JSON: numbers, text, booleans, None for no number."""
         names = (*BOUNDED, "bottleneck", "bottleneck_share", "support", "feasible", "reason")
         flat = dict(self.request) | {name: getattr(self, name) for name in names}
+        flat["notes"] = " ".join(":".join(filter(None, (n.code, n.about.get("column")))) for n in self.notes)
         for prefix, suffix, values in (
             ("baseline_", "", self.baseline), ("floor_", "", self.floor),
             ("tpot_", "_ms", self.terms), ("ttft_", "_ms", self.ttft_terms),
@@ -131,14 +135,17 @@ class Prediction:
         )
 
 
-def prediction_of(r: Requests, answers: Answers, reason: str, percents: Sequence[float]) -> Prediction:
+def prediction_of(
+    r: Requests, answers: Answers, notes: tuple[Remark, ...], percents: Sequence[float]
+) -> Prediction:
     """Return the first request's prediction, with its times at these percentiles [%].
 
-    Raises BadRequest for a percentile outside 0 to 100 (exclusive).
+    Raises BadRequest for a percentile outside 1 to 100 (exclusive).
     """
     for percent in percents:
-        if not 0.0 < percent < 100.0:
-            raise BadRequest("percentiles", percent, "numbers above 0 and below 100")
+        if not 1.0 <= percent < 100.0:
+            meant = f" (nearest: {100.0 * percent:g})" if 0.0 < percent < 1.0 else ""
+            raise BadRequest("percentiles", percent, f"per cent, from 1 to below 100{meant}")
     numbers = {name: float(values[0]) for name, values in numbers_of(answers).items()}
     base, feasible = answers.baseline, bool(answers.baseline.feasible[0])
     terms: dict[str, dict[str, float]] = {}
@@ -150,7 +157,8 @@ def prediction_of(r: Requests, answers: Answers, reason: str, percents: Sequence
         **{name: numbers[name] for name in BOUNDED},
         baseline={name: numbers[f"baseline_{name}"] for name in ANSWERS},
         floor={name: numbers[f"floor_{name}"] for name in ANSWERS},
-        support=str(answers.support[0]), feasible=feasible, reason=reason, terms=terms["tpot_ms"],
+        support=str(answers.support[0]), feasible=feasible, notes=notes,
+        reason="; ".join(map(str, notes)), terms=terms["tpot_ms"],
         ttft_terms=terms["ttft_ms"], percentiles=percentiles, request=_understood(r, answers),
     )  # fmt: skip
 
@@ -212,6 +220,7 @@ def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
         "concurrency": float(in_flight[0]),
         **of(float, "request_rate", "prefix_cached_frac"),
     }
+    request |= {name: value for name, (value, usual) in _settings(r).items() if value != usual}
     if uses_host(r)[0]:
         request |= of(float, "kv_hot_tokens", "kv_reread_every")
         request["prefix_tier"] = TIERS[int(r.prefix_on_host[0])]
@@ -222,3 +231,18 @@ def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
         request |= of(int, "prefill_gpus")
         request["decode_gpus"] = request["num_gpus"] - request["prefill_gpus"]
     return request
+
+
+def _settings(r: Requests) -> dict[str, tuple[Any, Any]]:
+    """Return the first request's engine settings under their columns' names, each with what engines do."""
+    s = r.settings
+    speculates, accepted = bool(r.spec_decode[0]), float(s.accepted[0])
+    return {
+        "accept_length": (accepted if speculates and accepted == accepted else None, None),
+        "draft_tokens": (float(s.drafted[0]) if speculates else None, None),
+        "max_num_seqs": (float(s.max_sequences[0]), MAX_SEQUENCES),
+        "max_num_batched_tokens": (float(s.pass_tokens[0]), PASS_TOKENS),
+        "gpu_memory_utilization": (float(s.memory_share[0]), USABLE_SHARE),
+        "enforce_eager": (bool(s.eager[0]), False),
+        "cpu_offload_gb": (float(s.offloaded_bytes[0] / 2.0**30), 0.0),
+    }

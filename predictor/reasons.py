@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data import catalogue
+from ..data.files import for_json
 from ..features.baseline import Estimate
 from ..features.coefficients import Coefficients
 from ..features.facts import ARCHITECTURES
@@ -34,7 +35,7 @@ TEXTS = {
     "too-large": _TOO_LARGE + "fits from tp={tp}",
     "too-large-for-all": _TOO_LARGE + f"no tp up to {_DEGREES[-1]} fits",
     "host-too-small": "does not fit: needs {held:.1f} GB of host memory per GPU, {room:.1f} GB available",
-    "host-memory": "host memory holds {held:.1f} GB per GPU for one sequence and its experts (of {room:.0f} "
+    "host-memory": "host memory holds {held:.1f} GB per GPU for one sequence and weights (of {room:.0f} "
     "GB), read at {rate:.0f} GB/s: {token:.3g} ms per token, {first:.3g} ms of the first; the tier that "
     "limits is {tier}",
     "head-copies": "tp passes the {heads:g} KV heads: each is held by {copies:.3g} GPUs" + _COPIES,
@@ -46,16 +47,53 @@ TEXTS = {
 Notes: TypeAlias = tuple[Iterable[str] | str, dict[str, Any]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Remark:
+    """One thing that an answer rests on or fails by: a code, what it is about by name, and the words."""
+
+    code: str
+    about: Mapping[str, Any]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def reasons(r: Requests, answers: Answers, coefficients: Coefficients) -> NDArray[np.object_]:
     """Return one text per request, shape (n,): why it is infeasible, else what it rests on, else ''.
 
     An answer rests on what was assumed, on coefficients borrowed for a GPU that was never measured, and on a
     tensor-parallel degree past the KV heads.
     """
-    out, base, on_host = r.reason, answers.baseline, uses_host(r)
+    out = r.reason
+    for row, code, about in _of_answers(r, answers, coefficients):
+        text = TEXTS[code].format(**about)
+        out[row] = f"{text}; {out[row]}" if out[row] else text
+    return out
+
+
+def remarks(r: Requests, answers: Answers, coefficients: Coefficients) -> tuple[Remark, ...]:
+    """Return what `reasons` says of the first request, one by one."""
+    first = [
+        Remark(code=code, about=for_json(about), text=TEXTS[code].format(**about))
+        for row, code, about in _of_answers(r, answers, coefficients) if row == 0
+    ]  # fmt: skip
+    rest = [
+        Remark(
+            code=note.code, text=str(note),
+            about=for_json({k: v for k, v in vars(note).items() if k != "code" and v not in (None, "")}),
+        ) for note in r.notes.of(0)
+    ]  # fmt: skip
+    return (*first[::-1], *rest)
+
+
+def _of_answers(
+    r: Requests, answers: Answers, coefficients: Coefficients
+) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Yield row, code and values by name of what the answers themselves show; the last comes first."""
+    base, on_host = answers.baseline, uses_host(r)
     unmeasured = r.valid & ((answers.stratum == "gpu") | (answers.stratum == "gpu" + NEW_SOURCE)) & ~on_host
     unstable, served = base.feasible & ~base.stable, answers.values["output_tok_s"] / r.osl
-    # The last comes first.
     for where, noted in (
         (unmeasured, lambda r, _: _borrowed_coefficients(r, coefficients)),
         (base.feasible & (r.tp > r.dp * r.model.n_kv_heads), _kv_copies),
@@ -68,9 +106,7 @@ def reasons(r: Requests, answers: Answers, coefficients: Coefficients) -> NDArra
             codes, values = noted(r.take(rows), base.take(rows))
             codes = [codes] * len(rows) if isinstance(codes, str) else codes
             for row, code, *one in zip(rows, codes, *values.values(), strict=True):
-                text = TEXTS[code].format(**dict(zip(values, one, strict=True)))
-                out[row] = f"{text}; {out[row]}" if out[row] else text
-    return out
+                yield int(row), code, dict(zip(values, one, strict=True))
 
 
 def _borrowed_coefficients(r: Requests, coefficients: Coefficients) -> Notes:

@@ -20,6 +20,7 @@ from ...data.errors import UnknownName
 from ...data.specs import ModelSpec, PlatformSpec
 from ...data.vocabulary import ENGINES, PRECISIONS
 from ...features.facts import FloatArray, IntArray
+from ..layouts import layout_name, layouts
 from .economics import Economics
 
 if TYPE_CHECKING:
@@ -66,8 +67,7 @@ class Setup:
     @property
     def layout(self) -> str:
         """The layout of one replica, such as "tp8" or "tp16 ep16 dp16"."""
-        more = "".join(f" {k}{v}" for k in ("pp", "ep", "dp") if (v := getattr(self, k)) > 1)
-        return f"tp{self.tp}{more}{' +Grace' if self.tier else ''}"
+        return layout_name(self.tp, self.pp, self.ep, self.dp) + (" +Grace" if self.tier else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,28 +159,11 @@ def _setups(model: ModelSpec, platform: PlatformSpec, offer: Offer, longest: flo
     # The model's own weights run on chips without units for them too: widened on the way.
     weights = [own.name, *(t.name for t in narrower if gpu.has_units(t.name))]
     engines = [term.name for term in _ENGINES if gpu.vendor.lower() in term.vendors]
-    for (tp, pp, ep, dp), weight, engine, tier in product(
-        _layouts(model, platform, offer), weights, engines, tiers
-    ):
+    degrees = layouts(model.n_heads, model.is_moe, offer.gpus, platform.num_gpus)
+    if offer.gpus > platform.num_gpus:  # on joined boxes only what needs both
+        degrees = (each for each in degrees if each[0] * each[1] > platform.num_gpus)
+    for (tp, pp, ep, dp), weight, engine, tier in product(degrees, weights, engines, tiers):
         kv = "bf16" if weight == "bf16" else "fp8"
         yield Setup(
             tp=tp, pp=pp, ep=ep, dp=dp, weight_precision=weight, kv_precision=kv, engine=engine, tier=tier
         )
-
-
-def _layouts(model: ModelSpec, platform: PlatformSpec, offer: Offer) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (tp, pp, ep, dp) that engines start: tp divides the heads, experts are whole or spread over tp.
-
-    On joined boxes only what needs both: tp across them, or a pipeline stage on each.
-    """
-    boxes = max(offer.gpus // platform.num_gpus, 1)
-    degrees = sorted({2**k for k in range(offer.gpus.bit_length()) if 2**k <= offer.gpus} | {offer.gpus})
-    for tp in degrees:
-        for pp in (1, boxes) if boxes > 1 else (1,):
-            if tp * pp > offer.gpus or (boxes > 1 and tp * pp <= platform.num_gpus):
-                continue
-            spread = model.is_moe and tp > 1
-            if model.n_heads % tp == 0:
-                yield from ((tp, pp, ep, 1) for ep in ((1, tp) if spread else (1,)))
-            if spread:
-                yield tp, pp, tp, tp

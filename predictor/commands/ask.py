@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -50,7 +51,11 @@ def _predict_file(path: Path, out: File, fabric: File, bundle: Text, as_json: bo
         requests = pd.read_csv(path)
     except (OSError, ValueError) as error:
         fail(f"{path} cannot be read as CSV: {error}")
-    answers = load(bundle).predict_frame(requests, fabric=fabric)
+    with warnings.catch_warnings(record=True) as doubts:
+        warnings.simplefilter("always", UserWarning)
+        answers = load(bundle).predict_frame(requests, fabric=fabric)
+    for doubt in doubts:
+        typer.echo(f"roofcast: {doubt.message}", err=True)
     table = pd.concat([requests.drop(columns=answers.columns, errors="ignore"), answers], axis=1)
     if as_json:
         sys.stdout.write(table.to_json(orient="records", indent=1, double_precision=15) + "\n")

@@ -14,7 +14,8 @@ from .shared import Count, Number, Text
 
 Option = tuple[Any, str]
 _KINDS: dict[str, Any] = {
-    "text": Text, "name": Text, "count": Count, "number": Number, "share": Number, "flag": bool,
+    "text": Text, "name": Text, "count": Count, "degree": Text, "number": Number, "share": Number,
+    "flag": bool,
 }  # fmt: skip
 REQUEST: dict[str, Option] = {
     name: (_KINDS[COLUMNS[name].kind], COLUMNS[name].described) for name in REQUEST_COLUMNS

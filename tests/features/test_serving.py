@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from roofcast.features.baseline import Estimate, floor
-from roofcast.features.roofline import MAX_SEQUENCES
 from roofcast.features.serving import _queue_wait
+from roofcast.features.settings import MAX_SEQUENCES
 
 from . import questions
 from .questions import one

@@ -21,7 +21,6 @@ from ...features.baseline import Estimate
 from ...features.facts import FloatArray, IntArray
 from ...features.memory import memory_fit
 from ...features.request import Requests
-from ...features.roofline import MAX_SEQUENCES
 from ...features.serving import sent_at_a_rate
 from .times import CORRECTED, MEAN, OF, PERCENTS, TAILED, TAILS, ByName, floor_seconds
 
@@ -128,7 +127,7 @@ def closed_loops(r: Requests, rows: IntArray) -> Requests:
     if not len(rows):
         return r
     own = r.take(rows)
-    most = np.minimum(memory_fit(own).max_batch, MAX_SEQUENCES * own.dp) * own.replicas
+    most = np.minimum(memory_fit(own).max_batch, own.settings.max_sequences * own.dp) * own.replicas
     given = np.nan_to_num(own.concurrency, nan=np.inf)
     flying = [np.maximum(np.minimum(most * fill, given), 1.0) for fill in _FILLS]
     whole = r.take(np.concatenate([np.arange(len(r)), *[rows] * len(_FILLS)]))
