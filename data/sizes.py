@@ -46,8 +46,9 @@ def resolve_model(text: str) -> NamedModel:
 
     Raises UnknownName with the nearest names; BadRequest for a size or a config.json that makes no sense.
     """
-    size = _SIZE.match(text.strip().lower())
-    if size:
+    if text in catalogue.shipped_models():  # as most are, and nothing of the name is to be looked at
+        return NamedModel(name=text)
+    if size := _SIZE.match(text.strip().lower()):
         return _of_size(text, size)
     own = catalogue.model_called(text)
     if own is None and (file := config_file(text)):

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 # Words of a checkpoint's name that state a number format: those of the weights, the narrowest first, since
 # mixed checkpoints keep most weights in it; then the methods whose usual width is 4 bits.
-_STATED = tuple((re.compile(pattern), name) for pattern, name in (
+_STATED = (
     (r"(nv|mx|moe)?fp4(a16)?|w4a4", "fp4"),
     (r"int4|i4|w4a(8|16|fp8)|4bits?|nf4|i?q[1-5]k?\w{0,3}|[1-5](\.\d+)?bpw", "int4"),
     (r"(mx)?fp8\w*|w8a8fp8|float8|f8", "fp8"),
@@ -21,7 +21,8 @@ _STATED = tuple((re.compile(pattern), name) for pattern, name in (
     (r"bf16|fp16|f16|bfloat16|float16|16bits?", "bf16"),
     (r"fp32|f32|float32", "fp32"),
     (r"(auto)?(awq|gptq)\w*|bnb|autoround|hqq|exl[23]", "int4"),
-))  # fmt: skip
+)  # fmt: skip
+_ANY_STATED = re.compile("|".join(pattern for pattern, _ in _STATED))
 _KV = re.compile(r"-(?:kv(?:cache)?-?(fp8|int8|8|fp4|int4)|(?<=fp8)-?kv|(fp8|int8)-?kv(?:cache)?)(?=-)")
 # Beside them, how the format was made, what holds it and how it was served: nothing of the model itself.
 _FORMAT = re.compile(
@@ -111,8 +112,8 @@ def _stated(words: list[str]) -> tuple[str, str]:
         said = kv[1] or kv[2] or "fp8"
         cache = {"8": "fp8"}.get(said, said)
         line = line.replace(kv[0], "" if kv[1] else f"-{kv[2]}" if kv[2] else "", 1)
-    left = line.split("-")
-    stated = (name for pattern, name in _STATED if any(map(pattern.fullmatch, left)))
+    left = [word for word in line.split("-") if _ANY_STATED.fullmatch(word)]
+    stated = (name for pattern, name in _STATED for word in left if re.fullmatch(pattern, word))
     return next(stated, ""), cache
 
 
@@ -120,7 +121,7 @@ def _without_formats(words: list[str]) -> Iterator[str]:
     """Yield the words that do not speak of number formats, nor of a quantised checkpoint's revision."""
     after_format = False
     for word in words:
-        stated = any(pattern.fullmatch(word) for pattern, _ in _STATED)
+        stated = bool(_ANY_STATED.fullmatch(word))
         beside = bool(_FORMAT.fullmatch(word)) or (after_format and bool(_REVISION.fullmatch(word)))
         after_format = stated or (after_format and beside)
         if not (stated or beside):

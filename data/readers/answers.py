@@ -67,6 +67,8 @@ def checked(answers: Mapping[str, Any]) -> dict[str, Any]:
         raise BadRequest("date", given["date"], "YYYY-MM-DD or YYYY-MM")
     if "engine" in given and not ENGINES.find(str(given["engine"])):
         engine, version = engine_named(str(given["engine"]))
+        if not engine and (near := ENGINES.near(str(given["engine"]))):
+            raise UnknownName("engine", given["engine"], near)
         given |= {"engine": engine or given["engine"], **({"engine_version": version} if version else {})}
     given |= _hardware(given.pop("platform", None), given.pop("gpu", None), "num_gpus" in given)
     return given | ({"model": stored_model(str(given["model"])).name} if "model" in given else {})
@@ -101,8 +103,8 @@ def answered(draft: Draft, answers: Mapping[str, Any], tool: str) -> Draft:
     if row.get("disagg") == 1 and not _known(row.get("num_gpus")):
         row["num_gpus"] = row.get("prefill_gpus", math.nan) + row.get("decode_gpus", math.nan)
     row["model"] = row.get("model") or row.get("model_raw", "")
-    if not row.get("weight_precision"):
-        row["weight_precision"] = _of_config(row["model"])
+    row["weight_precision"] = row.get("weight_precision") or _of_config(row["model"])
+    row["kv_precision"] = row.get("kv_precision") or checkpoint(row["model"]).kv_precision
     row["spec_decode"] = row.get("spec_decode") or "none"
     if row.get("mode") == "offline":
         drop(row, "ttft_")
