@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from .columns import STORED
-from .errors import BadRows, BadStore, UnknownName
+from .errors import BadRows, BadStore, RoofcastError
 from .identity import config_group
 from .measurements import complete, typed
 from .readers import answers as asked
@@ -204,7 +204,7 @@ def settled(answered: Sequence[Draft], file: str) -> pd.DataFrame:
         for name in rows.loc[sound(rows), kind].unique():
             try:
                 rows.loc[rows[kind] == name, kind] = find(name).name
-            except UnknownName as error:
+            except RoofcastError as error:
                 reject(rows, rows[kind] == name, "name-to-say", column=kind, value=name, allowed=str(error))
     good = rows[sound(rows)].copy()
     if len(good):

@@ -3,14 +3,15 @@
 `normalise` is the one door: training rows and users' questions pass through the same rules, so that a
 feature means the same in both. No row raises here: a bad one is marked invalid with its reason.
 
-Defaults for a missing value: `gpu` from the platform; `tp` the most of 8, 4, 2, 1 that the GPUs not used by
-`pp` and the attention heads allow (where nothing of the layout is given, `layout_open` says that the
-predictor may choose one); `num_gpus` from the platform, else tp x pp; `engine` vllm; `weight_precision` the
-published checkpoint's own, or bf16 where no engine runs it on the GPU; `kv_precision` fp8 with fp8 or fp4
-weights under trtllm on a GPU with fp8 units, else bf16; `pp`, `ep`, `dp` 1; `mode` open-loop with a
-request_rate, offline with arrival burst, else closed-loop; `arrival` poisson at a rate, burst where a number
-of prompts is sent offline, else steady; `isl`, `osl` 1024; `concurrency` 32 where the mode needs one; `date`
-2026-07 (the newest engines measured). Everything lies in HBM unless a tier column says otherwise.
+A name means what `names` says. Defaults for a missing value: `gpu` from the platform; `tp` the most of 8, 4,
+2, 1 that the GPUs not used by `pp` and the attention heads allow (where nothing of the layout is given,
+`layout_open` says that the predictor may choose one); `num_gpus` from the platform, else tp x pp; `engine`
+vllm; `weight_precision` what the model's name states, else the published checkpoint's own, or bf16 where no
+engine runs it on the GPU; `kv_precision` fp8 with fp8 or fp4 weights under trtllm on a GPU with fp8 units,
+else bf16; `pp`, `ep`, `dp` 1; `mode` open-loop with a request_rate, offline with arrival burst, else
+closed-loop; `arrival` poisson at a rate, burst where a number of prompts is sent offline, else steady; `isl`,
+`osl` 1024; `concurrency` 32 where the mode needs one; `date` 2026-07 (the newest engines measured).
+Everything lies in HBM unless a tier column says otherwise.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import catalogue
 from ..data.columns import COLUMNS, TIER_COLUMNS
 from ..data.vocabulary import (
     ARRIVALS,
@@ -34,10 +34,10 @@ from ..data.vocabulary import (
     SWITCHES,
     TIERS,
     length_spread,
-    printed_precision,
 )
 from .cells import Rows, Table, default
 from .facts import BOX, Arrays, BoolArray, Facts, FloatArray, IntArray, facts_of, runs_precisions
+from .names import engine_codes, hardware_codes, model_codes
 from .notes import Notes
 from .settings import Settings, cached_share, settings_of, speculation_of
 
@@ -128,26 +128,23 @@ class Requests(Arrays):
         return found
 
 
-def _hardware(rows: Rows) -> tuple[Facts, dict[str, Any], BoolArray]:
+def _hardware(rows: Rows) -> tuple[Facts, dict[str, Any]]:
     """Resolve gpu and platform: GPU facts, and of the platform, else of the GPU, size, network and host."""
-    code, has_platform = rows.entry("platform", catalogue.platform, catalogue.platforms)
-    alone, has_gpu = rows.entry("gpu", catalogue.gpu, catalogue.gpus)
-    platform = facts_of("platform", code)
-    built_in = platform.gpu.astype(np.int64)
-    rows.fault(has_platform & has_gpu & (alone != built_in), "gpu-and-platform", "gpu")
-    rows.fault(~has_platform & ~has_gpu, "gpu-or-platform", "gpu")
-    gpu = facts_of("gpu", np.where(has_platform & ~has_gpu, built_in, alone))
+    named = hardware_codes(rows)
+    has_platform = named.platform >= 0
+    platform, gpu = facts_of("platform", np.maximum(named.platform, 0)), facts_of("gpu", named.gpu)
     rows.number("num_nodes", whole=True)
-    return (
-        gpu,
-        {name: np.where(has_platform, getattr(platform, name), getattr(gpu, name)) for name in _OF_PLATFORM},
-        has_platform | has_gpu,
-    )
+    hardware = {
+        name: np.where(has_platform, getattr(platform, name), getattr(gpu, name)) for name in _OF_PLATFORM
+    }
+    hardware["num_gpus"] = np.where(np.isnan(named.num_gpus), hardware["num_gpus"], named.num_gpus)
+    return gpu, hardware
 
 
-def _precisions(rows: Rows, model: Facts, gpu: Facts, engine: IntArray) -> dict[str, Any]:
-    """Fill the precisions of weights and cache."""
-    weight = rows.word("weight_precision", PRECISIONS, read=printed_precision)
+def _precisions(
+    rows: Rows, model: Facts, gpu: Facts, engine: IntArray, weight: IntArray, kv: IntArray
+) -> dict[str, Any]:
+    """Fill the precisions of weights and cache where they are missing (-1)."""
     native = model.native_precision.astype(np.int64)
     units = (np.stack([gpu.columns[f"units_{p}"] for p in PRECISIONS], axis=1) > 0)[gpu.codes]
     runs, missing = runs_precisions(gpu), weight < 0
@@ -162,7 +159,6 @@ def _precisions(rows: Rows, model: Facts, gpu: Facts, engine: IntArray) -> dict[
         foreign = (weight == code) & ~units[:, code]
         rows.fault(foreign & ~runs[:, code], "no-units", "weight_precision", name)
         rows.note(foreign & rows.valid, "widened", "weight_precision", name)
-    kv = rows.word("kv_precision", PRECISIONS, read=printed_precision)
     quantised = ((weight == 1) | (weight == 2)) & (engine == ENGINES.index("trtllm")) & units[:, 1]
     kv_filled = np.where(kv < 0, np.where(quantised, 1, 0), kv)
     return {"weight_precision": weight, "kv_precision": kv_filled, "kv_given": kv >= 0}
@@ -361,11 +357,6 @@ def _months_now() -> float:
     return (today.year - 2025) * 12.0 + today.month - 1
 
 
-def engine_codes(rows: Rows) -> IntArray:
-    """Return each row's engine as a place in ENGINES, -1 where missing: one of many names is one engine."""
-    return rows.word("engine", ENGINES, other="other")
-
-
 def normalise(frame: Table) -> Requests:
     """Turn a frame with any subset of REQUEST_COLUMNS (and POOL_COLUMNS) into requests, row for row.
 
@@ -374,17 +365,16 @@ def normalise(frame: Table) -> Requests:
     length n; never raises for a bad row.
     """
     rows = Rows(frame)
-    model_codes, has_model = rows.entry("model", catalogue.model, catalogue.models)
-    rows.fault(~has_model, "required", "model")
-    model = facts_of("model", model_codes)
-    gpu, hardware, has_gpu = _hardware(rows)
+    named = model_codes(rows)
+    model = facts_of("model", named.model)
+    gpu, hardware = _hardware(rows)
     engine = engine_codes(rows)
     rows.note(engine < 0, "assumed", "engine", ENGINES[0])
     engine = np.maximum(engine, 0)
-    foreign = has_gpu & _NVIDIA_ONLY[engine] & (gpu.is_nvidia == 0)
+    foreign = rows.valid & _NVIDIA_ONLY[engine] & (gpu.is_nvidia == 0)
     others = ", ".join(term.name for term in ENGINES.terms if not term.nvidia_only)
     rows.fault(foreign, "nvidia-only", "engine", np.array(ENGINES, dtype=object)[engine], others)
-    precisions = _precisions(rows, model, gpu, engine)
+    precisions = _precisions(rows, model, gpu, engine, named.weight, named.kv)
     disagg = default(rows.number("disagg", strict=False), 0.0) > 0
     layout = _layout(rows, model, engine, hardware.pop("num_gpus"), disagg)
     parts: dict[str, Any] = {**layout, **_pools(rows, layout, disagg), **_load(rows), "disagg": disagg}

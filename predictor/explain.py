@@ -20,6 +20,7 @@ import numpy as np
 
 from ..data.columns import ANSWERS, FIGURES
 from ..data.files import for_json
+from ..data.hardware import resolve_hardware
 from ..features.baseline import baseline, floor_and_baseline
 from ..features.coefficients import Coefficients
 from ..features.frame import feature_matrix
@@ -211,7 +212,8 @@ def with_changes(request: Mapping[str, Any], changes: Mapping[str, Any], first: 
     GPUs; another platform replaces the GPU and the number that was given.
     """
     replaced = {"gpu", "num_gpus"} if "platform" in changes else set()
-    if "gpu" in changes and "platform" in request:
+    given = resolve_hardware(str(request["gpu"])) if request.get("gpu") else None
+    if "gpu" in changes and (given is None or given.platform or given.num_gpus):
         replaced, request = {"platform"}, {"num_gpus": first.request["num_gpus"], **request}
     return {name: value for name, value in request.items() if name not in replaced} | dict(changes)
 

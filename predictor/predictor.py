@@ -16,7 +16,7 @@ import numpy as np
 
 from ..data import catalogue
 from ..data.columns import ASKED
-from ..data.errors import BadRequest, UnknownName
+from ..data.errors import BadRequest, RoofcastError
 from ..features.facts import IntArray
 from ..features.measured import MeasuredFabric
 from ..features.request import Requests, normalise
@@ -141,7 +141,7 @@ def _request(request: Mapping[str, Any]) -> Requests:
     r = normalise({name: [request.get(name)] for name in ("model", *request)})
     if not r.valid[0]:
         fault = r.notes.of(0)[0]
-        if isinstance(fault.value, UnknownName):
+        if isinstance(fault.value, RoofcastError):
             raise fault.value
         raise BadRequest(fault.column, request.get(fault.column), fault.allowed)
     return r
