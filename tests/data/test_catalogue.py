@@ -98,7 +98,7 @@ def _parameters(spec: ModelSpec) -> tuple[float, float]:
 
 # What the plain formula does not describe: recurrent mixers, encoders, layers that differ among themselves.
 UNEVEN = {"t5", "gemma3n", "gemma4", "nemotron-nas", "decilm", "gptj", "phi", "mimo-v2", "step3", "step3p5",
-          "mistral-large4", "muse-spark"}  # fmt: skip
+          "mistral-large4", "muse-spark", "laguna"}  # fmt: skip
 MIXED = {m.name for m in MODELS if m.attention == "hybrid" or m.n_linear_attention_layers}
 PLAIN = [m for m in MODELS if m.name not in MIXED and m.family not in UNEVEN]
 
