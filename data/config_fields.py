@@ -119,9 +119,8 @@ def text_fields(values: Mapping[str, Any], where: str) -> Fields:
 def _canonical(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields under the usual names, a list of one number as that number."""
     alike = {key: values[key][0] for key in _PER_LAYER if _is_one_number(values.get(key))}
-    usual = {
-        _SYNONYMS.get(key, key): value for key, value in {**values, **alike}.items() if value is not None
-    }
+    known = {key: value for key, value in {**values, **alike}.items() if value is not None}
+    usual = {**{_SYNONYMS[key]: value for key, value in known.items() if key in _SYNONYMS}, **known}
     hybrid = usual.get("linear_attn_config")
     if not isinstance(hybrid, dict):
         hybrid = {name: usual.get(f"linear_{name}") for name in ("num_heads", "head_dim")}
@@ -133,7 +132,7 @@ def _canonical(values: Mapping[str, Any]) -> dict[str, Any]:
         usual["full_rank_gate"] = hybrid.get("use_full_rank_gate", False)
         if isinstance(full := hybrid.get("full_attn_layers"), list):
             layers = usual.get("num_hidden_layers")
-            count = layers if isinstance(layers, int) and layers < _LARGEST else 0
+            count = layers if isinstance(layers, int) and layers < 10_000 else 0
             kinds = ("full_attention" if n + 1 in full else "linear_attention" for n in range(count))
             usual["layer_types"] = list(kinds)
     return usual
