@@ -84,7 +84,7 @@ def _of_size(text: str, size: re.Match[str]) -> NamedModel:
 
     # Stand-ins entered for other questions are no shapes to scale.
     same_kind = [m for m in catalogue.shipped_models().values() if m.is_moe == bool(size[3])]
-    near = min((m for m in same_kind if m.attention != "mla" or size[3]), key=distance)
+    near = min((m for m in same_kind if size[3] or (m.attention == "gqa" and m.gated_ffn)), key=distance)
     name = catalogue.add_model(_scaled(near, params, active, size[0]))
     return NamedModel(name=name, how="scaled", about=near.name, where=text)
 
