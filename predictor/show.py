@@ -1,13 +1,15 @@
 """What people see: results and the catalogue as tables, an explanation as a drawing.
 
-`show(value)` prints a prediction, an explanation, a comparison, findings or a table; no answer needs it.
+`show(value)` prints a prediction, an explanation, a comparison, findings or a table, `page` writes it as HTML
+for a notebook; no answer needs either.
 """
 
 from __future__ import annotations
 
 import html
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,18 +42,75 @@ _SUPPORT = {
     "far": "model, GPU or memory tier was never measured: the answer rests on physics",
 }
 _DRAWINGS = (".png", ".svg", ".html")
+_PAGE_WIDTH, _UNBOUNDED = 110, 10_000  # characters
 
 
-def show(value: Any) -> None:
-    """Print a result, a table or text on stdout, uncut where stdout is a pipe."""
-    parts, console = _PARTS.get(type(value)), Console(highlight=False)
-    width, unbounded = console.width, console.options.update(width=1000)
-    for part in parts(value) if parts else (value,):
-        # A pipe has no width: a table is cut for people, never for the next program.
-        if isinstance(part, Table) and not console.is_terminal:
-            console.width = max(width, console.measure(part, options=unbounded).maximum)
-        console.print(part)
-        console.width = width
+def show(*values: Any) -> None:
+    """Print results, tables or text on stdout; a table wider than the terminal in parts, never cut."""
+    console = Console(highlight=False)
+    # A pipe has no width unless somebody says so: a table is folded for people, not for the next program.
+    bounded = console.is_terminal or "COLUMNS" in os.environ
+    _print(console, values, console.width if bounded else _UNBOUNDED)
+
+
+def page(*values: Any) -> str:
+    """Return results as HTML, as `show` prints them: what a notebook draws."""
+    # Nothing goes to the notebook by itself: what is recorded is returned.
+    nowhere: dict[str, Any] = {"file": io.StringIO(), "force_jupyter": False, "record": True}
+    console = Console(**nowhere, width=_PAGE_WIDTH, highlight=False)
+    _print(console, values, _PAGE_WIDTH)
+    return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+
+def _print(console: Console, values: Iterable[Any], room: int) -> None:
+    width = console.width
+    for value in values:
+        parts = next((draw for kind, draw in _PARTS.items() if isinstance(value, kind)), None)
+        for part in parts(value) if parts else (value,):
+            for piece in _fitting(part, console, room) if isinstance(part, Table) else (part,):
+                table = isinstance(piece, Table)
+                console.width = max(width, _widths(console, piece)[1]) if table else width
+                console.print(piece)
+    console.width = width
+
+
+def _widths(console: Console, part: RenderableType) -> tuple[int, int]:
+    """Return the widths [characters] of the longest word and of the longest line."""
+    measured = console.measure(part, options=console.options.update(width=_UNBOUNDED))
+    return measured.minimum, measured.maximum
+
+
+def _fitting(table: Table, console: Console, room: int) -> Iterator[Table]:
+    """Yield a table whole if it has room, else denser, folded at blanks, and in parts by its first column."""
+    if _widths(console, table)[1] <= room:
+        yield table
+        return
+    least, most = [], []
+    for column in table.columns:
+        words, lines = zip(*(_widths(console, cell) for cell in (column.header, *column.cells)), strict=True)
+        most.append(column.width or max(lines))
+        least.append(most[-1] if column.width or column.no_wrap else max(words))
+    groups: list[list[int]] = []
+    for at in range(1, len(least)):
+        if not groups or _total(least, (*groups[-1], at)) > room:
+            groups.append([0])
+        groups[-1].append(at)
+    rows = list(zip(*(column.cells for column in table.columns), strict=True))
+    for group in groups:
+        piece = Table(box=table.box, pad_edge=False, padding=0)
+        spare = max(room - _total(least, group), 0)
+        for at in group:
+            column, more = table.columns[at], min(most[at] - least[at], spare)
+            spare -= more
+            piece.add_column(column.header, justify=column.justify, width=least[at] + more)
+        for row in rows:
+            piece.add_row(*(row[at] for at in group))
+        yield piece
+
+
+def _total(widths: Sequence[int], group: Sequence[int]) -> int:
+    """Return the width of a table of these columns: one character between two and at either edge."""
+    return sum(widths[at] + 1 for at in group) + 1
 
 
 def _prediction(p: Prediction) -> Iterable[RenderableType]:
@@ -144,12 +203,10 @@ def _comparison(c: Comparison) -> Iterable[RenderableType]:
 
 def _findings(findings: Sequence[Finding]) -> Iterable[RenderableType]:
     heads = ("figure", "claimed", "verdict", "floor", "baseline", "predicted", "90 % interval")
-    table = _table(heads, ((
+    yield _table(heads, ((
         f.figure, number(f.claimed), f.verdict, *map(number, (f.bound, f.baseline, f.predicted)),
         f"{number(f.predicted_lo)} to {number(f.predicted_hi)}",
     ) for f in findings))  # fmt: skip
-    table.collapse_padding = True
-    yield table
     yield from (Text(f"- {f.figure} is {f.verdict}: {f.reason}.") for f in findings)
 
 

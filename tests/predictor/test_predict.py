@@ -8,6 +8,7 @@ import pickle  # noqa: TID251 (users may pickle an answer)
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 
 from roofcast.data import catalogue
 from roofcast.data.errors import BadBundle, BadRequest, UnknownName
-from roofcast.predictor import Prediction, Predictor
+from roofcast.predictor import Prediction, Predictor, predict
 from roofcast.predictor.prediction import NUMBERS, TERMS
 
 from .conftest import QUESTION
@@ -51,6 +52,21 @@ def test_every_gpu_and_platform_answers_in_numbers(shipped: Predictor, kind: str
     answers = shipped.predict_frame(pd.DataFrame({kind: names}).assign(**asked))
     assert answers["feasible"].all()
     assert np.isfinite(answers[list(NUMBERS)]).all(axis=None)
+
+
+def test_the_module_answers_by_the_shipped_bundle_loaded_once(
+    shipped: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[object] = []
+    home = sys.modules[Predictor.__module__]
+    home._shipped.cache_clear()  # type: ignore[attr-defined]
+    monkeypatch.setattr(Predictor, "load", lambda: loads.append(1) or shipped)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: predict(**QUESTION), range(16)))
+    assert len(loads) == 1
+    assert {answer.tpot_ms for answer in answers} == {shipped.predict(**QUESTION).tpot_ms}
+    with pytest.raises(UnknownName, match="concurrency"):
+        predict(concurency=8)  # type: ignore[call-arg]
 
 
 def test_an_answer_is_one_line_flat_plain_json_and_survives_a_pickle(prediction: Prediction) -> None:
