@@ -56,7 +56,9 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for accuracy.md and accuracy.json.")] = Path("docs"),
     protocol: Annotated[
         Many,
-        typer.Option(help="Protocol to run: configuration, family, platform, model or source; may repeat."),
+        typer.Option(
+            help="Protocol to run: configuration, family, platform, model, source; may repeat [default: all]"
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -89,7 +91,9 @@ def tune(
 
 def retrain(
     store: Store = None,
-    margin: Annotated[Number, typer.Option(help="Share of itself by which an error may grow.")] = None,
+    margin: Annotated[
+        Number, typer.Option(help="Share of itself by which an error may grow [default: 0.03]")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Train though nothing is new.")] = False,
     as_json: Json = False,
 ) -> None:
