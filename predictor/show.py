@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from ..data.errors import BadRequest
 from ..data.prices import price
 from ..features.coefficients import Coefficients
 from .explain import Comparison, Explanation
+from .narrow import UNBOUNDED, fitting, widths
 from .neighbours import Neighbour
 from .prediction import TERMS, Prediction
 
@@ -42,7 +43,7 @@ _SUPPORT = {
     "far": "model, GPU or memory tier was never measured: the answer rests on physics",
 }
 _DRAWINGS = (".png", ".svg", ".html")
-_PAGE_WIDTH, _UNBOUNDED = 110, 10_000  # characters
+_PAGE_WIDTH = 110  # characters
 
 
 def show(*values: Any) -> None:
@@ -50,7 +51,7 @@ def show(*values: Any) -> None:
     console = Console(highlight=False)
     # A pipe has no width unless somebody says so: a table is folded for people, not for the next program.
     bounded = console.is_terminal or "COLUMNS" in os.environ
-    _print(console, values, console.width if bounded else _UNBOUNDED)
+    _print(console, values, console.width if bounded else UNBOUNDED)
 
 
 def page(*values: Any) -> str:
@@ -67,50 +68,11 @@ def _print(console: Console, values: Iterable[Any], room: int) -> None:
     for value in values:
         parts = next((draw for kind, draw in _PARTS.items() if isinstance(value, kind)), None)
         for part in parts(value) if parts else (value,):
-            for piece in _fitting(part, console, room) if isinstance(part, Table) else (part,):
+            for piece in fitting(part, console, room) if isinstance(part, Table) else (part,):
                 table = isinstance(piece, Table)
-                console.width = max(width, _widths(console, piece)[1]) if table else width
+                console.width = max(width, widths(console, piece)[1]) if table else width
                 console.print(piece)
     console.width = width
-
-
-def _widths(console: Console, part: RenderableType) -> tuple[int, int]:
-    """Return the widths [characters] of the longest word and of the longest line."""
-    measured = console.measure(part, options=console.options.update(width=_UNBOUNDED))
-    return measured.minimum, measured.maximum
-
-
-def _fitting(table: Table, console: Console, room: int) -> Iterator[Table]:
-    """Yield a table whole if it has room, else denser, folded at blanks, and in parts by its first column."""
-    if _widths(console, table)[1] <= room:
-        yield table
-        return
-    least, most = [], []
-    for column in table.columns:
-        words, lines = zip(*(_widths(console, cell) for cell in (column.header, *column.cells)), strict=True)
-        most.append(column.width or max(lines))
-        least.append(most[-1] if column.width or column.no_wrap else max(words))
-    groups: list[list[int]] = []
-    for at in range(1, len(least)):
-        if not groups or _total(least, (*groups[-1], at)) > room:
-            groups.append([0])
-        groups[-1].append(at)
-    rows = list(zip(*(column.cells for column in table.columns), strict=True))
-    for group in groups:
-        piece = Table(box=table.box, pad_edge=False, padding=0)
-        spare = max(room - _total(least, group), 0)
-        for at in group:
-            column, more = table.columns[at], min(most[at] - least[at], spare)
-            spare -= more
-            piece.add_column(column.header, justify=column.justify, width=least[at] + more)
-        for row in rows:
-            piece.add_row(*(row[at] for at in group))
-        yield piece
-
-
-def _total(widths: Sequence[int], group: Sequence[int]) -> int:
-    """Return the width of a table of these columns: one character between two and at either edge."""
-    return sum(widths[at] + 1 for at in group) + 1
 
 
 def _prediction(p: Prediction) -> Iterable[RenderableType]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import shared
+from .options import completion
 from .shared import Bundle, File, Json, Many, Number, Store, Text, print_json, progress_bar, report, show
 
 if TYPE_CHECKING:
@@ -121,7 +122,10 @@ def rollback(
 
 
 def suggest(
-    platform: Annotated[str, typer.Option(help="Platform to measure on, such as hgx-b200.")],
+    platform: Annotated[
+        str,
+        typer.Option(help="Platform to measure on, such as hgx-b200.", autocompletion=completion("platform")),
+    ],
     budget: Annotated[int, typer.Option(help="Setups that can be measured.")] = 10,
     model: Annotated[
         Many, typer.Option(help="Model to ask about; may repeat [default: the catalogue's]")

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from roofcast.data.columns import ASKED, COLUMNS, Column
 from roofcast.predictor.commands.options import CLAIM
 
-_TYPES = {"text": "str", "name": "str", "count": "int", "number": "float", "share": "float", "flag": "bool"}
+# Other kinds count.
+_TYPES = {"text": "str", "name": "str", "number": "float", "share": "float", "flag": "bool"}
 _HEAD = '''"""The keywords of `predict`, `explain` and `audit`, so that editors and type checkers know them.
 
 Written from the table of columns by `python -m tests.docs.pages`; a test compares.
@@ -26,12 +27,14 @@ class {name}({base}, total=False):
 '''
 
 
+def _field(column: Column) -> str:
+    help = column.help.replace("--", "").removesuffix(".").strip()
+    kind = _TYPES.get(column.kind, "int")
+    return f"    {column.name}: {kind} | None" + (f"  # {help}" if help else "")
+
+
 def _fields(columns: Iterable[Column]) -> str:
-    lines = (
-        (f"    {c.name}: {_TYPES[c.kind]} | None", c.help.replace("--", "").removesuffix(".").strip())
-        for c in columns
-    )
-    return "\n".join(f"{line}  # {help}" if help else line for line, help in lines)
+    return "\n".join(map(_field, columns))
 
 
 def request_types() -> str:
