@@ -86,6 +86,9 @@ def _model_name(file: Path) -> str:
     if "snapshots" in parts[1:]:
         return parts[parts.index("snapshots") - 1].rsplit("--", 1)[-1]
     return file.absolute().parent.name if file.name == "config.json" else file.stem
+
+
+def _draft(fields: Fields, name: str) -> ModelSpec:
     kind = str(fields.get("model_type"))
     n_layers, d_model = fields.positive("num_hidden_layers"), fields.positive("hidden_size")
     layers = _layer_kinds(fields, n_layers)

@@ -165,7 +165,8 @@ def _gpu_row(spec: GpuSpec) -> dict[str, float]:
         "link_bandwidth": spec.link_bandwidth,
         "num_gpus": np.nan,  # as a platform has it; of a GPU alone nobody knows
         "domain": max(spec.link_domain, 1),
-        "nic_bandwidth": NIC_BANDWIDTH,
+        # A box of one chip has no other link than its network.
+        "nic_bandwidth": spec.link_bandwidth if spec.link.startswith("ethernet") else NIC_BANDWIDTH,
         "pcie_bandwidth": max(spec.pcie_bandwidth, _LEAST_PCIE),
         "architecture": ARCHITECTURES.index(family if family in ARCHITECTURES else "other"),
         "is_nvidia": spec.vendor.lower() == "nvidia",

@@ -15,9 +15,9 @@ The thresholds are measured on the shipped table: docs/audit.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,9 @@ from ..features.request import Requests, normalise
 from ..training.model.times import OF
 from .door import frame_of, request_of
 from .layouts import every_layout
+from .prediction import Shown
 from .predictor import CHUNK_ROWS, Predictor
+from .request_types import Claim
 
 # Figures that can be claimed, and the answer each one is another form of.
 ANSWER_OF = {
@@ -89,6 +91,14 @@ class Finding:
         return out
 
 
+class Findings(Shown, list[Finding]):
+    """What the audit says of each figure of one row or of many."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per figure with the fields of `Finding`."""
+        return pd.DataFrame([asdict(finding) for finding in self], columns=[f.name for f in fields(Finding)])
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Claims:
     """What rows claim, and the floors that stand against it; arrays of shape (n,).
@@ -111,7 +121,7 @@ class _Claims:
             return claimed / bound if ANSWER_OF[figure].endswith("_ms") else bound / claimed
 
 
-def audit(predictor: Predictor, **claim: Any) -> list[Finding]:
+def audit(predictor: Predictor, **claim: Unpack[Claim]) -> Findings:
     """Judge the figures claimed for one configuration: request columns and names in ANSWER_OF as keywords.
 
     Times without any load are those of one request alone. Raises UnknownName for a keyword that is neither,
@@ -124,17 +134,18 @@ def audit(predictor: Predictor, **claim: Any) -> list[Finding]:
     for name, value in figures.items():
         if not (isinstance(value, int | float) and 0 < value < np.inf):
             raise BadRequest(name, value, "a number above 0")
-    predictor.predict(**{name: value for name, value in claim.items() if name not in ANSWER_OF})
+    asked: dict[str, Any] = {name: value for name, value in claim.items() if name not in ANSWER_OF}
+    predictor.predict(**asked)
     return audit_frame(predictor, pd.DataFrame([claim]))
 
 
-def audit_frame(predictor: Predictor, frame: pd.DataFrame, first_row: int = 0) -> list[Finding]:
+def audit_frame(predictor: Predictor, frame: pd.DataFrame, first_row: int = 0) -> Findings:
     """Judge every figure (columns named in ANSWER_OF) of every row; nothing raises for a row.
 
     Rows need the request columns of `Predictor.predict_frame`; `length_kind` "dataset" says that lengths are
     means of a mix, whose median first token the floor does not bound. `Finding.row` counts from `first_row`.
     """
-    found: list[Finding] = []
+    found = Findings()
     for start in range(0, len(frame), CHUNK_ROWS):
         rows = medians(frame_of(frame.iloc[start : start + CHUNK_ROWS].reset_index(drop=True)))
         alone = rows[[name for name in _LOAD if name in rows]].isna().all(axis=1)
@@ -148,7 +159,7 @@ def audit_frame(predictor: Predictor, frame: pd.DataFrame, first_row: int = 0) -
     return found
 
 
-def audit_file(predictor: Predictor, path: Path) -> Iterator[list[Finding]]:
+def audit_file(predictor: Predictor, path: Path) -> Iterator[Findings]:
     """Judge a CSV file piece by piece, whatever its size; `Finding.row` is the line, the header's is 1.
 
     Raises BadRows where it cannot be read or holds no figure.

@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,7 +30,10 @@ from ..training.model.model import Answers, Model, near_residuals
 from ..training.model.times import LEARNED
 from ..training.model.trees import Trees
 from .neighbours import Neighbour, nearest
-from .prediction import TERMS, Prediction
+from .prediction import TERMS, Prediction, Shown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _STEP = 1.1  # each fact is scaled by this much, one at a time
 # The features by what they speak of; the first pattern that matches names the group.
@@ -75,7 +78,7 @@ class Correction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explanation:
+class Explanation(Shown):
     """One prediction explained; see the fields' own classes.
 
     `corrections` by name in tpot, ttft, e2e; `sensitivity[fact][answer]` the elasticity of the baseline: what
@@ -93,9 +96,16 @@ class Explanation:
         plain: dict[str, Any] = for_json(asdict(self))
         return plain | {"prediction": self.prediction.to_dict()}
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return where the time goes: a row per term, columns `tpot_ms` and `ttft_ms` [ms]."""
+        import pandas as pd
+
+        terms = {"tpot_ms": self.prediction.terms, "ttft_ms": self.prediction.ttft_terms}
+        return pd.DataFrame(terms, index=pd.Index(TERMS, name="term"))
+
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Shown):
     """Two predictions: `differs` the values (first, second) that are not equal, `ratios` first over second of
     the five answers, `terms` and `ttft_terms` first minus second [ms], `reason` the largest cause in words.
     """

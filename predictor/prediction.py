@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from ..training.model.model import Answers
 from ..training.model.times import PERCENTS, floor_seconds
 from .reasons import Remark
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 BOUNDED = tuple(f"{name}{bound}" for name in ANSWERS for bound in BOUNDS)
 NUMBERS = BOUNDED + tuple(f"{level}_{name}" for level in ("baseline", "floor") for name in ANSWERS)
 # The physics of one output token and of the first one, and what the learned model adds or takes.
@@ -43,8 +47,19 @@ _RATIOS = (
 )
 
 
+class Shown:
+    """A result that a notebook draws as `show` prints it."""
+
+    def _parts(self) -> Iterable[object]:
+        return (self,)
+
+    def _repr_html_(self) -> str:
+        # What draws knows all results: found by name when a notebook asks, so that none of them loads it.
+        return str(import_module("roofcast.predictor.show").page(*self._parts()))
+
+
 @dataclass(frozen=True, kw_only=True)
-class Prediction:
+class Prediction(Shown):
     """The answer to one request; every number is NaN where the request is infeasible.
 
     Rates [tok/s] are of the whole deployment, times [ms] per request; `_lo` and `_hi` bound the 90 %
@@ -122,6 +137,12 @@ class Prediction:
             flat |= {f"{name.removesuffix('_ms')}_p{percent:g}_ms": time for name, time in times.items()}
         plain: dict[str, Any] = for_json(flat)
         return plain
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a frame of one row: `to_dict`."""
+        import pandas as pd
+
+        return pd.DataFrame([self.to_dict()])
 
     def __str__(self) -> str:
         if not self.feasible:

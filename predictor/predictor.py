@@ -8,9 +8,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 import numpy as np
 
@@ -27,6 +29,7 @@ from .door import frame_of, near_misses, request_of
 from .layouts import answer_laid_out
 from .prediction import NUMBERS, Prediction, numbers_of, prediction_of
 from .reasons import Remark, reasons, remarks
+from .request_types import Request
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +68,11 @@ class Predictor:
         return cls(*load_bundle(source))
 
     def predict(
-        self, *, fabric: Fabric = None, percentiles: Sequence[float] = PERCENTS, **request: Any
+        self,
+        *,
+        fabric: Fabric = None,
+        percentiles: Sequence[float] = PERCENTS,
+        **request: Unpack[Request],
     ) -> Prediction:
         """Predict one configuration; the columns of `predict_frame` as keywords, None for the default.
 
@@ -78,7 +85,7 @@ class Predictor:
         """
         return self._answer(request, fabric, percentiles)[0]
 
-    def explain(self, *, fabric: Fabric = None, **request: Any) -> Explanation:
+    def explain(self, *, fabric: Fabric = None, **request: Unpack[Request]) -> Explanation:
         """Predict one configuration and say where each millisecond comes from and what would change it.
 
         Raises what `predict` raises, and BadRequest for a deployment that does not fit.
@@ -133,6 +140,28 @@ class Predictor:
 
         in_chunks(wanted, work)
         return pd.DataFrame(columns, index=frame.index)
+
+
+_loading = Lock()
+
+
+@cache
+def _shipped() -> Predictor:
+    return Predictor.load()
+
+
+def predict(
+    *, fabric: Fabric = None, percentiles: Sequence[float] = PERCENTS, **request: Unpack[Request]
+) -> Prediction:
+    """Predict one configuration with the shipped bundle, loaded once; as `Predictor.predict`.
+
+    >>> from roofcast.predictor import predict
+    >>> predict(model="llama-3.1-8b", gpu="h100", concurrency=8).feasible
+    True
+    """
+    with _loading:
+        shipped = _shipped()
+    return shipped.predict(fabric=fabric, percentiles=percentiles, **request)
 
 
 def _request(request: Mapping[str, Any]) -> Requests:

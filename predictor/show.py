@@ -1,12 +1,14 @@
 """What people see: results and the catalogue as tables, an explanation as a drawing.
 
-`show(value)` prints a prediction, an explanation, a comparison, findings or a table; no answer needs it.
+`show(value)` prints a prediction, an explanation, a comparison, findings or a table, `page` writes it as HTML
+for a notebook; no answer needs either.
 """
 
 from __future__ import annotations
 
 import html
 import io
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from ..data.errors import BadRequest
 from ..data.prices import price
 from ..features.coefficients import Coefficients
 from .explain import Comparison, Explanation
+from .narrow import UNBOUNDED, fitting, widths
 from .neighbours import Neighbour
 from .prediction import TERMS, Prediction
 
@@ -40,18 +43,36 @@ _SUPPORT = {
     "far": "model, GPU or memory tier was never measured: the answer rests on physics",
 }
 _DRAWINGS = (".png", ".svg", ".html")
+_PAGE_WIDTH = 110  # characters
 
 
-def show(value: Any) -> None:
-    """Print a result, a table or text on stdout, uncut where stdout is a pipe."""
-    parts, console = _PARTS.get(type(value)), Console(highlight=False)
-    width, unbounded = console.width, console.options.update(width=1000)
-    for part in parts(value) if parts else (value,):
-        # A pipe has no width: a table is cut for people, never for the next program.
-        if isinstance(part, Table) and not console.is_terminal:
-            console.width = max(width, console.measure(part, options=unbounded).maximum)
-        console.print(part)
-        console.width = width
+def show(*values: Any) -> None:
+    """Print results, tables or text on stdout; a table wider than the terminal in parts, never cut."""
+    console = Console(highlight=False)
+    # A pipe has no width unless somebody says so: a table is folded for people, not for the next program.
+    bounded = console.is_terminal or "COLUMNS" in os.environ
+    _print(console, values, console.width if bounded else UNBOUNDED)
+
+
+def page(*values: Any) -> str:
+    """Return results as HTML, as `show` prints them: what a notebook draws."""
+    # Nothing goes to the notebook by itself: what is recorded is returned.
+    nowhere: dict[str, Any] = {"file": io.StringIO(), "force_jupyter": False, "record": True}
+    console = Console(**nowhere, width=_PAGE_WIDTH, highlight=False)
+    _print(console, values, _PAGE_WIDTH)
+    return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+
+def _print(console: Console, values: Iterable[Any], room: int) -> None:
+    width = console.width
+    for value in values:
+        parts = next((draw for kind, draw in _PARTS.items() if isinstance(value, kind)), None)
+        for part in parts(value) if parts else (value,):
+            for piece in fitting(part, console, room) if isinstance(part, Table) else (part,):
+                table = isinstance(piece, Table)
+                console.width = max(width, widths(console, piece)[1]) if table else width
+                console.print(piece)
+    console.width = width
 
 
 def _prediction(p: Prediction) -> Iterable[RenderableType]:
@@ -144,12 +165,10 @@ def _comparison(c: Comparison) -> Iterable[RenderableType]:
 
 def _findings(findings: Sequence[Finding]) -> Iterable[RenderableType]:
     heads = ("figure", "claimed", "verdict", "floor", "baseline", "predicted", "90 % interval")
-    table = _table(heads, ((
+    yield _table(heads, ((
         f.figure, number(f.claimed), f.verdict, *map(number, (f.bound, f.baseline, f.predicted)),
         f"{number(f.predicted_lo)} to {number(f.predicted_hi)}",
     ) for f in findings))  # fmt: skip
-    table.collapse_padding = True
-    yield table
     yield from (Text(f"- {f.figure} is {f.verdict}: {f.reason}.") for f in findings)
 
 

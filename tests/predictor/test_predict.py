@@ -8,14 +8,18 @@ import pickle  # noqa: TID251 (users may pickle an answer)
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from roofcast.data import catalogue
 from roofcast.data.errors import BadBundle, BadRequest, UnknownName
-from roofcast.predictor import Prediction, Predictor
-from roofcast.predictor.prediction import TERMS
+from roofcast.predictor import Prediction, Predictor, predict
+from roofcast.predictor.prediction import NUMBERS, TERMS
 
 from .conftest import QUESTION
 
@@ -39,6 +43,30 @@ def test_the_terms_sum_to_their_answers(shipped: Predictor, prediction: Predicti
         assert sum(answer.terms.values()) == pytest.approx(answer.tpot_ms)
         assert sum(answer.ttft_terms.values()) == pytest.approx(answer.ttft_ms)
         assert answer.terms[answer.bottleneck] == max(answer.terms[name] for name in TERMS[:-1])
+
+
+@pytest.mark.parametrize("kind", ["gpu", "platform"])
+def test_every_gpu_and_platform_answers_in_numbers(shipped: Predictor, kind: str) -> None:
+    names = list({"gpu": catalogue.gpus, "platform": catalogue.platforms}[kind]())
+    asked = {"model": "llama-3.1-8b", "weight_precision": "bf16", "num_gpus": 2, "tp": 2, "concurrency": 4}
+    answers = shipped.predict_frame(pd.DataFrame({kind: names}).assign(**asked))
+    assert answers["feasible"].all()
+    assert np.isfinite(answers[list(NUMBERS)]).all(axis=None)
+
+
+def test_the_module_answers_by_the_shipped_bundle_loaded_once(
+    shipped: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[object] = []
+    home = sys.modules[Predictor.__module__]
+    home._shipped.cache_clear()  # type: ignore[attr-defined]
+    monkeypatch.setattr(Predictor, "load", lambda: loads.append(1) or shipped)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: predict(**QUESTION), range(16)))
+    assert len(loads) == 1
+    assert {answer.tpot_ms for answer in answers} == {shipped.predict(**QUESTION).tpot_ms}
+    with pytest.raises(UnknownName, match="concurrency"):
+        predict(concurency=8)  # type: ignore[call-arg]
 
 
 def test_an_answer_is_one_line_flat_plain_json_and_survives_a_pickle(prediction: Prediction) -> None:
