@@ -11,7 +11,7 @@ import sys
 import typer
 
 from ..data.errors import RoofcastError
-from .commands import advise, ask, fabric, intake, learn, look
+from .commands import advise, ask, curve, fabric, intake, learn, look
 
 EXIT_ERROR = 2
 app = typer.Typer(
@@ -22,11 +22,11 @@ app = typer.Typer(
     rich_markup_mode=None,  # as markup, "[default: 32]" in a help text would be a style and not be shown
 )
 for command in (
-    ask.predict, advise.recommend, advise.sweep, ask.explain, ask.audit, look.coefficients, learn.train,
-    learn.evaluate, learn.tune, learn.retrain, learn.rollback, learn.suggest, learn.ui, intake.ingest,
-    look.models, look.gpus, look.platforms,
+    ask.predict, curve.curve, advise.recommend, advise.sweep, ask.explain, ask.audit, look.coefficients,
+    learn.train, learn.evaluate, learn.tune, learn.retrain, learn.rollback, learn.suggest, learn.ui,
+    intake.ingest, look.models, look.gpus, look.platforms,
 ):  # fmt: skip
-    app.command()(command)
+    app.command(cls=curve.LonePlot if command is curve.curve else None)(command)
 app.add_typer(fabric.app, name="fabric")
 
 

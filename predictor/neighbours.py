@@ -52,6 +52,11 @@ class Neighbour:
     source: str
     source_ref: str
 
+    @property
+    def load(self) -> float:
+        """The load it was measured at: requests per second where they were sent at a rate, else in flight."""
+        return self.request_rate or self.concurrency or 0.0
+
 
 def nearest(r: Requests) -> tuple[Neighbour, ...]:
     """Return the _NEAREST measured rows nearest to the first request; of equals the newest first.

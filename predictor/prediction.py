@@ -29,6 +29,7 @@ TERMS = (
 )  # fmt: skip
 _PHYSICS = {"launch_scheduler": "launch", "host_memory": "host"}  # what the baseline calls them
 PERCENTILES = (90, 99)
+CURVE_PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 # The times at a percentile: each the ratio to one of the answers.
 _RATIOS = (
     ("ttft_ms", "ttft_ms", ttft_ratio),

@@ -12,7 +12,8 @@ from roofcast.data import catalogue
 from roofcast.data.errors import BadRequest
 from roofcast.predictor import Prediction, Predictor
 from roofcast.predictor.explain import Explanation
-from roofcast.predictor.show import draw, show
+from roofcast.predictor.pictures import draw
+from roofcast.predictor.show import show
 
 from .conftest import Run
 
