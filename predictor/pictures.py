@@ -19,7 +19,7 @@ from .explain import Explanation
 from .load_axis import IN_FLIGHT
 from .load_curve import Curve, LargestLoad, percentile_name
 from .prediction import TERMS
-from .show import LABELS, TIMES, request_line, short
+from .show import LABELS, TIMES, curve_lines, largest_line, request_line, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,7 +91,8 @@ def draw_curve(curve: Curve, path: Path, held: LargestLoad | None = None) -> Non
         axis.set_xlabel(_load_label(curve))
         axis.set_ylabel(f"{COLUMNS[name].label} [{COLUMNS[name].unit}]")
         axis.legend(fontsize=7)
-    _save(figure, path, request_line(curve.request), ())
+    said = (*curve_lines(curve), *([largest_line(held)] if held else ()))
+    _save(figure, path, request_line(curve.request), said)
 
 
 def plot_text(curve: Curve) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -20,7 +21,7 @@ from ..data.columns import ANSWERS, COLUMNS, FIGURES
 from ..data.prices import price
 from ..features.coefficients import Coefficients
 from .explain import Comparison, Explanation
-from .load_axis import IN_FLIGHT
+from .load_axis import AT_RATE, IN_FLIGHT
 from .load_curve import Curve, LargestLoad
 from .neighbours import CLOSE_LENGTHS, Neighbour
 from .prediction import TERMS, Prediction
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _TITLES = {name: f"{COLUMNS[name].label} [{COLUMNS[name].unit}]" for name in ANSWERS}
 _SHORT = dict(zip(FIGURES, ("TPOT", "TTFT", "output"), strict=True))
 LABELS = {name: name.replace("_", " ") for name in TERMS}
+_UNITS = {IN_FLIGHT: ("in flight", "held at once"), AT_RATE: ("requests/s", "sustained")}
 _CURVE = ("output_tok_s", "ttft_ms", "tpot_ms")
 TIMES = ("per output token [ms]", "first token [ms]")
 _SUPPORT = {
@@ -150,67 +152,71 @@ def _curve(c: Curve, whole: bool = True) -> Iterable[RenderableType]:
         return
     # A short table leaves out the middles between powers of two.
     points = [p for p in c.points if whole or p[c.over] == c.most or math.log2(p[c.over]) % 1.0 == 0.0]
-    yield _loads(c, ("90 %\ninterval", "KV\n[GB]", "free\n[GB]"), ((p, (
-        *((short(p[k]), f"{short(p[f'{k}_lo'])}-{short(p[f'{k}_hi'])}") for k in _CURVE),
+    yield _loads(c, "90 %\ninterval", ("KV\n[GB]", "free\n[GB]"), ((
+        p[c.over], [(short(p[k]), f"{short(p[f'{k}_lo'])}-{short(p[f'{k}_hi'])}") for k in _CURVE],
         (short(p["kv_bytes"] / 1e9), short(p["free_bytes"] / 1e9)),
-    )) for p in points))  # fmt: skip
+    ) for p in points))  # fmt: skip
     if c.measured and whole:
         newest = {row.load: row for row in sorted(c.measured, key=lambda row: row.date)}
-        yield _loads(c, ("pre-\ndicted", "measured"), ((row | {c.over: load}, (
-            *((short(newest[load].measured[k] or math.nan), short(row[k])) for k in _CURVE),
-            (newest[load].date,),
-        )) for load, row in ((load, c.at(load)) for load in sorted(newest))))  # fmt: skip
+        found = {load: (newest[load].measured, c.at(load)) for load in sorted(newest)}
+        yield _loads(c, "pre-\ndicted", ("measured",), (
+            (load, [(short(here[k] or math.nan), short(there[k])) for k in _CURVE], (newest[load].date,))
+            for load, (here, there) in found.items()
+        ))  # fmt: skip
         sources = sorted({row.source for row in newest.values()})
         yield Text(f"measured by {', '.join(sources)}, tokens in and out within {CLOSE_LENGTHS - 1:.0%}")
-    yield Text(_at_most(c))
+    yield from map(Text, curve_lines(c))
     yield Text(f"support: {c.support} ({_SUPPORT[c.support]})")
     if c.reason:
         yield Text(f"note: {c.reason}")
 
 
 def _loads(
-    c: Curve, heads: Sequence[str], rows: Iterable[tuple[Mapping[str, float], Sequence[Sequence[str]]]]
-) -> Table:
-    """Return a table of loads: three figures, each with a second column, and what else there is."""
-    beside, *last = heads
-    first = "in\nflight" if c.over == IN_FLIGHT else "requ.\n[1/s]"
+    c: Curve, beside: str, last: Sequence[str],
+    rows: Iterable[tuple[float, Sequence[tuple[str, str]], Sequence[str]]],
+) -> Table:  # fmt: skip
+    """Return a table of loads: three figures with something beside each, then what else there is."""
     figures = (f"{_SHORT[k]}\n[{COLUMNS[k].unit}]" for k in _CURVE)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for head in (first, *(h for figure in figures for h in (figure, beside)), *last):
-        table.add_column(head, justify="right", no_wrap=True)
-    for point, cells in rows:
-        table.add_row(f"{point[c.over]:.4g}", *(cell for group in cells for cell in group))
+    first = "in\nflight" if c.over == IN_FLIGHT else "requ.\n[1/s]"
+    for head in (first, *chain.from_iterable((figure, beside) for figure in figures), *last):
+        table.add_column(Text(head), justify="right", no_wrap=True)
+    for load, cells, rest in rows:
+        table.add_row(f"{load:.4g}", *chain.from_iterable(cells), *rest)
     return table
 
 
-def _at_most(c: Curve) -> str:
-    """Return where throughput saturates and what memory and engine hold, in words."""
+def curve_lines(c: Curve) -> tuple[str, str]:
+    """Return where throughput saturates and what memory and engine hold, of a curve that has loads."""
     knee, gb = c.at(c.saturation or c.most), {k: f"{v / 1e9:.3g} GB" for k, v in c.memory.items()}
-    unit = "in flight" if c.over == IN_FLIGHT else "requests/s"
-    most = "held at once" if c.over == IN_FLIGHT else "sustained"
+    unit, most = _UNITS[c.over]
     return (
         f"saturation: {c.saturation:.4g} {unit} give {number(knee['output_tok_s'])} tok/s, 95 % of the most; "
-        f"{c.most:.4g} {unit} are {most}\nmemory per GPU: {gb['available_bytes']} for weights "
-        f"({gb['weights_bytes']}) and KV ({gb['sequence_bytes']} per request of full length)"
+        f"{c.most:.4g} {unit} are {most}",
+        f"memory per GPU: {gb['available_bytes']} for weights ({gb['weights_bytes']}) and KV "
+        f"({gb['sequence_bytes']} per request of full length)",
+    )
+
+
+def largest_line(found: LargestLoad) -> str:
+    """Return which load holds which limits, and what breaks first."""
+    names = {name: f"{_SHORT[name]} p{found.percentile:g}" for name in found.limits}
+    asked = " and ".join(f"{names[name]} to {limit:g} ms" for name, limit in found.limits.items())
+    times = ", ".join(f"{names[name]} {number(time)} ms" for name, time in found.times.items())
+    if found.load is None:
+        missed = "it does not fit" if found.limited_by == "memory" else f"the least of any load is {times}"
+        return f"no load holds {asked}: {missed}"
+    unit, most = _UNITS[found.over]
+    low, high = (f"{load:.4g}" if load else "none" for load in (found.load_lo, found.load_hi))
+    by = f"no more are {most}" if found.limited_by == "capacity" else f"more breaks {names[found.limited_by]}"
+    return (
+        f"largest load with {asked}: {found.load:.4g} {unit} (90 % interval {low} to {high}); "
+        f"there {times}; {by}"
     )
 
 
 def _largest(found: LargestLoad) -> Iterable[RenderableType]:
-    names = {name: f"{_SHORT[name]} p{found.percentile:g}" for name in found.limits}
-    asked = " and ".join(f"{names[name]} to {limit:g} ms" for name, limit in found.limits.items())
-    times = ", ".join(f"{names[name]} {number(time)} ms" for name, time in found.times.items())
-    unit = "in flight" if found.over == IN_FLIGHT else "requests/s"
-    if found.load is None:
-        missed = "it does not fit" if found.limited_by == "memory" else f"the least of any load is {times}"
-        yield Text(f"no load holds {asked}: {missed}", style="red")
-        return
-    low, high = (f"{load:.4g}" if load else "none" for load in (found.load_lo, found.load_hi))
-    by = "no more is held" if found.limited_by == "capacity" else f"more breaks {names[found.limited_by]}"
-    yield Text(
-        f"largest load with {asked}: {found.load:.4g} {unit} (90 % interval {low} to {high})\n"
-        f"there {times}; {by}",
-        style="bold",
-    )
+    yield Text(largest_line(found), style="bold" if found.load else "red")
 
 
 def _findings(findings: Sequence[Finding]) -> Iterable[RenderableType]:
