@@ -105,8 +105,8 @@ class Curve:
         """
         if not self.feasible:
             return None
-        rate = np.where(self._column("served") > 0.0, self._column("output_tok_s"), 0.0)
-        return float(self._column(self.over)[rate >= _SATURATED * rate.max()].min())
+        rate = self._served("output_tok_s")
+        return float(self._served(self.over)[rate >= _SATURATED * rate.max()].min())
 
     def largest(
         self, *, ttft_ms: float | None = None, tpot_ms: float | None = None,
@@ -123,35 +123,27 @@ class Curve:
         if percentile not in self.percentiles:
             known = ", ".join(f"{percent:g}" for percent in self.percentiles)
             raise BadRequest("percentile", percentile, f"one of the curve's, {known}")
-        loads, served = self._column(self.over), self._column("served") > 0.0
-        best = {bound: self._most(limits, percentile, bound) for bound in BOUNDS}
-        times = {name: self._times(name, percentile) for name in limits}
-        if best[""] is None:
-            there = after = {name: float(time[served].min(initial=np.inf)) for name, time in times.items()}
+        loads, times = self._served(self.over), {}
+        for name in limits:
+            of_users, median = self._served(percentile_name(name, percentile)), self._served(name)
+            times[name] = {bound: of_users * self._served(name + bound) / median for bound in BOUNDS}
+        held = {}
+        for bound in BOUNDS:
+            within = [times[name][bound] <= limit for name, limit in limits.items()]
+            held[bound] = float(loads[np.logical_and.reduce(within)].max(initial=0.0)) or None
+        if held[""] is None:
+            there = after = {name: float(time[""].min(initial=np.inf)) for name, time in times.items()}
         else:
-            here = int(np.searchsorted(loads, best[""]))
-            there, after = (
-                {name: float(time[min(at, len(loads) - 1)]) for name, time in times.items()}
-                for at in (here, here + 1)
-            )
+            here = int(np.searchsorted(loads, held[""]))
+            beyond = min(here + 1, len(loads) - 1)
+            there, after = ({k: float(time[""][at]) for k, time in times.items()} for at in (here, beyond))
         broken = max(limits, key=lambda name: after[name] / limits[name])
         spared = "capacity" if self.feasible else "memory"
         return LargestLoad(
-            over=self.over, limits=limits, percentile=percentile, load=best[""], load_lo=best["_hi"],
-            load_hi=best["_lo"], times=there,
+            over=self.over, limits=limits, percentile=percentile, times=there,
+            load=held[""], load_lo=held["_hi"], load_hi=held["_lo"],
             limited_by=broken if limits[broken] < after[broken] < np.inf else spared,
         )  # fmt: skip
-
-    def _most(self, limits: Mapping[str, float], percentile: float, bound: str) -> float | None:
-        """Return the largest load whose times, at this bound of their interval, keep within the limits."""
-        within = [self._times(name, percentile, bound) <= limit for name, limit in limits.items()]
-        good = self._column(self.over)[np.logical_and.reduce([self._column("served") > 0.0, *within])]
-        return float(good.max()) if len(good) else None
-
-    def _times(self, name: str, percentile: float, bound: str = "") -> FloatArray:
-        """Return a time at a percentile by load [ms], its interval being as wide as the median's."""
-        at_percentile = self._column(percentile_name(name, percentile))
-        return at_percentile * self._column(name + bound) / self._column(name)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the loads that are shown as a frame, a row each."""
@@ -169,7 +161,11 @@ class Curve:
         return plain
 
     def _column(self, name: str) -> FloatArray:
-        return np.array(self.columns.get(name, ()), dtype=np.float64)
+        return np.array(self.columns[name], dtype=np.float64)
+
+    def _served(self, name: str) -> FloatArray:
+        """Return a column's numbers at the loads that are served."""
+        return self._column(name)[self._column("served") > 0.0]
 
     def _row(self, at: int) -> dict[str, float]:
         return {name: values[at] for name, values in self.columns.items()}
