@@ -127,16 +127,16 @@ def audit(predictor: Predictor, **claim: Unpack[Claim]) -> Findings:
     Times without any load are those of one request alone. Raises UnknownName for a keyword that is neither,
     BadRequest for a claim without a figure and, as `Predictor.predict` does, for a request that it refuses.
     """
-    claim = request_of(claim, also=tuple(ANSWER_OF))
-    figures = {name: value for name, value in claim.items() if name in ANSWER_OF and value is not None}
+    given = request_of(claim, also=tuple(ANSWER_OF))
+    figures = {name: value for name, value in given.items() if name in ANSWER_OF and value is not None}
     if not figures:
         raise BadRequest("claim", "no figure", f"at least one of {', '.join(ANSWER_OF)}")
     for name, value in figures.items():
         if not (isinstance(value, int | float) and 0 < value < np.inf):
             raise BadRequest(name, value, "a number above 0")
-    asked: dict[str, Any] = {name: value for name, value in claim.items() if name not in ANSWER_OF}
+    asked: dict[str, Any] = {name: value for name, value in given.items() if name not in ANSWER_OF}
     predictor.predict(**asked)
-    return audit_frame(predictor, pd.DataFrame([claim]))
+    return audit_frame(predictor, pd.DataFrame([given]))
 
 
 def audit_frame(predictor: Predictor, frame: pd.DataFrame, first_row: int = 0) -> Findings:

@@ -14,7 +14,7 @@ import typer
 
 from ..data.columns import SPELLED
 from ..data.errors import BadBundle, BadStore, RoofcastError
-from .commands import advise, ask, fabric, intake, learn, look
+from .commands import advise, ask, curve, fabric, intake, learn, look
 from .commands.shared import EXIT_BAD_INPUT, EXIT_ERROR
 
 
@@ -47,11 +47,12 @@ def roofcast(
 
 
 for command in (
-    ask.predict, advise.recommend, advise.sweep, ask.explain, ask.audit, look.coefficients, learn.train,
-    learn.evaluate, learn.tune, learn.retrain, learn.rollback, learn.suggest, learn.ui, intake.ingest,
-    look.models, look.gpus, look.platforms,
+    ask.predict, curve.curve, advise.recommend, advise.sweep, ask.explain, ask.audit, look.coefficients,
+    learn.train, learn.evaluate, learn.tune, learn.retrain, learn.rollback, learn.suggest, learn.ui,
+    intake.ingest, look.models, look.gpus, look.platforms,
 ):  # fmt: skip
-    app.command(context_settings={"token_normalize_func": _option_named})(command)
+    own = curve.LonePlot if command is curve.curve else None
+    app.command(cls=own, context_settings={"token_normalize_func": _option_named})(command)
 app.add_typer(fabric.app, name="fabric")
 
 

@@ -16,7 +16,6 @@ from ..data.columns import ANSWERS, BOUNDS
 from ..data.errors import BadRequest
 from ..data.files import for_json
 from ..data.vocabulary import ARRIVALS, ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
-from ..features.baseline import Estimate
 from ..features.facts import FloatArray
 from ..features.memory import uses_host
 from ..features.percentiles import itl_ratio, tpot_ratio, ttft_ratio
@@ -39,6 +38,7 @@ TERMS = (
 )  # fmt: skip
 _PHYSICS = {"launch_scheduler": "launch", "host_memory": "host"}  # what the baseline calls them
 _NORMAL = NormalDist()
+CURVE_PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 # The times at a percentile: each the ratio to one of the answers.
 _RATIOS = (
     ("ttft_ms", "ttft_ms", ttft_ratio),
@@ -173,7 +173,8 @@ def prediction_of(
     for prefix, answer in (("", "tpot_ms"), ("ttft_", "ttft_ms")):
         physics = {k: float(base.terms[prefix + _PHYSICS.get(k, k)][0]) * 1e3 for k in TERMS[:-1]}
         terms[answer] = physics | {TERMS[-1]: numbers[answer] - numbers[f"baseline_{answer}"]}
-    percentiles = _at_percentiles(answers.requests, base, numbers, percents) if feasible else {}
+    times = times_at(answers.requests, answers, percents) if feasible and len(percents) else {}
+    percentiles = {p: {k: float(v[i, 0]) for k, v in times.items()} for i, p in enumerate(percents) if times}
     return Prediction(
         **{name: numbers[name] for name in BOUNDED},
         baseline={name: numbers[f"baseline_{name}"] for name in ANSWERS},
@@ -184,24 +185,25 @@ def prediction_of(
     )  # fmt: skip
 
 
-def _at_percentiles(
-    r: Requests, base: Estimate, numbers: Mapping[str, float], percents: Sequence[float]
-) -> dict[float, dict[str, float]]:
-    """Return the first request's times [ms] at each percentile [%], by name.
+def times_at(r: Requests, answers: Answers, percents: Sequence[float]) -> dict[str, FloatArray]:
+    """Return the times [ms] that so many % of the requests do not exceed, by name, (percents, n) each.
 
-    Between the answered percentiles what was learned of them goes with the normal quantile; beyond, it stays.
+    r: the requests that the answers' baseline answers. Between the answered percentiles what was learned of
+    them goes with the normal quantile; beyond, it stays.
     """
-    scores = np.array([0.0, *(_NORMAL.inv_cdf(p / 100.0) for p in PERCENTS)])
-    asked, at = ([*percents], [_NORMAL.inv_cdf(p / 100.0) for p in percents])
-    every = np.array([*asked, *PERCENTS], dtype=np.float64)[:, None]
-    times = {}
+    scores = [0.0, *(_NORMAL.inv_cdf(p / 100.0) for p in PERCENTS)]
+    at = [_NORMAL.inv_cdf(p / 100.0) for p in percents]
+    share = np.stack([np.interp(at, scores, known) for known in ([0.0, 1.0, 0.0], [0.0, 0.0, 1.0])], axis=1)
+    every, times = np.array([*percents, *PERCENTS], dtype=np.float64)[:, None], {}
     for name, of, ratio in _RATIOS:
-        over = ratio(r, base, every)[:, 0]
-        known = [numbers.get(f"{name.removesuffix('_ms')}_p{p}_ms", math.nan) for p in PERCENTS]
-        learned = np.log(np.array(known) / numbers[of] / over[len(asked) :])
-        learned = np.where(np.isfinite(learned), learned, 0.0)
-        times[name] = numbers[of] * over[: len(asked)] * np.exp(np.interp(at, scores, [0.0, *learned]))
-    return {p: {name: float(values[i]) for name, values in times.items()} for i, p in enumerate(asked)}
+        over, middle = ratio(r, answers.baseline, every), answers.values[of]
+        tails = [answers.values.get(f"{name.removesuffix('_ms')}_p{p}_ms") for p in PERCENTS]
+        learned = np.zeros((len(PERCENTS), len(middle)))
+        with np.errstate(all="ignore"):
+            for i, tail in enumerate(tails):
+                learned[i] = 0.0 if tail is None else np.log(tail / middle / over[len(percents) + i])
+            times[name] = middle * over[: len(percents)] * np.exp(share @ np.nan_to_num(learned))
+    return times
 
 
 def numbers_of(answers: Answers) -> dict[str, FloatArray]:

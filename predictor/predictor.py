@@ -27,7 +27,8 @@ from ..training.model.model import Answers, Model
 from ..training.model.times import PERCENTS
 from .door import frame_of, near_misses, request_of
 from .layouts import answer_laid_out
-from .prediction import NUMBERS, Prediction, numbers_of, prediction_of
+from .load_axis import Axis, Loads
+from .prediction import CURVE_PERCENTILES, NUMBERS, Prediction, numbers_of, prediction_of
 from .reasons import Remark, reasons, remarks
 from .request_types import Request
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from .explain import Explanation
+    from .load_curve import Curve
 
 ANSWER_COLUMNS = (*NUMBERS, "support", "feasible", "reason")
 # Small enough that the physics' temporaries stay in the processor's cache, and few enough calls.
@@ -96,6 +98,22 @@ class Predictor:
         if not found.feasible:
             raise BadRequest("request", found.request["model"], f"a deployment that fits: {found.reason}")
         return explain(found, self.model, r, answers, measured)
+
+    def curve(
+        self, *, concurrency: Loads = None, rates: Loads = None, fabric: Fabric = None,
+        percentiles: Sequence[float] = CURVE_PERCENTILES, measured: bool = True, **request: Any,
+    ) -> Curve:  # fmt: skip
+        """Predict one configuration at every load, and overlay the measured rows of its set-up.
+
+        concurrency, rates: loads as numbers, "1,2,8", "1-64" or "auto": from one request in flight to all
+        that it holds, or up to the request rate that it sustains. Raises what `predict` raises.
+        """
+        from .load_curve import load_curve
+
+        rates = request.pop("request_rate", None) if rates is None else rates
+        axis = Axis.of(concurrency, rates, request.get("mode"))
+        found, r, _, machine = self._answer({**request, **axis.middle}, fabric, percentiles)
+        return load_curve(found, self.model, r, axis, machine, percentiles, measured)
 
     def _answer(
         self, request: Mapping[str, Any], fabric: Fabric, percentiles: Sequence[float]

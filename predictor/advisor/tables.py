@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ...data import catalogue
 from ...data.files import replace_file
+from ..neighbours import CLOSE_LENGTHS
 from .recommendation import Deployment, Recommendation
 from .sweep import Sweep, SweepSpace
 
@@ -33,7 +34,6 @@ _PANELS = (
     ("speed", "tok_s_per_user", "tok_s_per_gpu", "tokens/s per user", "output tokens/s per GPU"),
     ("cost", "ttft_ms", "usd_per_m_output", "time to first token [ms]", "$ per million output tokens"),
 )
-_CLOSE = 1.3  # measured lengths within this factor are shown beside a predicted pair
 _HOVER = "%{text}<br>%{x:.4g}, %{y:.4g}"
 
 
@@ -145,7 +145,7 @@ def write_chart(sweep: Sweep, space: SweepSpace, path: Path, measured: pd.DataFr
         front, points = sweep.front[(sweep.front["isl"] == isl) & (sweep.front["osl"] == osl)], measured
         if points is not None:
             ratio = np.maximum(np.abs(np.log(points["isl"] / isl)), np.abs(np.log(points["osl"] / osl)))
-            points = points[ratio <= np.log(_CLOSE)]
+            points = points[ratio <= np.log(CLOSE_LENGTHS)]
         for column, trace in _traces(front, points):
             figure.add_trace(trace.update(visible=number == 0), row=1, col=column)
             lengths_of.append(number)

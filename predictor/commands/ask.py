@@ -12,9 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
+from ...data.identity import LOAD
 from .options import CLAIM, REQUEST, takes
 from .shared import Bundle, Check, File, Json, Text, end, fail, load, print_json, show
 
+# With none of these a request says nothing of the load.
+LOADED = {*LOAD, "mode"}
 Fabric = Annotated[File, typer.Option(help="This machine's fabric, from roofcast fabric check --measured.")]
 
 
@@ -28,12 +31,17 @@ def predict(
     bundle: Bundle = None,
     as_json: Json = False,
 ) -> None:
-    """Predict one configuration, or with --frame every row of a CSV file."""
+    """Predict one configuration, without a load its curve, or with --frame every row of a CSV file."""
     if frame is not None:
         _refuse_options(request, "--frame")
         end(check, _predict_file(frame, out, fabric, bundle, as_json))
     elif out is not None:
         fail("--out is the file that --frame's answers go to; --json prints one answer")
+    elif not LOADED & set(request):
+        from ..show import show_short
+
+        curve = load(bundle).curve(fabric=fabric, measured=as_json, **request)
+        print_json(curve.to_dict()) if as_json else show_short(curve)
     else:
         prediction = load(bundle).predict(fabric=fabric, **request)
         print_json(prediction.to_dict()) if as_json else show(prediction)
@@ -88,7 +96,7 @@ def explain(
         there = None if {"gpu", "platform"} & set(changes) else fabric
         comparison = compare(first, predictor.predict(fabric=there, **with_changes(request, changes, first)))
     if plot is not None:
-        from ..show import draw
+        from ..pictures import draw
 
         draw(explanation, plot)
     if as_json:

@@ -14,7 +14,8 @@ from roofcast.predictor import Prediction, Predictor
 from roofcast.predictor.advisor import Advisor, Workload
 from roofcast.predictor.audit import audit
 from roofcast.predictor.explain import Explanation
-from roofcast.predictor.show import draw, number, show
+from roofcast.predictor.pictures import draw
+from roofcast.predictor.show import number, show
 
 from .conftest import OPTIONS, QUESTION, Run
 
