@@ -20,7 +20,7 @@ def said(collected: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
     """Return the rows in their sources' terms; `aligned`: the same rows after their family's steps.
 
     Those steps read from notes what the source does say: the pools of disaggregated rows with their widths,
-    and where the listing of a run had multiplied its degrees.
+    the day of a configuration's runs, and where the listing of a run had multiplied its degrees.
     """
     out = collected.assign(length_kind=aligned["length_kind"])
     from_notes = (aligned["disagg"] == 1) | (aligned["source"] == "aic-silicon-inferencex")
@@ -30,6 +30,8 @@ def said(collected: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
         out[name] = read.mask(unsaid & (name not in ("num_gpus", "num_nodes", "disagg")))
     for name in ("weight_precision", "kv_precision"):  # "native" names no format
         out[name] = out[name].mask(out[name].str.contains("native"), "")
+    numbered = out["notes"].str.contains("config_id=")
+    out["date"] = out["date"].mask(numbered, aligned["date"])
     out["spec_decode"] = out["spec_decode"].replace("?", "")
     nominal = out["isl_osl_note"].str.extract(_NOMINAL)
     drawn = nominal[0].notna() & ~out["isl_osl_note"].str.contains(_ENDED_EARLY)
