@@ -153,6 +153,8 @@ TABLE = (
     Column(name="row_id", role="origin", required=True),
     *(Column(name=name, role="origin")
       for name in ("config_group", "source_family", "source_ref", "license", "platform_raw", "notes")),
+    Column(name="stated", role="origin",
+           help="What the source says where the table says otherwise: JSON, request column to value."),
     Column(name="length_kind", kind="name", role="statistic", allowed=LENGTH_KINDS, missing="fixed",
            help="Lengths of the requests: fixed, uniform (a range), dataset."),
     *(Column(name=name, kind="name", role="statistic", allowed=("", *STATISTICS))

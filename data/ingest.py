@@ -22,6 +22,7 @@ from .readers.base import Draft, plain, refuse, remark
 from .rows import align, checks, layout, names
 from .rows.draft import NUMERIC, drafts, reject, sound, text
 from .rows.duplicates import duplicates
+from .stated import as_said, statements
 from .store import STORE_VARIABLE, TABLE_FILE, BenchmarkStore, invalid
 
 DEFAULT_STORE = "benchmarks.parquet"
@@ -208,7 +209,9 @@ def settled(answered: Sequence[Draft], file: str) -> pd.DataFrame:
                 reject(rows, rows[kind] == name, "name-to-say", column=kind, value=name, allowed=str(error))
     good = rows[sound(rows)].copy()
     if len(good):
+        said = as_said(good)
         _align(good)
+        good["stated"] = statements(said, good)
     whole = pd.concat([good, rows[~sound(rows)]]).sort_index()
     whole["notes"] = align.notes(whole)
     stored = complete(whole.reindex(columns=list(STORED)))

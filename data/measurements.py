@@ -25,12 +25,18 @@ def complete(rows: pd.DataFrame) -> pd.DataFrame:
     full = rows.copy()
     for name in STORED:
         column = COLUMNS[name]
-        empty = column.missing if column.missing is not None else "" if column.is_text else np.nan
         if name not in full:
-            full[name] = empty
+            full[name] = empty(column)
         elif column.missing is not None or column.is_text:
-            full[name] = full[name].where(full[name].notna(), empty)
+            full[name] = full[name].where(full[name].notna(), empty(column))
     return full[list(STORED)]
+
+
+def empty(column: Column) -> float | str:
+    """Return what a stored row holds in a column where nothing is given."""
+    if column.missing is not None:
+        return column.missing
+    return "" if column.is_text else np.nan
 
 
 def faults(rows: pd.DataFrame) -> dict[int, list[Fault]]:

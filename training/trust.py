@@ -176,12 +176,12 @@ def protocol_scores(records: Sequence[Records], number: int, bounds: bool = True
     """
     one = records[number]
     parts = [one.take(np.flatnonzero(one.fold == fold)) for fold in np.unique(one.fold)]
-    scores = (_fold_scores(part, learn_trust(records, part.rows, bounds=bounds)) for part in parts)
+    scores = (fold_scores(part, learn_trust(records, part.rows, bounds=bounds)) for part in parts)
     return pd.concat(itertools.chain.from_iterable(scores), ignore_index=True)
 
 
-def _fold_scores(part: Records, trust: Trust) -> Iterator[pd.DataFrame]:
-    """Yield the scores of one fold's rows, a frame per metric."""
+def fold_scores(part: Records, trust: Trust) -> Iterator[pd.DataFrame]:
+    """Yield the scores of one fold's rows, a frame per metric; with bounds where `trust` has intervals."""
     requests, floor = part.held.requests, part.held.floor
     least = floor_seconds(floor)
     columns = part.held.table[["row_id", "gpu", "model", "engine", "weight_precision", "mode", "source"]]

@@ -67,8 +67,12 @@ def evaluate(
     from ...training.report import evaluate as run
     from ...training.splits import PROTOCOLS
 
+    shipped = shared.load(None)
     with progress_bar(as_json) as progress:
-        figures = run(store=store, out=out, protocols=tuple(protocol or PROTOCOLS), progress=progress)
+        figures = run(
+            store=store, out=out, protocols=tuple(protocol or PROTOCOLS), answer=shipped.predict_frame,
+            progress=progress,
+        )  # fmt: skip
     report(figures, as_json)
 
 
