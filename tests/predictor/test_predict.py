@@ -69,6 +69,20 @@ def test_the_module_answers_by_the_shipped_bundle_loaded_once(
         predict(concurency=8)  # type: ignore[call-arg]
 
 
+# DGX Sparks, one and joined by their network: NVIDIA's developer blog and forum, conselara.dev.
+@pytest.mark.parametrize(("asked", "tpot_ms"), [
+    ({"model": "llama-3.1-8b", "weight_precision": "fp8", "isl": 2048, "osl": 128}, 1000 / 20.5),
+    ({"model": "qwen3-32b", "weight_precision": "fp8", "tp": 4, "num_gpus": 4, "osl": 128}, 51.95),
+    ({"model": "qwen3-235b-a22b", "weight_precision": "int4", "tp": 2, "ep": 2, "num_gpus": 2}, 1000 / 17.0),
+    ({"model": "gpt-oss-120b"}, 1000 / 35.0),
+])  # fmt: skip
+def test_what_was_published_of_a_machine_never_trained_on_lies_in_its_interval(
+    asked: dict[str, Any], tpot_ms: float, shipped: Predictor
+) -> None:
+    found = shipped.predict(gpu="gb10", engine="vllm", concurrency=1, **asked)
+    assert found.tpot_ms_lo < tpot_ms < found.tpot_ms_hi
+
+
 def test_an_answer_is_one_line_flat_plain_json_and_survives_a_pickle(prediction: Prediction) -> None:
     flat = prediction.to_dict()
     assert json.loads(json.dumps(flat, allow_nan=False)) == flat
