@@ -236,7 +236,9 @@ def _dense_layers(fields: Fields, n_layers: int) -> int:
                 raise fields.bad(name, len(kinds), f"a kind for each of {n_layers} layers")
             return sum(kind in ("dense", 0) for kind in kinds)
     if isinstance(listed := fields.get("moe_layers_enum"), str):
-        return n_layers - len(listed.split(","))
+        if (n_moe := len(listed.split(","))) > n_layers:
+            raise fields.bad("moe_layers_enum", n_moe, f"at most the {n_layers} layers")
+        return n_layers - n_moe
     first = fields.count("first_k_dense_replace", default=0)
     every = fields.positive("decoder_sparse_step", "interleave_moe_layer_step", default=1)
     only = {layer for layer in fields.listed("mlp_only_layers") if isinstance(layer, int)}
