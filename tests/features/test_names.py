@@ -56,7 +56,8 @@ def test_names_as_they_are_typed_ask_what_the_catalogue_s_names_ask(request_: Ro
      "model qwen3-32b, weight_precision fp8 understood from 'Qwen/Qwen3-32B-FP8'"),
     ({"model": "Qwen/Qwen3-32B-FP8", "gpu": "h100-sxm", "weight_precision": "bf16"},
      "model qwen3-32b understood from 'Qwen/Qwen3-32B-FP8'"),
-    ({"model": "qwen3-32b", "gpu": "H100"}, "gpu h100-sxm assumed, the usual one of h100-nvl, h100-pcie, h100-sxm"),
+    ({"model": "qwen3-32b", "gpu": "H100"},
+     "gpu h100-sxm assumed, the usual one of h100-nvl, h100-pcie, h100-sxm"),
     ({"model": "qwen3-32b", "gpu": "4x L40S"}, "num_gpus 4 understood from '4x L40S'"),
     ({"model": "qwen3-32b", "gpu": "p5.48xlarge"}, "gpu h100-sxm understood from 'p5.48xlarge'"),
     ({"model": "qwen3-32b", "gpu": "DGX H100"}, "gpu 'DGX H100' is the platform hgx-h100: taken as platform"),
@@ -100,13 +101,9 @@ def _local(folder: Path, **more: Any) -> str:
 
 def test_a_config_json_is_taken_row_by_row_and_its_parameters_are_told(tmp_path: Path) -> None:
     quantised = _local(tmp_path / "mine-fp8", quantization_config={"quant_method": "fp8"})
-    paths = [
-        _local(tmp_path / "mine-40", num_hidden_layers=40),
-        quantised,
-        "qwen3-32b",
-        str(tmp_path / "none"),
-    ]
-    r = normalise(pd.DataFrame({"model": paths, "gpu": "h200-sxm"}))
+    shorter = _local(tmp_path / "mine-40", num_hidden_layers=40)
+    models = [shorter, quantised, "qwen3-32b", str(tmp_path / "none")]
+    r = normalise(pd.DataFrame({"model": models, "gpu": "h200-sxm"}))
     assert r.valid.tolist() == [True, True, True, False]
     assert r.model.n_layers[:3].tolist() == [40, 64, 64]
     assert [PRECISIONS[code] for code in r.weight_precision[:3]] == ["bf16", "fp8", "bf16"]
