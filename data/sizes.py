@@ -52,6 +52,8 @@ def resolve_model(text: str) -> NamedModel:
     if size := _SIZE.match(text.strip().lower()):
         return _of_size(text, size)
     own = catalogue.model_called(text)
+    if own and own.name not in catalogue.shipped_models():  # its config.json said all, its name nothing
+        return NamedModel(name=own.name)
     if own is None and (file := config_file(text)):
         return _of_config(file)
     from .spellings import checkpoint
