@@ -70,8 +70,8 @@ def _measured(name: str, unit: str, help: str = "", label: str = "", **more: obj
 
 
 TABLE = (
-    _asked("model", "text", "subject", "Model: a catalogue name, alias or Hugging Face id.", required=True),
-    _asked("gpu", "text", "subject", "GPU name, such as b200-sxm.", required=True),
+    _asked("model", "text", "subject", "Model: a name, checkpoint id, size or config.json.", required=True),
+    _asked("gpu", "text", "subject", "GPU: b200-sxm, H100 80GB, 8xMI300X, p5.48xlarge.", required=True),
     _asked("platform", "text", "subject", "Platform name, such as hgx-b200, instead of --gpu.", stored=False),
     _asked("num_gpus", "count", "layout", "GPUs of the whole deployment.", required=True, low=1, high=1e5),
     _asked("num_nodes", "count", "layout", "Machines of the whole deployment."),

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,11 +45,11 @@ _WINDOW = ("sliding_window", "attention_chunk_size")
 def model_from_config(path: str | Path, name: str = "") -> ModelSpec:
     """Return the shape that a config.json describes, with parameters counted from the shape.
 
-    `path` is as in `config_file`; `name` defaults to the folder's name. Raises BadRequest for a missing or
-    unreadable file, for fields that are missing, negative or contradict each other, and for layer kinds that
-    this reader does not know.
+    `path` is the file or the folder that holds it; `name` defaults to the folder's name. Raises BadRequest
+    for a missing or unreadable file, for fields that are missing, negative or contradict each other, and for
+    layer kinds that this reader does not know.
     """
-    file = config_file(path) or Path(path)
+    file = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -60,32 +59,8 @@ def model_from_config(path: str | Path, name: str = "") -> ModelSpec:
     if not isinstance(values, dict):
         raise BadRequest("config", str(file), "a JSON object")
     fields = text_fields(values, str(file))
-    draft = _draft(fields, name or _model_name(file))
+    draft = _draft(fields, name or (file.parent.name if file.name == "config.json" else file.stem))
     return _with_parameters(draft, fields)
-
-
-def config_file(path: str | Path) -> Path | None:
-    """Return the config.json that a path means, None where it means none: the path of a .json file, a folder
-    that holds one, or the folder of a model in a hub's cache (models--OWNER--NAME, its newest snapshot).
-    """
-    place = Path(path)
-    with suppress(OSError, ValueError, RuntimeError):  # a name that no file, or no user, can have
-        place = place.expanduser()
-        if place.suffix == ".json":
-            return place
-        if (place / "config.json").is_file():
-            return place / "config.json"
-        found = sorted(place.glob("snapshots/*/config.json"), key=lambda file: file.stat().st_mtime)
-        return found[-1] if found else None
-    return None
-
-
-def _model_name(file: Path) -> str:
-    """Return the name of the model that a file describes: its folder's, its repository's in a hub's cache."""
-    parts = file.absolute().parts
-    if "snapshots" in parts[1:]:
-        return parts[parts.index("snapshots") - 1].rsplit("--", 1)[-1]
-    return file.absolute().parent.name if file.name == "config.json" else file.stem
 
 
 def _draft(fields: Fields, name: str) -> ModelSpec:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import catalogue
 from .errors import BadRequest
-from .huggingface import config_file, model_from_config
+from .huggingface import model_from_config
 from .specs import ModelSpec
 from .vocabulary import PRECISIONS
 
@@ -51,6 +52,8 @@ def resolve_model(text: str) -> NamedModel:
     if size := _SIZE.match(text.strip().lower()):
         return _of_size(text, size)
     own = catalogue.model_called(text)
+    if own and own.name not in catalogue.shipped_models():  # its config.json said all, its name nothing
+        return NamedModel(name=own.name)
     if own is None and (file := config_file(text)):
         return _of_config(file)
     from .spellings import checkpoint
@@ -62,8 +65,32 @@ def resolve_model(text: str) -> NamedModel:
                       about=told, where=text)  # fmt: skip
 
 
+def config_file(path: str | Path) -> Path | None:
+    """Return the config.json that a path means, None where it means none: the path of a .json file, a folder
+    that holds one, or the folder of a model in a hub's cache (models--OWNER--NAME, its newest snapshot).
+    """
+    place = Path(path)
+    with suppress(OSError, ValueError, RuntimeError):  # a name that no file, or no user, can have
+        place = place.expanduser()
+        if place.suffix == ".json":
+            return place
+        if (place / "config.json").is_file():
+            return place / "config.json"
+        found = sorted(place.glob("snapshots/*/config.json"), key=lambda file: file.stat().st_mtime)
+        return found[-1] if found else None
+    return None
+
+
+def _model_name(file: Path) -> str:
+    """Return the name of the model that a file describes: its folder's, its repository's in a hub's cache."""
+    parts = file.absolute().parts
+    if "snapshots" in parts[1:]:
+        return parts[parts.index("snapshots") - 1].rsplit("--", 1)[-1]
+    return file.absolute().parent.name if file.name == "config.json" else file.stem
+
+
 def _of_config(file: Path) -> NamedModel:
-    spec = model_from_config(file)
+    spec = model_from_config(file, _model_name(file))
     name = catalogue.add_model(spec)
     counted = f"{spec.params_total / 1e9:.1f} G parameters, {spec.params_active / 1e9:.1f} G active"
     # Of a known shape under its known name, which may be published in another format.

@@ -156,6 +156,7 @@ _LPDDR_GB = {("gh200", 120): 96, ("gh200", 480): 96}
 _MEMORY_SLACK = 0.08
 _BEFORE = re.compile(r"^(?:(\d{1,3})\s*(?:nodes?\s*)?[x×*]\s*(?=[a-z0-9])|(\d{1,3})\s+(?=[a-z]))")
 _AFTER = re.compile(r"(?:[\s(\-]|(?<=gb))[x×](\d{1,3})\)?$|[\s(]x\s(\d{1,3})\)?$|(?<=[a-z0-9]):(\d{1,3})$")
+_MOST = 100_000  # GPUs of one deployment: more is no number of them
 _TIMES = re.compile(r"\d{1,3}\s*x|x\s*\d{1,3}")
 _BRACKETS = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
 _LARGE = {"12xlarge": 4, "24xlarge": 4, "48xlarge": 8, "metal": 8}
@@ -274,7 +275,7 @@ def _counted(text: str) -> tuple[int, str]:
     if found := _AFTER.search(name):
         count = max(count, 1) * int(next(filter(None, found.groups())))
         name = name[: found.start()]
-    return count, name.strip(" -_")
+    return (count, name.strip(" -_")) if count <= _MOST else (0, "")
 
 
 def _instance(name: str) -> tuple[str, int] | None:

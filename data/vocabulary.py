@@ -238,6 +238,6 @@ def engine_named(text: str) -> tuple[str, str]:
     """
     if name := ENGINES.find(text):
         return name, ""
-    stated = re.search(r"[\s=:@(_-]+v?(\d+\.\w+[^\s)]*)", text.lower())
+    stated = re.search(r"[\s=:@(_-]v?(\d+\.\w+[^\s)]*)", text.lower())
     bare = text[: stated.start()] if stated else text
     return ENGINES.find(bare) or ENGINES.find(printed_engine(bare)), stated[1] if stated else ""

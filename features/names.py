@@ -159,6 +159,6 @@ def engine_codes(rows: Rows) -> IntArray:
             rows.note(where, "uncommon", "engine", value)
         elif version:
             rows.note(where, "understood", "engine", f"{name}, engine_version {version}", value)
-        elif not ENGINES.spells(value):
+        elif not ENGINES.spells(value) and name not in value.lower():  # "nim", but not "dynamo-sglang"
             rows.note(where, "understood", "engine", name, value)
     return lookup[codes]

@@ -37,11 +37,11 @@ def stored_model(text: str) -> ModelSpec:
     it would be of no use to others.
     """
     name, shipped = resolve_model(text).name, catalogue.shipped_models()
-    shape = catalogue.models()[name].shape_key
-    twins = (spec for spec in shipped.values() if spec.shape_key == shape)
-    if spec := shipped.get(name) or next(twins, None):
-        return spec
-    raise UnknownName("model", text)
+    own = catalogue.models()[name]
+    twins = [spec for spec in shipped.values() if spec.shape_key == own.shape_key]
+    if not twins:
+        raise UnknownName("model", text)
+    return shipped.get(name) or min(twins, key=lambda spec: spec.max_position != own.max_position)
 
 
 CATALOGUES: dict[str, Callable[[str], Any]] = {"gpu": catalogue.gpu, "model": stored_model}

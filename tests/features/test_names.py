@@ -101,13 +101,9 @@ def _local(folder: Path, **more: Any) -> str:
 
 def test_a_config_json_is_taken_row_by_row_and_its_parameters_are_told(tmp_path: Path) -> None:
     quantised = _local(tmp_path / "mine-fp8", quantization_config={"quant_method": "fp8"})
-    paths = [
-        _local(tmp_path / "mine-40", num_hidden_layers=40),
-        quantised,
-        "qwen3-32b",
-        str(tmp_path / "none"),
-    ]
-    r = normalise(pd.DataFrame({"model": paths, "gpu": "h200-sxm"}))
+    shorter = _local(tmp_path / "mine-40", num_hidden_layers=40)
+    models = [shorter, quantised, "qwen3-32b", str(tmp_path / "none")]
+    r = normalise(pd.DataFrame({"model": models, "gpu": "h200-sxm"}))
     assert r.valid.tolist() == [True, True, True, False]
     assert r.model.n_layers[:3].tolist() == [40, 64, 64]
     assert [PRECISIONS[code] for code in r.weight_precision[:3]] == ["bf16", "fp8", "bf16"]
