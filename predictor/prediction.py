@@ -20,7 +20,6 @@ from ..features.percentiles import itl_ratio, tpot_ratio, ttft_ratio
 from ..features.request import Requests
 from ..features.settings import MAX_SEQUENCES, PASS_TOKENS, USABLE_SHARE
 from ..training.model.model import Answers
-from .reasons import Remark
 
 BOUNDED = tuple(f"{name}{bound}" for name in ANSWERS for bound in BOUNDS)
 NUMBERS = BOUNDED + tuple(f"{level}_{name}" for level in ("baseline", "floor") for name in ANSWERS)
@@ -37,6 +36,18 @@ _RATIOS = (
     ("tpot_ms", "tpot_ms", tpot_ratio),
     ("itl_ms", "tpot_ms", itl_ratio),
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remark:
+    """One thing that an answer rests on or fails by: a code, what it is about by name, and the words."""
+
+    code: str
+    about: Mapping[str, Any]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,8 +24,8 @@ from ..training.model.bundle import load_bundle
 from ..training.model.model import Answers, Model
 from .door import frame_of, near_misses, request_of
 from .layouts import answer_laid_out
-from .prediction import NUMBERS, PERCENTILES, Prediction, numbers_of, prediction_of
-from .reasons import Remark, reasons, remarks
+from .prediction import NUMBERS, PERCENTILES, Prediction, Remark, numbers_of, prediction_of
+from .reasons import reasons, remarks
 
 if TYPE_CHECKING:
     import pandas as pd
