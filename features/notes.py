@@ -54,6 +54,7 @@ _NOTES = {  # how the row was understood
     "uncommon": "{column} {quoted} is not known: assumed like the less common ones",
     "widened": "this GPU has no {value} units: weights are widened and multiplied in 16 bits",
     "copies": "dp of a dense model is counted as independent replicas",
+    "replicas": "{column} above tp is counted as independent replicas",
     "spread-experts": "{column} counted beside tp: one copy on tp x dp GPUs, which share the experts",
     "no-experts-to-spread": "{column} is not used: this model has no experts",
     "idle": "{value} of the {limit} GPUs are idle in this layout",

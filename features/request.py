@@ -208,6 +208,7 @@ def _layout(
     spread = (dp == 1.0) & (model.n_heads % np.maximum(tp, 1.0) != 0) & (model.is_moe > 0) & (tp <= num)
     rows.note(spread, "attention-dp", "dp")
     dp = np.where(spread, tp, dp)
+    rows.note(rows.valid & (dp > tp), "replicas", "dp")
     degrees = {"num_gpus": num, "tp": tp, "pp": pp, "ep": ep, "dp": dp}
     return degrees | {"layout_open": searched, "gpus_open": gpus_open}
 

@@ -24,7 +24,6 @@ from ..features.serving import sent_at_a_rate
 from ..features.settings import MAX_SEQUENCES, PASS_TOKENS, USABLE_SHARE
 from ..training.model.model import Answers
 from ..training.model.times import PERCENTS, floor_seconds
-from .reasons import Remark
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +55,15 @@ class Shown:
     def _repr_html_(self) -> str:
         # What draws knows all results: found by name when a notebook asks, so that none of them loads it.
         return str(import_module("roofcast.predictor.show").page(*self._parts()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remark:
+    """One thing that an answer rests on or fails by: a code, what it is about by name, and the words."""
+
+    code: str
+    about: Mapping[str, Any]
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,8 +28,8 @@ from ..training.model.times import PERCENTS
 from .door import frame_of, near_misses, request_of
 from .layouts import answer_laid_out
 from .load_axis import Axis, Loads
-from .prediction import CURVE_PERCENTILES, NUMBERS, Prediction, numbers_of, prediction_of
-from .reasons import Remark, reasons, remarks
+from .prediction import CURVE_PERCENTILES, NUMBERS, Prediction, Remark, numbers_of, prediction_of
+from .reasons import reasons, remarks
 from .request_types import Request
 
 if TYPE_CHECKING:

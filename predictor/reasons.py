@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..features.request import Requests
 from ..features.work import decode_layout, kv_bytes_stored, kv_share
 from ..training.model.model import Answers
 from ..training.model.support import NEW_SOURCE
+from .prediction import Remark
 
 # Tensor-parallel degrees tried when a model does not fit.
 _DEGREES = (2, 4, 8, 16, 32, 64)
@@ -45,18 +46,6 @@ TEXTS = {
 }
 # Of n rows: a code for all or for each, and values of shape (n,) by the names in its text.
 Notes: TypeAlias = tuple[Iterable[str] | str, dict[str, Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Remark:
-    """One thing that an answer rests on or fails by: a code, what it is about by name, and the words."""
-
-    code: str
-    about: Mapping[str, Any]
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
 
 
 def reasons(r: Requests, answers: Answers, coefficients: Coefficients) -> NDArray[np.object_]:
