@@ -208,7 +208,8 @@ def _sentences(
         f"{p.bottleneck_share:.0%} of the baseline's time.",
         f"TPOT: the floor is {p.floor['tpot_ms']:.3g} ms, the baseline {p.baseline['tpot_ms']:.3g} ms, "
         f"the answer {p.tpot_ms:.3g} ms: what was learned multiplies by {correction.factor:.2f}, at a weight "
-        f"of {correction.weight:.2f}; most of it by {group} (x {correction.groups[group]:.2f}).",
+        f"of {correction.weight:.2f}; most of it by {group} (x {correction.groups[group]:.2f}); agreement "
+        f"with TTFT and throughput by {p.tpot_ms / p.baseline['tpot_ms'] / correction.factor:.2f}.",
     ]
     for name, answer in (("tpot_ms", "time per token"), ("output_tok_s", "throughput")):
         fact = max((*_RATES, _OVERHEAD), key=lambda fact: abs(sensitivity[fact][name]))
