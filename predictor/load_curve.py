@@ -20,6 +20,7 @@ from ..data.identity import LOAD
 from ..features.facts import FloatArray
 from ..features.measured import MeasuredFabric
 from ..features.memory import memory_fit
+from ..features.percentiles import log_percentile, users_spreads
 from ..features.request import Requests
 from ..features.serving import sent_at_a_rate
 from ..features.work import decode_layout
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LIMITED = ("ttft_ms", "tpot_ms")
+USERS = "users_"  # percentiles of users, who do not all start at once as a benchmark's requests do
 _SATURATED = 0.95  # of the most throughput
 _FULL = 1.001  # in flight over the batch: above, somebody waits for a slot
 
@@ -69,7 +71,8 @@ class Curve:
     request: as understood, all but the load. over: "concurrency" [requests in flight] or "request_rate"
     [1/s]. columns: by name a number for each load: the load; `concurrency`; `request_s` served; the answers
     of a `Prediction` with `_lo` and `_hi`; `ttft_pN_ms` and `tpot_pN_ms` for each N of `percentiles` (the
-    median has the plain names); `kv_bytes` and `free_bytes` per GPU
+    median has the plain names), as a benchmark client measures them, and with `users_` before the name of
+    users, who do not all start at once: what limits are held against; `kv_bytes` and `free_bytes` per GPU
     [B]; `served`, 1 where everybody has a slot, or the rate is sustained. shown: the places of the loads that
     were asked for, or are round; the others lie between. most: the requests that memory and the engine hold
     at once, or the rate that is sustained. memory: bytes per GPU [B]. measured: rows of the same set-up, by
@@ -125,12 +128,8 @@ class Curve:
             raise BadRequest("percentile", percentile, f"one of the curve's, {known}")
         loads, times = self._served(self.over), {}
         for name in limits:
-            of_users, median = percentile_name(name, percentile), self._served(name)
-            times[name] = {
-                bound: self._served(of_users + bound) if of_users + bound in self.columns
-                else self._served(of_users) * self._served(name + bound) / median
-                for bound in BOUNDS
-            }  # fmt: skip
+            over = self._served(USERS + percentile_name(name, percentile)) / self._served(name)
+            times[name] = {bound: over * self._served(name + bound) for bound in BOUNDS}
         held = {}
         for bound in BOUNDS:
             within = [times[name][bound] <= limit for name, limit in limits.items()]
@@ -228,6 +227,10 @@ def _columns(r: Requests, answers: Answers, percentiles: Sequence[float]) -> dic
     others = [percent for percent in percentiles if percentile_name(LIMITED[0], percent) not in values]
     times = times_at(answers.requests, answers, others) if others else {}
     columns |= {percentile_name(k, p): times[k][i] for i, p in enumerate(others) for k in LIMITED}
+    for percent in percentiles:
+        for name, width in zip(LIMITED, users_spreads(r, base, percent), strict=True):
+            log = log_percentile(values[name][:, None], width[:, None], np.ones(1), percent)
+            columns[USERS + percentile_name(name, percent)] = np.exp(log)
     free = np.maximum(fit.available_bytes - fit.weight_bytes - kv, 0.0)
     served = np.where(at_rate, base.stable, slots).astype(np.float64)
     return columns | {"kv_bytes": kv, "free_bytes": free, "served": served}

@@ -65,6 +65,9 @@ class Remark:
     about: Mapping[str, Any]
     text: str
 
+    def __str__(self) -> str:
+        return self.text
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction(Shown):

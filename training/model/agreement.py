@@ -26,8 +26,9 @@ from .times import CORRECTED, MEAN, OF, PERCENTS, TAILED, TAILS, ByName, floor_s
 
 # About how far each learned time is off, in log. A run's throughput is also that of its start and its end.
 _OFF = {"tpot": 0.08, MEAN: 0.20, "e2e": 0.11}
-# Of a static batch hardly anything but throughput was measured: it stays, and the times come within a third.
-_STATIC_OFF, _STATIC_APART = 0.02, 0.3
+# How far throughput may stay from the times, in log: a run's start and end cost it some per cent. Of a static
+# batch hardly anything but throughput was measured: it stays, and the times come within a third.
+_RUN_APART, _STATIC_OFF, _STATIC_APART = 0.05, 0.02, 0.3
 _ROUNDS = 2
 _FIRST = tuple(name for name in CORRECTED if OF[name] == "ttft")  # statistics of the first token
 # Numbers in flight tried for the closed loop that serves most, of what memory and the engine hold.
@@ -51,7 +52,7 @@ def log_times(r: Requests, low: Estimate, base_s: ByName, correction: ByName) ->
         least = {name: np.log(time) for name, time in floor_seconds(low).items()}
         logs = {name: np.maximum(np.log(base_s[name]) + correction[name], least[name]) for name in CORRECTED}
         more = np.log(base_s["e2e"] / (base_s[MEAN] + later * base_s["tpot"]))
-        apart = np.where(static & (later > 0.0), _STATIC_APART, 0.0)
+        apart = np.where(later > 0.0, np.where(static, _STATIC_APART, _RUN_APART), 0.0)
         more = more + np.clip(logs["e2e"] - more - _sum(logs, later), -apart, apart)
         moved = _reconciled(logs, later, more, _OFF | {"e2e": np.where(static, _STATIC_OFF, _OFF["e2e"])})
         moved = {name: np.maximum(moved[name], least[name]) for name in (MEAN, "tpot")}
