@@ -70,8 +70,6 @@ def _called(name: str, kind: str) -> Iterator[GpuSpec | PlatformSpec]:
 
 
 def _among(text: str, gpu: str) -> tuple[str, ...]:
-    """Return the GPUs that a text fits where there are several, () where it says one of them."""
-    if text.strip().lower() == gpu:
-        return ()
+    """Return the GPUs that a text fits where they are several and `gpu` is the usual one, else ()."""
     fits = catalogue.gpus_called(text)
     return tuple(sorted(fits)) if len(fits) > 1 and gpu in fits else ()
