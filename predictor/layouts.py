@@ -181,23 +181,27 @@ def layout_name(tp: float, pp: float, ep: float, dp: float, copies: float = 1.0)
     return f"{f'{copies:.0f} x ' if copies > 1 else ''}tp{tp:.0f}{more}"
 
 
+def layout_names(r: Requests) -> NDArray[np.object_]:
+    """Return each request's layout in words, shape (n,); None where it cannot be read."""
+    parts = np.stack([getattr(r, name) for name in ("tp", "pp", "ep", "dp", "replicas")], axis=1)
+    distinct, which = np.unique(parts, axis=0, return_inverse=True)
+    names = np.array([layout_name(*degrees) for degrees in distinct], dtype=object)[which.ravel()]
+    names[~r.valid] = None
+    return names
+
+
 def _noted(
     r: Requests, rows: IntArray, tried: Requests, score: FloatArray, chosen: IntArray, runner_up: IntArray
 ) -> Notes:
     """Return the notes of the requests with the layout chosen for these rows, and the next best."""
-    best, next_best = chosen[rows], runner_up[rows]
-
-    def names(at: IntArray) -> NDArray[np.object_]:
-        parts = (getattr(tried, name)[at] for name in ("tp", "pp", "ep", "dp", "replicas"))
-        return np.array([layout_name(*degrees) for degrees in zip(*parts, strict=True)], dtype=object)
-
+    best, next_best, names = chosen[rows], runner_up[rows], layout_names(tried)
     notes, alone, open_gpus = r.notes, best == next_best, r.gpus_open[rows]
     ratio = np.exp(np.minimum(score[next_best] - score[best], 0.0))
-    after = names(next_best) + np.array([f" ({share:.0%} as fast)" for share in ratio], dtype=object)
+    after = names[next_best] + np.array([f" ({share:.0%} as fast)" for share in ratio], dtype=object)
     for where, note in (
         (open_gpus, Note(code="assumed-fewest", column="num_gpus", value=tried.num_gpus[best])),
-        (~alone, Note(code="chosen-layout", column="layout", value=names(best), limit=after)),
-        (alone & (tried.num_gpus[best] > 1.0), Note(code="only-layout", column="layout", value=names(best))),
+        (~alone, Note(code="chosen-layout", column="layout", value=names[best], limit=after)),
+        (alone & (tried.num_gpus[best] > 1.0), Note(code="only-layout", column="layout", value=names[best])),
     ):
         if where.any():
             notes = notes.and_also(rows[where], note.of(where))

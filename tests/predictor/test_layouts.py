@@ -98,6 +98,8 @@ def test_a_frame_chooses_row_by_row_as_one_request_does(
     for (_, answer), row in zip(answers.iloc[:4].iterrows(), rows, strict=False):
         alone = predictor.predict(**row)
         assert (answer["output_tok_s"], answer["reason"]) == (pytest.approx(alone.output_tok_s), alone.reason)
+    found = answers["laid_out"].fillna("none").tolist()
+    assert found == ["tp8 ep8 dp8", "2 x tp4", "tp1", "tp8", "none", "tp1"]
 
 
 def test_a_frame_of_layouts_given_searches_nothing(
