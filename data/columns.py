@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .vocabulary import LAYOUTS, LENGTH_KINDS, MODES, STATISTICS, SWITCHES, TIERS, TPOT_KINDS
+from .vocabulary import ARRIVALS, LAYOUTS, LENGTH_KINDS, MODES, STATISTICS, SWITCHES, TIERS, TPOT_KINDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,8 @@ def _measured(name: str, unit: str, help: str = "", label: str = "", **more: obj
 
 
 TABLE = (
-    _asked("model", "text", "subject", "Model: a catalogue name, alias or Hugging Face id.", required=True),
-    _asked("gpu", "text", "subject", "GPU name, such as b200-sxm.", required=True),
+    _asked("model", "text", "subject", "Model: a name, checkpoint id, size or config.json.", required=True),
+    _asked("gpu", "text", "subject", "GPU: b200-sxm, H100 80GB, 8xMI300X, p5.48xlarge.", required=True),
     _asked("platform", "text", "subject", "Platform name, such as hgx-b200, instead of --gpu.", stored=False),
     _asked("num_gpus", "count", "layout", "GPUs of the whole deployment.", required=True, low=1, high=1e5),
     _asked("num_nodes", "count", "layout", "Machines of the whole deployment."),
@@ -106,10 +106,16 @@ TABLE = (
            spellings=("input_len", "random_input_len")),
     _asked("osl", "number", "load", "Tokens out per request", unit="tokens", low=1, high=1e6, default=1024.0,
            required=True, spellings=("output_len", "random_output_len")),
+    _asked("length_spread", "text", "load",
+           "How lengths vary about isl and osl: fixed, dataset (they are means), a benchmark client's range "
+           "ratio such as 0.8 or 0.8-1 (they are the longest), inferencex", otherwise="not known",
+           stored=False, spellings=("random_range_ratio",)),
     _asked("concurrency", "number", "load", "Requests in flight, all replicas together", unit="requests",
            default=32.0, spellings=("max_concurrency", "num_prompts"), low=0.5, high=1e7),
     _asked("request_rate", "number", "load", "Requests per second (open loop).", unit="1/s",
            low=1e-5, high=1e6),
+    _asked("arrival", "name", "load", ", ".join(ARRIVALS) + ": how requests come.", allowed=ARRIVALS,
+           otherwise="poisson at a rate, burst of `concurrency` offline, else steady", stored=False),
     _asked("prefix_cached_frac", "share", "load", "Share of the prompt found in a cache.", high=1.0),
     _asked("source", "text", "origin",
            "Who measures: a source of the table, or any other name for wider intervals.", required=True),
@@ -147,6 +153,8 @@ TABLE = (
     Column(name="row_id", role="origin", required=True),
     *(Column(name=name, role="origin")
       for name in ("config_group", "source_family", "source_ref", "license", "platform_raw", "notes")),
+    Column(name="stated", role="origin",
+           help="What the source says where the table says otherwise: JSON, request column to value."),
     Column(name="length_kind", kind="name", role="statistic", allowed=LENGTH_KINDS, missing="fixed",
            help="Lengths of the requests: fixed, uniform (a range), dataset."),
     *(Column(name=name, kind="name", role="statistic", allowed=("", *STATISTICS))
@@ -160,8 +168,10 @@ TABLE = (
     _measured("ttft_ms", "ms", "time to first token, in ms", "time to first token", low=1e-2, high=1e8),
     _measured("tpot_ms", "ms", "time per output token after the first, in ms", "time per output token",
               low=1e-3, high=1e6),
-    *(_measured(f"{figure}_ms", "ms") for figure in
-      ("ttft_mean", "tpot_mean", "ttft_p90", "ttft_p99", "tpot_p90", "tpot_p99")),
+    _measured("ttft_mean_ms", "ms", "mean time to first token, in ms", "its mean"),
+    _measured("tpot_mean_ms", "ms"),
+    *(_measured(f"{figure}_p{percent}_ms", "ms", f"{percent}th percentile of {figure.upper()}, in ms",
+                f"{figure.upper()}, p{percent}") for figure in ("ttft", "tpot") for percent in (90, 99)),
     _measured("e2e_ms", "ms", "time of a whole request, in ms", "end to end"),
     _measured("power_w", "W"),
     _measured("tok_s_per_user", "tok/s", "tokens per second of one stream: 1000 / TPOT", stored=False),
@@ -173,8 +183,11 @@ TABLE = (
 COLUMNS = {column.name: column for column in TABLE}
 
 # The figures that are learned, judged and explained; the answers of a prediction, and the bounds of each.
-FIGURES = ("tpot_ms", "ttft_ms", "output_tok_s")
-ANSWERS = ("output_tok_s", "total_tok_s", "ttft_ms", "tpot_ms", "e2e_ms")
+FIGURES = ("tpot_ms", "ttft_ms", "output_tok_s", "ttft_mean_ms")
+ANSWERS = (
+    "output_tok_s", "total_tok_s", "ttft_ms", "ttft_mean_ms", "ttft_p90_ms", "ttft_p99_ms", "tpot_ms",
+    "tpot_p90_ms", "tpot_p99_ms", "e2e_ms",
+)  # fmt: skip
 BOUNDS = ("", "_lo", "_hi")
 
 

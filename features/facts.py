@@ -56,8 +56,13 @@ class Arrays:
 
     def followed_by(self, other: Arrays) -> Self:
         """Return the rows of this record and then those of another."""
-        pairs = {name: (part, vars(other)[name]) for name, part in vars(self).items()}
-        return type(self)(**{name: np.concatenate(pair) for name, pair in pairs.items()})
+        return type(self)(**{name: _joined(part, vars(other)[name]) for name, part in vars(self).items()})
+
+
+def _joined(first: Any, second: Any) -> Any:
+    if isinstance(first, Mapping):
+        return {name: _joined(values, second[name]) for name, values in first.items()}
+    return first.followed_by(second) if isinstance(first, Arrays) else np.concatenate([first, second])
 
 
 def _taken(part: Any, rows: NDArray[Any]) -> Any:
@@ -160,7 +165,8 @@ def _gpu_row(spec: GpuSpec) -> dict[str, float]:
         "link_bandwidth": spec.link_bandwidth,
         "num_gpus": np.nan,  # as a platform has it; of a GPU alone nobody knows
         "domain": max(spec.link_domain, 1),
-        "nic_bandwidth": NIC_BANDWIDTH,
+        # A box of one chip has no other link than its network.
+        "nic_bandwidth": spec.link_bandwidth if spec.link.startswith("ethernet") else NIC_BANDWIDTH,
         "pcie_bandwidth": max(spec.pcie_bandwidth, _LEAST_PCIE),
         "architecture": ARCHITECTURES.index(family if family in ARCHITECTURES else "other"),
         "is_nvidia": spec.vendor.lower() == "nvidia",

@@ -34,10 +34,14 @@ HOST_USABLE_SHARE = 0.9  # of the host's memory; the rest is the system's
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryFit(Arrays):
-    """Bytes per GPU [B] and sequences per replica, shape (n,); host_limits: not HBM sets max_batch."""
+    """Bytes per GPU [B] and sequences per replica, shape (n,); host_limits: not HBM sets max_batch.
+
+    sequence_bytes: of one whole sequence; held_bytes: of one in the batch, as the engine counts it.
+    """
 
     weight_bytes: FloatArray
     sequence_bytes: FloatArray
+    held_bytes: FloatArray
     needed_bytes: FloatArray
     available_bytes: FloatArray
     needed_host_bytes: FloatArray
@@ -74,7 +78,8 @@ def memory_fit(r: Requests, *, overcommit: bool = False) -> MemoryFit:
 
     room = np.maximum(available - weights, 0.0)
     sequence = of_gpu(full)
-    in_hbm = np.where(sequence <= room, np.floor(room / np.maximum(of_gpu(held), 1.0)), 0.0)
+    each = of_gpu(held)
+    in_hbm = np.where(sequence <= room, np.floor(room / np.maximum(each, 1.0)), 0.0)
     host = r.host_bytes * HOST_USABLE_SHARE
     cold, experts = cold_kv_bytes(r, layout, held), cold_weight_bytes(r, layout)
     in_host = np.where(cold > 0.0, np.floor(np.maximum(host - experts, 0.0) / np.maximum(cold, 1.0)), np.inf)
@@ -82,7 +87,7 @@ def memory_fit(r: Requests, *, overcommit: bool = False) -> MemoryFit:
     prefill_available, prefill_weights = _free(r, prefill_layout(r))
     fits = (max_batch >= 1.0) & (prefill_weights <= prefill_available) & (experts <= host)
     return MemoryFit(
-        weight_bytes=weights, sequence_bytes=sequence,
+        weight_bytes=weights, sequence_bytes=sequence, held_bytes=each,
         needed_bytes=np.maximum(weights + sequence, prefill_weights), available_bytes=available,
         needed_host_bytes=experts + cold_kv_bytes(r, layout, full), available_host_bytes=host,
         host_limits=in_host < in_hbm, max_batch=np.maximum(max_batch, 1.0), fits=fits,

@@ -44,6 +44,13 @@ _NOTES = {  # how the row was understood
     "only-layout": "layout chosen: {value}, the only one that fits",
     "assumed-half": "{column} assumed: half of the GPUs",
     "assumed-every-step": "{column} assumed 1: the cold cache is read at every step",
+    "mean-lengths": "isl and osl are taken {value} times: the mean of lengths that vary",
+    "understood": "{column} {value} understood from {limit!r}",
+    "usual": "{column} {value} assumed, the usual one of {limit}",
+    "gpu-taken": "gpu {quoted} is the platform {limit}: taken as platform",
+    "platform-taken": "platform {quoted} is the GPU {limit}: taken as gpu",
+    "config": "model read from {limit}: {value}",
+    "scaled": "model of size {limit}: the shape of {value}, scaled",
     "uncommon": "{column} {quoted} is not known: assumed like the less common ones",
     "widened": "this GPU has no {value} units: weights are widened and multiplied in 16 bits",
     "copies": "dp of a dense model is counted as independent replicas",
@@ -155,4 +162,4 @@ def _plain(value: Any) -> str:
     plain = value.item() if isinstance(value, np.generic) else value
     if isinstance(plain, float):
         return f"{plain:.0f}" if plain.is_integer() and abs(plain) < _WRITTEN_OUT else f"{plain:g}"
-    return str(plain)
+    return "".join(c if c.isprintable() else " " for c in str(plain))

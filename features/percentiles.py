@@ -24,12 +24,14 @@ from .serving import WAVES, asked_rate, sent_at_a_rate
 # Standard deviation of the logarithm [-] of TTFT and TPOT beside the queues' own spread.
 SPREAD = {"ttft": 0.10, "tpot": 0.03}
 Share = float | FloatArray
+_MIDDLE, _WIDE = 60.0, 90.0  # per cent
+_STEPS = 40  # of bisection
 
 
 def _normal(share: Share) -> Share:
     """Return the standard normal quantile of a share, or of each of an array."""
-    inverse = NormalDist().inv_cdf
-    return np.reshape([inverse(s) for s in np.ravel(share)], np.shape(share))
+    shares, at = np.unique(share, return_inverse=True)
+    return np.reshape(np.array([*map(NormalDist().inv_cdf, shares)])[at], np.shape(share))
 
 
 def _demand(base: Estimate) -> FloatArray:
@@ -46,7 +48,8 @@ def _wait(r: Requests, base: Estimate, share: Share) -> FloatArray:
     closed = np.maximum(-np.log(1.0 - share) * mean, late * base.burst_s)
     # Above the stability limit the backlog grows evenly while requests are sent.
     swamped = np.where(base.stable, poisson, 2.0 * share * mean)
-    return np.where(sent_at_a_rate(r), swamped, closed)
+    # So does the wait of who comes together and is served in turn.
+    return np.where(sent_at_a_rate(r), swamped, np.where(r.burst, 2.0 * share * mean, closed))
 
 
 def ttft_ratio(r: Requests, base: Estimate, percentile: Share) -> FloatArray:
@@ -80,3 +83,45 @@ def itl_ratio(r: Requests, base: Estimate, percentile: Share) -> FloatArray:
     stopped = -np.expm1(-stall / demand)
     gap = np.where(stopped > 1.0 - percentile / 100.0, step + demand, step)
     return np.asarray(gap / base.tpot_s * np.exp(SPREAD["tpot"] * _normal(percentile / 100.0)))
+
+
+def users_spreads(
+    r: Requests, base: Estimate, percent: float, queued: Estimate | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Return the log-logistic scales of TTFT and TPOT over the requests of users, shape (n,) each.
+
+    They run through the median and `percent`; a median has no width: there the 90th percentile gives it.
+    Where a number is in flight, TTFT beyond the 90th is drawn from the 90th: further out the first wave of a
+    benchmark, whose clients all arrive at once, sets the tail, and users do not come like that. queued: the
+    estimates whose prompts wait behind those of other kinds too.
+    """
+    at = percent if percent > _MIDDLE else _WIDE
+    first = np.where(sent_at_a_rate(r), at, min(at, _WIDE))
+    return spread(ttft_ratio(r, queued or base, first), first), spread(tpot_ratio(r, base, at), at)
+
+
+def spread(ratio: FloatArray, percent: Share) -> FloatArray:
+    """Return the log-logistic scale [-] of times whose percentile is `ratio` medians."""
+    return np.asarray(np.log(np.maximum(ratio, 1.0)) / np.log(percent / (100.0 - percent)))
+
+
+def log_percentile(medians: FloatArray, scales: FloatArray, shares: FloatArray, percent: float) -> FloatArray:
+    """Return the logarithm of the percentile over requests of m kinds, shape (n,).
+
+    medians, scales: (n, m) by kind of request; shares: (m,), together 1. One kind: median x (q / (1 -
+    q))^scale; more: the t with sum shares x F((t - log median) / scale) = q, by bisection.
+
+    >>> kind = np.array([[100.0]]), spread(np.array([[1.85]]), 90.0)
+    >>> np.exp(log_percentile(*kind, np.ones(1), 90.0)).round(0).tolist()
+    [185.0]
+    """
+    logs, widths = np.log(medians), np.maximum(scales, 1e-6)
+    ends = logs + scales * np.log(percent / (100.0 - percent))
+    low, high = np.asarray(ends.min(axis=1)), np.asarray(ends.max(axis=1))
+    if medians.shape[1] == 1:
+        return low
+    for _ in range(_STEPS):
+        middle = (low + high) / 2.0
+        below = (shares / (1.0 + np.exp(-(middle[:, None] - logs) / widths))).sum(axis=1) < percent / 100.0
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return high

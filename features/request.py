@@ -3,14 +3,15 @@
 `normalise` is the one door: training rows and users' questions pass through the same rules, so that a
 feature means the same in both. No row raises here: a bad one is marked invalid with its reason.
 
-Defaults for a missing value: `gpu` from the platform; `tp` the most of 8, 4, 2, 1 that the GPUs not used by
-`pp` and the attention heads allow (where nothing of the layout is given, `layout_open` says that the
-predictor may choose one); `num_gpus` from the platform, else tp x pp; `engine` vllm; `weight_precision` the
-published checkpoint's own, or bf16 where no engine runs it on the GPU; `kv_precision` fp8 with fp8 or fp4
-weights under trtllm on a GPU with fp8 units, else bf16; `pp`, `ep`, `dp` 1; `mode` open-loop with a
-request_rate, else closed-loop; `isl`, `osl` 1024; `concurrency` 32 where the mode needs one; `date` 2026-07
-(the newest engines measured). Everything lies in HBM unless a
-tier column says otherwise.
+A name means what `names` says. Defaults for a missing value: `gpu` from the platform; `tp` the most of 8, 4,
+2, 1 that the GPUs not used by `pp` and the attention heads allow (where nothing of the layout is given,
+`layout_open` says that the predictor may choose one); `num_gpus` from the platform, else tp x pp; `engine`
+vllm; `weight_precision` what the model's name states, else the published checkpoint's own, or bf16 where no
+engine runs it on the GPU; `kv_precision` fp8 with fp8 or fp4 weights under trtllm on a GPU with fp8 units,
+else bf16; `pp`, `ep`, `dp` 1; `mode` open-loop with a request_rate, offline with arrival burst, else
+closed-loop; `arrival` poisson at a rate, burst where a number of prompts is sent offline, else steady; `isl`,
+`osl` 1024; `concurrency` 32 where the mode needs one; `date` 2026-07 (the newest engines measured).
+Everything lies in HBM unless a tier column says otherwise.
 """
 
 from __future__ import annotations
@@ -23,11 +24,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import catalogue
 from ..data.columns import COLUMNS, TIER_COLUMNS
-from ..data.vocabulary import ENGINES, LAYOUTS, MODES, PRECISIONS, SWITCHES, TIERS, printed_precision
+from ..data.vocabulary import (
+    ARRIVALS,
+    ENGINES,
+    LAYOUTS,
+    MODES,
+    PRECISIONS,
+    SWITCHES,
+    TIERS,
+    length_spread,
+)
 from .cells import Rows, Table, default
 from .facts import BOX, Arrays, BoolArray, Facts, FloatArray, IntArray, facts_of, runs_precisions
+from .names import engine_codes, hardware_codes, model_codes
 from .notes import Notes
 from .settings import Settings, cached_share, settings_of, speculation_of
 
@@ -37,6 +47,8 @@ _NEEDS_UNITS = ("fp8", "fp4", "int8")
 _OF_PLATFORM = ("num_gpus", "domain", "nic_bandwidth", "host_bandwidth", "host_bytes")
 DEFAULT_DATE_MONTHS = 18.0  # 2026-07, counted from 2025-01
 _DEFAULT = {name: float(COLUMNS[name].default or 0.0) for name in ("isl", "osl")}
+_STEADY, _BURST, _POISSON, _CONSTANT = range(len(ARRIVALS))
+_OFFLINE = MODES.index("offline")
 _ASSUMED_CONCURRENCY = float(COLUMNS["concurrency"].default or 0.0)
 _NVIDIA_ONLY = np.array([term.nvidia_only for term in ENGINES.terms])
 _VLLM = ENGINES.index("vllm")
@@ -46,9 +58,10 @@ _VLLM = ENGINES.index("vllm")
 class Requests(Arrays):
     """n requests as arrays of shape (n,); names as codes into the vocabularies.
 
-    `valid` is False where a row cannot be answered; `notes` say why, or which default was assumed; `source`
-    is a hash of who measured, 0 where it is not said; `mean_ttft`: the mean over requests is asked for, not
-    the median; `layout_open`, `gpus_open`: no layout, no number of GPUs was given, and a search may choose.
+    isl, osl are means over requests; `spread` is 1 - shortest / longest, NaN where it is not said. `valid` is
+    False where a row cannot be answered; `notes` say why, or which default was assumed; `source` is a hash of
+    who measured, 0 where it is not said; `layout_open`, `gpus_open`: no layout, no number of GPUs was given,
+    and a search may choose.
     """
 
     model: Facts
@@ -78,8 +91,10 @@ class Requests(Arrays):
     mode: IntArray
     isl: FloatArray
     osl: FloatArray
+    spread: FloatArray
     concurrency: FloatArray
     request_rate: FloatArray
+    arrival: IntArray
     settings: Settings
     prefix_cached_frac: FloatArray
     prefix_on_host: BoolArray
@@ -89,12 +104,16 @@ class Requests(Arrays):
     host_bandwidth: FloatArray
     host_bytes: FloatArray
     source: NDArray[np.uint64]
-    mean_ttft: BoolArray
     valid: BoolArray
     notes: Notes
 
     def __len__(self) -> int:
         return len(self.tp)
+
+    @property
+    def burst(self) -> BoolArray:
+        """Whether all prompts in flight are sent at once and none follows."""
+        return np.asarray(self.arrival == _BURST)
 
     @property
     def reason(self) -> NDArray[np.object_]:
@@ -109,26 +128,23 @@ class Requests(Arrays):
         return found
 
 
-def _hardware(rows: Rows) -> tuple[Facts, dict[str, Any], BoolArray]:
+def _hardware(rows: Rows) -> tuple[Facts, dict[str, Any]]:
     """Resolve gpu and platform: GPU facts, and of the platform, else of the GPU, size, network and host."""
-    code, has_platform = rows.entry("platform", catalogue.platform, catalogue.platforms)
-    alone, has_gpu = rows.entry("gpu", catalogue.gpu, catalogue.gpus)
-    platform = facts_of("platform", code)
-    built_in = platform.gpu.astype(np.int64)
-    rows.fault(has_platform & has_gpu & (alone != built_in), "gpu-and-platform", "gpu")
-    rows.fault(~has_platform & ~has_gpu, "gpu-or-platform", "gpu")
-    gpu = facts_of("gpu", np.where(has_platform & ~has_gpu, built_in, alone))
+    named = hardware_codes(rows)
+    has_platform = named.platform >= 0
+    platform, gpu = facts_of("platform", np.maximum(named.platform, 0)), facts_of("gpu", named.gpu)
     rows.number("num_nodes", whole=True)
-    return (
-        gpu,
-        {name: np.where(has_platform, getattr(platform, name), getattr(gpu, name)) for name in _OF_PLATFORM},
-        has_platform | has_gpu,
-    )
+    hardware = {
+        name: np.where(has_platform, getattr(platform, name), getattr(gpu, name)) for name in _OF_PLATFORM
+    }
+    hardware["num_gpus"] = np.where(np.isnan(named.num_gpus), hardware["num_gpus"], named.num_gpus)
+    return gpu, hardware
 
 
-def _precisions(rows: Rows, model: Facts, gpu: Facts, engine: IntArray) -> dict[str, Any]:
-    """Fill the precisions of weights and cache."""
-    weight = rows.word("weight_precision", PRECISIONS, read=printed_precision)
+def _precisions(
+    rows: Rows, model: Facts, gpu: Facts, engine: IntArray, weight: IntArray, kv: IntArray
+) -> dict[str, Any]:
+    """Fill the precisions of weights and cache where they are missing (-1)."""
     native = model.native_precision.astype(np.int64)
     units = (np.stack([gpu.columns[f"units_{p}"] for p in PRECISIONS], axis=1) > 0)[gpu.codes]
     runs, missing = runs_precisions(gpu), weight < 0
@@ -143,7 +159,6 @@ def _precisions(rows: Rows, model: Facts, gpu: Facts, engine: IntArray) -> dict[
         foreign = (weight == code) & ~units[:, code]
         rows.fault(foreign & ~runs[:, code], "no-units", "weight_precision", name)
         rows.note(foreign & rows.valid, "widened", "weight_precision", name)
-    kv = rows.word("kv_precision", PRECISIONS, read=printed_precision)
     quantised = ((weight == 1) | (weight == 2)) & (engine == ENGINES.index("trtllm")) & units[:, 1]
     kv_filled = np.where(kv < 0, np.where(quantised, 1, 0), kv)
     return {"weight_precision": weight, "kv_precision": kv_filled, "kv_given": kv >= 0}
@@ -236,24 +251,60 @@ def _pools(rows: Rows, layout: dict[str, FloatArray], disagg: BoolArray) -> dict
     }  # fmt: skip
 
 
+def _arrival(rows: Rows, given: IntArray, mode: IntArray, counted: BoolArray, rated: BoolArray) -> IntArray:
+    """Return how requests come: as given where the mode knows that, else the mode's own way."""
+    at_rate, offline = rated & ((mode == 2) | (mode == MODES.index("server"))), mode == _OFFLINE
+    own = np.where(at_rate, _POISSON, np.where(offline & counted, _BURST, _STEADY))
+    rows.note((given < 0) & (own == _BURST), "assumed", "arrival", ARRIVALS[_BURST])
+    for where, allowed in ((at_rate, (_POISSON, _CONSTANT)), (mode == 0, (_STEADY,)),
+                           (~at_rate & (mode != 0), (_STEADY, _BURST))):  # fmt: skip
+        words = np.array(ARRIVALS, dtype=object)[np.maximum(given, 0)]
+        other = where & (given >= 0) & ~np.isin(given, allowed)
+        rows.fault(other, "unknown-word", "arrival", words, " or ".join(ARRIVALS[a] for a in allowed))
+    return np.where(given < 0, own, given)
+
+
 def _load(rows: Rows) -> dict[str, Any]:
-    """Fill mode, lengths, concurrency and request rate; without any load 32 requests are in flight."""
+    """Fill mode, arrival, lengths, concurrency and rate; without any load 32 requests are in flight."""
     concurrency, rate = rows.number("concurrency"), rows.number("request_rate")
-    mode = rows.word("mode", MODES)
+    mode, arrival = rows.word("mode", MODES), rows.word("arrival", ARRIVALS)
     mode = np.where(mode < 0, np.where(~np.isnan(rate), 2, 1), mode)
+    # All at once and none after: an offline run, as which bursts are measured and learned.
+    mode = np.where((arrival == _BURST) & np.isnan(rate) & (mode != 0), _OFFLINE, mode)
     at_rate = ~np.isnan(rate) & ((mode == 2) | (mode == 4))
     rows.note(at_rate & ~np.isnan(concurrency), "rate-rules", "concurrency", concurrency, rate)
-    needs = ((mode == 0) | (mode == 1)) & np.isnan(concurrency)
+    needs = ((mode == 0) | (mode == 1) | (arrival == _BURST)) & np.isnan(concurrency)
     rows.note(needs, "assumed", "concurrency", _ASSUMED_CONCURRENCY)
+    rows.note(concurrency < 1.0, "assumed", "concurrency", 1.0)
     rows.fault((mode == 2) & np.isnan(rate) & np.isnan(concurrency), "required-rate", "mode")
+    concurrency = np.maximum(np.where(needs, _ASSUMED_CONCURRENCY, concurrency), 1.0)
+    arrival = _arrival(rows, arrival, mode, ~np.isnan(concurrency), ~np.isnan(rate))
     isl, osl = rows.number("isl", low=1.0, strict=False), rows.number("osl", low=1.0, strict=False)
     for name, values in (("isl", isl), ("osl", osl)):
         rows.note(np.isnan(values) & rows.valid, "assumed", name, _DEFAULT[name])
+    scale, spread = _length_spread(rows)
+    rows.note((scale != 1.0) & rows.valid, "mean-lengths", "length_spread", scale)
     return {
-        "mode": mode, "isl": default(isl, _DEFAULT["isl"]), "osl": default(osl, _DEFAULT["osl"]),
-        "concurrency": np.where(needs, _ASSUMED_CONCURRENCY, concurrency), "request_rate": rate,
+        "mode": mode, "isl": np.maximum(default(isl, _DEFAULT["isl"]) * scale, 1.0),
+        "osl": np.maximum(default(osl, _DEFAULT["osl"]) * scale, 1.0), "spread": spread,
+        "concurrency": concurrency, "request_rate": rate, "arrival": arrival,
         "prefix_cached_frac": cached_share(rows),
     }  # fmt: skip
+
+
+def _length_spread(rows: Rows) -> tuple[FloatArray, FloatArray]:
+    """Return what the lengths given are multiplied by to be means, and how far they spread (NaN: unsaid).
+
+    Measured rows, whose lengths are means, say of what kind these are.
+    """
+    name = "length_spread" if "length_spread" in rows.table else "length_kind"
+    codes, values = rows.text(name)
+    unsaid, wrong = (1.0, np.nan), (np.nan, np.nan)
+    known = np.array([(length_spread(value) or wrong) if value else unsaid for value in values])
+    scale, spread = known[codes].T
+    shown, allowed = np.array(values, dtype=object)[codes], "fixed, dataset, inferencex or a range as 0.8-1"
+    rows.fault(np.isnan(scale), "not-allowed", name, shown, allowed)
+    return default(scale, 1.0), spread
 
 
 def _tiers(rows: Rows, model: Facts, hardware: dict[str, Any]) -> dict[str, Any]:
@@ -307,11 +358,6 @@ def _months_now() -> float:
     return (today.year - 2025) * 12.0 + today.month - 1
 
 
-def engine_codes(rows: Rows) -> IntArray:
-    """Return each row's engine as a place in ENGINES, -1 where missing: one of many names is one engine."""
-    return rows.word("engine", ENGINES, other="other")
-
-
 def normalise(frame: Table) -> Requests:
     """Turn a frame with any subset of REQUEST_COLUMNS (and POOL_COLUMNS) into requests, row for row.
 
@@ -320,17 +366,16 @@ def normalise(frame: Table) -> Requests:
     length n; never raises for a bad row.
     """
     rows = Rows(frame)
-    model_codes, has_model = rows.entry("model", catalogue.model, catalogue.models)
-    rows.fault(~has_model, "required", "model")
-    model = facts_of("model", model_codes)
-    gpu, hardware, has_gpu = _hardware(rows)
+    named = model_codes(rows)
+    model = facts_of("model", named.model)
+    gpu, hardware = _hardware(rows)
     engine = engine_codes(rows)
     rows.note(engine < 0, "assumed", "engine", ENGINES[0])
     engine = np.maximum(engine, 0)
-    foreign = has_gpu & _NVIDIA_ONLY[engine] & (gpu.is_nvidia == 0)
+    foreign = rows.valid & _NVIDIA_ONLY[engine] & (gpu.is_nvidia == 0)
     others = ", ".join(term.name for term in ENGINES.terms if not term.nvidia_only)
     rows.fault(foreign, "nvidia-only", "engine", np.array(ENGINES, dtype=object)[engine], others)
-    precisions = _precisions(rows, model, gpu, engine)
+    precisions = _precisions(rows, model, gpu, engine, named.weight, named.kv)
     disagg = default(rows.number("disagg", strict=False), 0.0) > 0
     layout = _layout(rows, model, engine, hardware.pop("num_gpus"), disagg)
     parts: dict[str, Any] = {**layout, **_pools(rows, layout, disagg), **_load(rows), "disagg": disagg}
@@ -344,11 +389,9 @@ def normalise(frame: Table) -> Requests:
     rows.note(months > _months_now(), "future", "date")
     spec_decode, accepted, drafted = speculation_of(rows)
     who, sources = rows.text("source")
-    stat, stats = rows.text("ttft_stat")
     hashes = np.array([zlib.crc32(source.lower().encode()) for source in sources], dtype=np.uint64)
     return Requests(
         model=model, gpu=gpu, engine=engine, months=default(months, DEFAULT_DATE_MONTHS),
-        mean_ttft=np.array([value == "mean" for value in stats], dtype=bool)[stat], source=hashes[who],
-        spec_decode=spec_decode, settings=settings_of(rows, accepted, drafted),
+        source=hashes[who], spec_decode=spec_decode, settings=settings_of(rows, accepted, drafted),
         valid=rows.valid, notes=rows.notes, **precisions, **hardware, **parts,
     )  # fmt: skip

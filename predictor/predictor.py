@@ -8,29 +8,35 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 import numpy as np
 
 from ..data import catalogue
 from ..data.columns import ASKED
-from ..data.errors import BadRequest, UnknownName
+from ..data.errors import BadRequest, RoofcastError
 from ..features.facts import IntArray
 from ..features.measured import MeasuredFabric
 from ..features.request import Requests, normalise
 from ..training.model.bundle import load_bundle
 from ..training.model.model import Answers, Model
+from ..training.model.times import PERCENTS
 from .door import frame_of, near_misses, request_of
 from .layouts import answer_laid_out, layout_names
-from .prediction import NUMBERS, PERCENTILES, Prediction, Remark, numbers_of, prediction_of
+from .load_axis import Axis, Loads
+from .prediction import CURVE_PERCENTILES, NUMBERS, Prediction, Remark, numbers_of, prediction_of
 from .reasons import reasons, remarks
+from .request_types import Request
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from .explain import Explanation
+    from .load_curve import Curve
 
 ANSWER_COLUMNS = (*NUMBERS, "support", "feasible", "laid_out", "reason")
 # Small enough that the physics' temporaries stay in the processor's cache, and few enough calls.
@@ -65,7 +71,11 @@ class Predictor:
         return cls(*load_bundle(source))
 
     def predict(
-        self, *, fabric: Fabric = None, percentiles: Sequence[float] = PERCENTILES, **request: Any
+        self,
+        *,
+        fabric: Fabric = None,
+        percentiles: Sequence[float] = PERCENTS,
+        **request: Unpack[Request],
     ) -> Prediction:
         """Predict one configuration; the columns of `predict_frame` as keywords, None for the default.
 
@@ -78,17 +88,33 @@ class Predictor:
         """
         return self._answer(request, fabric, percentiles)[0]
 
-    def explain(self, *, fabric: Fabric = None, **request: Any) -> Explanation:
+    def explain(self, *, fabric: Fabric = None, **request: Unpack[Request]) -> Explanation:
         """Predict one configuration and say where each millisecond comes from and what would change it.
 
         Raises what `predict` raises, and BadRequest for a deployment that does not fit.
         """
         from .explain import explain
 
-        found, r, answers, measured = self._answer(request, fabric, PERCENTILES)
+        found, r, answers, measured = self._answer(request, fabric, PERCENTS)
         if not found.feasible:
             raise BadRequest("request", found.request["model"], f"a deployment that fits: {found.reason}")
         return explain(found, self.model, r, answers, measured)
+
+    def curve(
+        self, *, concurrency: Loads = None, rates: Loads = None, fabric: Fabric = None,
+        percentiles: Sequence[float] = CURVE_PERCENTILES, measured: bool = True, **request: Any,
+    ) -> Curve:  # fmt: skip
+        """Predict one configuration at every load, and overlay the measured rows of its set-up.
+
+        concurrency, rates: loads as numbers, "1,2,8", "1-64" or "auto": from one request in flight to all
+        that it holds, or up to the request rate that it sustains. Raises what `predict` raises.
+        """
+        from .load_curve import load_curve
+
+        rates = request.pop("request_rate", None) if rates is None else rates
+        axis = Axis.of(concurrency, rates, request.get("mode"))
+        found, r, _, machine = self._answer({**request, **axis.middle}, fabric, percentiles)
+        return load_curve(found, self.model, r, axis, machine, percentiles, measured)
 
     def _answer(
         self, request: Mapping[str, Any], fabric: Fabric, percentiles: Sequence[float]
@@ -138,13 +164,35 @@ class Predictor:
         return pd.DataFrame(columns, index=frame.index)
 
 
+_loading = Lock()
+
+
+@cache
+def _shipped() -> Predictor:
+    return Predictor.load()
+
+
+def predict(
+    *, fabric: Fabric = None, percentiles: Sequence[float] = PERCENTS, **request: Unpack[Request]
+) -> Prediction:
+    """Predict one configuration with the shipped bundle, loaded once; as `Predictor.predict`.
+
+    >>> from roofcast.predictor import predict
+    >>> predict(model="llama-3.1-8b", gpu="h100", concurrency=8).feasible
+    True
+    """
+    with _loading:
+        shipped = _shipped()
+    return shipped.predict(fabric=fabric, percentiles=percentiles, **request)
+
+
 def _request(request: Mapping[str, Any]) -> Requests:
     """Return one request that can be answered; raises what `Predictor.predict` says."""
     request = request_of(request)
     r = normalise({name: [request.get(name)] for name in ("model", *request)})
     if not r.valid[0]:
         fault = r.notes.of(0)[0]
-        if isinstance(fault.value, UnknownName):
+        if isinstance(fault.value, RoofcastError):
             raise fault.value
         raise BadRequest(fault.column, request.get(fault.column), fault.allowed)
     return r

@@ -31,7 +31,8 @@ _COPIES = ", {held:,.0f} MB per sequence and GPU instead of {least:,.0f}"
 _BORROWED = "{gpu} was never measured: its coefficients are those of {lender}, "
 # By code; the values' names are those that a note of this code comes with.
 TEXTS = {
-    "unstable": "request_rate {asked:g}/s is above what this deployment sustains (about {limit:.3g}/s)",
+    "unstable": "overloaded: request_rate {asked:g}/s is above what this deployment sustains (about "
+    "{limit:.3g}/s), so that TTFT grows as long as requests come; shown is that of a short run",
     "too-large": _TOO_LARGE + "fits from tp={tp}",
     "too-large-for-all": _TOO_LARGE + f"no tp up to {_DEGREES[-1]} fits",
     "host-too-small": "does not fit: needs {held:.1f} GB of host memory per GPU, {room:.1f} GB available",
@@ -81,13 +82,13 @@ def _of_answers(
     """Yield row, code and values by name of what the answers themselves show; the last comes first."""
     base, on_host = answers.baseline, uses_host(r)
     unmeasured = r.valid & ((answers.stratum == "gpu") | (answers.stratum == "gpu" + NEW_SOURCE)) & ~on_host
-    unstable = base.feasible & ~base.stable
+    unstable, served = base.feasible & ~base.stable, answers.values["output_tok_s"] / r.osl
     for where, noted in (
         (unmeasured, lambda r, _: _borrowed_coefficients(r, coefficients)),
         (base.feasible & (r.tp > r.dp * r.model.n_kv_heads), _kv_copies),
         (base.feasible & on_host, _host_memory),
         (r.valid & ~base.feasible, _out_of_memory),
-        (unstable, lambda r, base: ("unstable", {"asked": r.request_rate, "limit": base.request_s})),
+        (unstable, lambda r, _: ("unstable", {"asked": r.request_rate, "limit": served[unstable]})),
     ):
         rows = np.flatnonzero(where)
         if len(rows):

@@ -1,14 +1,16 @@
-"""What people see: results and the catalogue as tables, an explanation as a drawing.
+"""What people see: results and the catalogue as tables.
 
-`show(value)` prints a prediction, an explanation, a comparison, findings or a table; no answer needs it.
+`show(value)` prints a prediction, a curve, an explanation, a comparison, findings or a table, `page` writes
+it as HTML for a notebook; no answer needs either.
 """
 
 from __future__ import annotations
 
-import html
 import io
+import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -18,11 +20,13 @@ from rich.text import Text
 
 from ..data import catalogue
 from ..data.columns import ANSWERS, COLUMNS, FIGURES
-from ..data.errors import BadRequest
 from ..data.prices import price
 from ..features.coefficients import Coefficients
 from .explain import Comparison, Explanation
-from .neighbours import Neighbour
+from .load_axis import AT_RATE, IN_FLIGHT
+from .load_curve import Curve, LargestLoad
+from .narrow import UNBOUNDED, fitting, widths
+from .neighbours import CLOSE_LENGTHS, Neighbour
 from .prediction import TERMS, Prediction
 
 if TYPE_CHECKING:
@@ -31,27 +35,46 @@ if TYPE_CHECKING:
     from .audit import Finding
 
 _TITLES = {name: f"{COLUMNS[name].label} [{COLUMNS[name].unit}]" for name in ANSWERS}
-_SHORT = dict(zip(FIGURES, ("TPOT", "TTFT", "output"), strict=True))
-_LABELS = {name: name.replace("_", " ") for name in TERMS}
-_TIMES = ("per output token [ms]", "first token [ms]")
+_SHORT = dict(zip(FIGURES, ("TPOT", "TTFT", "output", "mean TTFT"), strict=True))
+LABELS = {name: name.replace("_", " ") for name in TERMS}
+_UNITS = {IN_FLIGHT: ("in flight", "held at once"), AT_RATE: ("requests/s", "sustained")}
+_CURVE = ("output_tok_s", "ttft_ms", "tpot_ms")
+TIMES = ("per output token [ms]", "first token [ms]")
 _SUPPORT = {
     "in": "this setup was measured, perhaps at another load",
     "near": "model and GPU were measured, in another setup or apart",
     "far": "model, GPU or memory tier was never measured: the answer rests on physics",
 }
-_DRAWINGS = (".png", ".svg", ".html")
+_PAGE_WIDTH = 110  # characters
 
 
-def show(value: Any) -> None:
-    """Print a result, a table or text on stdout, uncut where stdout is a pipe."""
-    parts, console = _PARTS.get(type(value)), Console(highlight=False)
-    width, unbounded = console.width, console.options.update(width=1000)
-    for part in parts(value) if parts else (value,):
-        # A pipe has no width: a table is cut for people, never for the next program.
-        if isinstance(part, Table) and not console.is_terminal:
-            console.width = max(width, console.measure(part, options=unbounded).maximum)
-        console.print(part)
-        console.width = width
+def show(*values: Any) -> None:
+    """Print results, tables or text on stdout; a table wider than the terminal in parts, never cut."""
+    console = Console(highlight=False)
+    # A pipe has no width unless somebody says so: a table is folded for people, not for the next program.
+    bounded = console.is_terminal or "COLUMNS" in os.environ
+    _print(console, values, console.width if bounded else UNBOUNDED)
+
+
+def page(*values: Any) -> str:
+    """Return results as HTML, as `show` prints them: what a notebook draws."""
+    # Nothing goes to the notebook by itself: what is recorded is returned.
+    nowhere: dict[str, Any] = {"file": io.StringIO(), "force_jupyter": False, "record": True}
+    console = Console(**nowhere, width=_PAGE_WIDTH, highlight=False)
+    _print(console, values, _PAGE_WIDTH)
+    return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+
+def _print(console: Console, values: Iterable[Any], room: int) -> None:
+    width = console.width
+    for value in values:
+        parts = next((draw for kind, draw in _PARTS.items() if isinstance(value, kind)), None)
+        for part in parts(value) if parts else (value,):
+            for piece in fitting(part, console, room) if isinstance(part, Table) else (part,):
+                table = isinstance(piece, Table)
+                console.width = max(width, widths(console, piece)[1]) if table else width
+                console.print(piece)
+    console.width = width
 
 
 def _prediction(p: Prediction) -> Iterable[RenderableType]:
@@ -66,7 +89,7 @@ def _prediction(p: Prediction) -> Iterable[RenderableType]:
         for percent, times in p.percentiles.items()
     ]
     share = f"{p.bottleneck_share:.0%} of the baseline's time per token"
-    lines.append(f"bottleneck: {_LABELS[p.bottleneck]} ({share})")
+    lines.append(f"bottleneck: {LABELS[p.bottleneck]} ({share})")
     lines.append(f"support: {p.support} ({_SUPPORT[p.support]})")
     yield from map(Text, [*lines, f"note: {p.reason}"] if p.reason else lines)
 
@@ -76,8 +99,9 @@ def request_line(r: Mapping[str, Any]) -> str:
     layout = " ".join(f"{name}{r[name]}" for name in ("tp", "pp", "ep", "dp") if r[name] > 1 or name == "tp")
     layout += f", {r['prefill_gpus']} prefill + {r['decode_gpus']} decode" if r["disagg"] else ""
     speculation = "" if r["spec_decode"] == "none" else f", speculation {r['spec_decode']}"
-    rate = r["request_rate"]
-    load = f"{rate:g} requests/s" if rate == rate else f"concurrency {r['concurrency']:g}"
+    rate = r.get("request_rate", math.nan)
+    load = f"{rate:g} requests/s" if rate == rate else f"concurrency {r.get('concurrency', math.nan):g}"
+    load = load if "concurrency" in r else "at every load"
     return (
         f"{r['model']} on {r['num_gpus']} x {r['gpu']} ({layout}), {r['engine']}, weights "
         f"{r['weight_precision']}, KV {r['kv_precision']}{speculation}, {r['mode']}: {r['isl']:g} tokens in, "
@@ -103,8 +127,8 @@ def _answers_and_terms(p: Prediction) -> Iterable[Table]:
     ) for name in ANSWERS))  # fmt: skip
     # Where nothing lies in host memory, the term is not shown.
     shown = [name for name in TERMS if name != "host_memory" or p.terms[name] or p.ttft_terms[name]]
-    rows = ((_LABELS[name], f"{p.terms[name]:.2f}", f"{p.ttft_terms[name]:.1f}") for name in shown)
-    yield _table(("where the time goes", *_TIMES), rows)
+    rows = ((LABELS[name], f"{p.terms[name]:.2f}", f"{p.ttft_terms[name]:.1f}") for name in shown)
+    yield _table(("where the time goes", *TIMES), rows)
 
 
 def _explanation(e: Explanation) -> Iterable[RenderableType]:
@@ -137,24 +161,105 @@ def _comparison(c: Comparison) -> Iterable[RenderableType]:
         (Text(_TITLES[k]), *map(number, (getattr(c.first, k), getattr(c.second, k), c.ratios[k])))
         for k in ANSWERS
     ))  # fmt: skip
-    terms = ((_LABELS[k], f"{c.terms[k]:+.2f}", f"{c.ttft_terms[k]:+.1f}") for k in TERMS)
-    yield _table(("this - other", *_TIMES), terms)
+    terms = ((LABELS[k], f"{c.terms[k]:+.2f}", f"{c.ttft_terms[k]:+.1f}") for k in TERMS)
+    yield _table(("this - other", *TIMES), terms)
     yield Text(f"- {c.reason}.")
+
+
+def _curve(c: Curve, whole: bool = True) -> Iterable[RenderableType]:
+    yield Text(request_line(c.request), style="bold")
+    if not c.feasible:
+        yield Text(f"infeasible: {c.reason}", style="red")
+        return
+    # A short table leaves out the middles between powers of two.
+    points = [p for p in c.points if whole or p[c.over] == c.most or math.log2(p[c.over]) % 1.0 == 0.0]
+    yield _loads(c, "90 %\ninterval", ("KV\n[GB]", "free\n[GB]"), ((
+        p[c.over], [(short(p[k]), f"{short(p[f'{k}_lo'])}-{short(p[f'{k}_hi'])}") for k in _CURVE],
+        (short(p["kv_bytes"] / 1e9), short(p["free_bytes"] / 1e9)),
+    ) for p in points))  # fmt: skip
+    if c.measured and whole:
+        newest = {row.load: row for row in sorted(c.measured, key=lambda row: row.date)}
+        found = {load: (newest[load].measured, c.at(load)) for load in sorted(newest)}
+        yield _loads(c, "pre-\ndicted", ("measured",), (
+            (load, [(short(here[k] or math.nan), short(there[k])) for k in _CURVE], (newest[load].date,))
+            for load, (here, there) in found.items()
+        ))  # fmt: skip
+        sources = sorted({row.source for row in newest.values()})
+        yield Text(f"measured by {', '.join(sources)}, tokens in and out within {CLOSE_LENGTHS - 1:.0%}")
+    yield from map(Text, curve_lines(c))
+    yield Text(f"support: {c.support} ({_SUPPORT[c.support]})")
+    if c.reason:
+        yield Text(f"note: {c.reason}")
+
+
+def _loads(
+    c: Curve, beside: str, last: Sequence[str],
+    rows: Iterable[tuple[float, Sequence[tuple[str, str]], Sequence[str]]],
+) -> Table:  # fmt: skip
+    """Return a table of loads: three figures with something beside each, then what else there is."""
+    figures = (f"{_SHORT[k]}\n[{COLUMNS[k].unit}]" for k in _CURVE)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    first = "in\nflight" if c.over == IN_FLIGHT else "requ.\n[1/s]"
+    for head in (first, *chain.from_iterable((figure, beside) for figure in figures), *last):
+        table.add_column(Text(head), justify="right", no_wrap=True)
+    for load, cells, rest in rows:
+        table.add_row(f"{load:.4g}", *chain.from_iterable(cells), *rest)
+    return table
+
+
+def curve_lines(c: Curve) -> tuple[str, str]:
+    """Return where throughput saturates and what memory and engine hold, of a curve that has loads."""
+    knee, gb = c.at(c.saturation or c.most), {k: f"{v / 1e9:.3g} GB" for k, v in c.memory.items()}
+    unit, most = _UNITS[c.over]
+    return (
+        f"saturation: {c.saturation:.4g} {unit} give {number(knee['output_tok_s'])} tok/s, 95 % of the most; "
+        f"{c.most:.4g} {unit} are {most}",
+        f"memory per GPU: {gb['available_bytes']} for weights ({gb['weights_bytes']}) and KV "
+        f"({gb['sequence_bytes']} per request of full length)",
+    )
+
+
+def largest_line(found: LargestLoad) -> str:
+    """Return which load holds which limits, and what breaks first."""
+    names = {name: f"{_SHORT[name]} p{found.percentile:g}" for name in found.limits}
+    asked = " and ".join(f"{names[name]} to {limit:g} ms" for name, limit in found.limits.items())
+    times = ", ".join(f"{names[name]} {number(time)} ms" for name, time in found.times.items())
+    if found.load is None:
+        missed = "it does not fit" if found.limited_by == "memory" else f"the least of any load is {times}"
+        return f"no load holds {asked}: {missed}"
+    unit, most = _UNITS[found.over]
+    low, high = (f"{load:.4g}" if load else "none" for load in (found.load_lo, found.load_hi))
+    by = f"no more are {most}" if found.limited_by == "capacity" else f"more breaks {names[found.limited_by]}"
+    return (
+        f"largest load with {asked}: {found.load:.4g} {unit} (90 % interval {low} to {high}); "
+        f"there {times}; {by}"
+    )
+
+
+def _largest(found: LargestLoad) -> Iterable[RenderableType]:
+    yield Text(largest_line(found), style="bold" if found.load else "red")
 
 
 def _findings(findings: Sequence[Finding]) -> Iterable[RenderableType]:
     heads = ("figure", "claimed", "verdict", "floor", "baseline", "predicted", "90 % interval")
-    table = _table(heads, ((
+    yield _table(heads, ((
         f.figure, number(f.claimed), f.verdict, *map(number, (f.bound, f.baseline, f.predicted)),
         f"{number(f.predicted_lo)} to {number(f.predicted_hi)}",
     ) for f in findings))  # fmt: skip
-    table.collapse_padding = True
-    yield table
     yield from (Text(f"- {f.figure} is {f.verdict}: {f.reason}.") for f in findings)
 
 
+def show_short(curve: Curve) -> None:
+    """Print a curve with a line for each power of two, and how to ask for one load."""
+    for part in _curve(curve, whole=False):
+        show(part)
+    if curve.feasible:
+        show(Text("one load: --concurrency N or --request-rate R; the whole curve: roofcast curve"))
+
+
 _PARTS: dict[type, Callable[[Any], Iterable[RenderableType]]] = {
-    Prediction: _prediction, Explanation: _explanation, Comparison: _comparison, list: _findings,
+    Prediction: _prediction, Curve: _curve, LargestLoad: _largest, Explanation: _explanation,
+    Comparison: _comparison, list: _findings,
 }  # fmt: skip
 
 
@@ -189,6 +294,18 @@ def number(value: float) -> str:
     size = abs(value)
     whole = size >= 1000 or (float(value).is_integer() and size < 1e15)
     return f"{value:,.{0 if whole else 1 if size >= 100 else 2 if size >= 10 else 3}f}"
+
+
+def short(value: float) -> str:
+    """Write a number with three digits in at most five characters, "-" for none.
+
+    >>> short(123456.0), short(12345.6), short(1234.5), short(12.345), short(float("nan"))
+    ('123k', '12.3k', '1234', '12.3', '-')
+    """
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if value >= 10.0 * size:
+            return f"{value / size:.{0 if value >= 100.0 * size else 1}f}{unit}"
+    return "-" if value != value else f"{value:.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}"
 
 
 # By command: what it lists, what else of an entry is searched, and a row of its table.
@@ -231,39 +348,3 @@ def coefficient_rows(coefficients: Coefficients, text: str = "") -> list[dict[st
 
 def _holds(text: str, *names: str) -> bool:
     return text.strip().lower() in "\n".join(names).lower()
-
-
-def draw(explanation: Explanation, path: Path) -> None:
-    """Draw terms, levels and elasticities to a .png, .svg or .html file (one that loads nothing else).
-
-    Raises BadRequest for another suffix or a folder that is not there.
-    """
-    from matplotlib.figure import Figure
-
-    if path.suffix not in _DRAWINGS:
-        raise BadRequest("plot", str(path), f"a file ending in {', '.join(_DRAWINGS)}")
-    if not path.parent.is_dir():
-        raise BadRequest("plot", str(path), "a file in a folder that exists")
-    p, figure = explanation.prediction, Figure(figsize=(11, 4.2), layout="constrained")
-    title, panels = request_line(p.request), figure.subplots(1, 3)
-    figure.suptitle(title, fontsize=9)
-    colours = ["tab:blue"] * len(TERMS) + ["tab:green", "tab:orange", "tab:gray"]
-    times = (("tpot_ms", "time per output token [ms]", p.terms), ("ttft_ms", _TIMES[1], p.ttft_terms))
-    for axis, (name, label, terms) in zip(panels, times, strict=False):
-        bars = {text: terms[term] for term, text in _LABELS.items()}
-        bars |= {"predicted": getattr(p, name), "baseline": p.baseline[name], "floor": p.floor[name]}
-        axis.barh([*bars], [*bars.values()], color=colours)
-        axis.set_xlabel(label)
-    moved = [values["tpot_ms"] for values in explanation.sensitivity.values()]
-    panels[-1].barh([*explanation.sensitivity], moved, color="tab:purple")
-    panels[-1].set_xlabel("elasticity of a token [-]")
-    for axis in panels:
-        axis.invert_yaxis()
-    if path.suffix != ".html":
-        figure.savefig(path, dpi=150)
-        return
-    figure.savefig(drawing := io.StringIO(), format="svg")
-    svg, head = drawing.getvalue(), html.escape(title)
-    sentences = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in explanation.sentences)
-    page = f'<!doctype html><meta charset="utf-8"><title>{head}</title><h1>{head}</h1><ul>{sentences}</ul>'
-    path.write_text(f"{page}{svg[svg.index('<svg') :]}\n", encoding="utf-8")

@@ -25,7 +25,7 @@ from ...data.columns import BOUNDS
 from ...features.baseline import Estimate, baseline
 from ...features.coefficients import Coefficients
 from ...features.facts import FloatArray, IntArray
-from ...features.percentiles import tpot_ratio, ttft_ratio
+from ...features.percentiles import log_percentile, users_spreads
 from ...features.request import Requests, normalise
 from ...features.serving import sent_at_a_rate
 from ...training.model.intervals import probability
@@ -40,12 +40,10 @@ if TYPE_CHECKING:
 TERMS = ("weights", "kv", "compute", "communication", "launch", "queue")
 LIMITED = ("ttft", "tpot")
 FIGURES = ("output_tok_s", "ttft_ms", "tpot_ms")
-_MIDDLE, _WIDE = 60.0, 90.0  # per cent
 _DOUBT = np.array([[1.0], [0.5], [2.0]])  # of the physics' answers, by BOUNDS
 _FULL = 1.001  # in flight over the batch: above, somebody waits for a slot
 _OVERLOAD = 1e12  # requests/s, more than anything sustains: the baseline answers with what it does
 _MOST_BUSY = 0.98  # as features/serving.py caps one kind's
-_STEPS = 40  # of bisection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,11 +157,7 @@ def _outcomes(
     def by_kind(values: NDArray[Any]) -> NDArray[Any]:
         return values.reshape(*values.shape[:-1], len(kinds), -1)
 
-    # A median has no width: the 90th percentile gives it. Beyond that the first wave of a benchmark, whose
-    # clients all arrive at once, would set the tail of a closed loop: users do not come like that.
-    at = workload.percentile if workload.percentile > _MIDDLE else _WIDE
-    first = min(at, _WIDE) if workload.closed else at
-    widths = spread(ttft_ratio(r, queued, first), first), spread(tpot_ratio(r, base, at), at)
+    widths = users_spreads(r, base, workload.percentile, queued)
     rates, *times = by_kind(figures)
     limits = []
     with np.errstate(all="ignore"):
@@ -233,30 +227,3 @@ def in_one_queue(r: Requests, base: Estimate, rate: FloatArray, shares: FloatArr
         base, ttft_s=base.ttft_s - base.terms["ttft_queue"] + whole,
         burst_s=np.maximum(base.batch - 1.0, 0.0) * demand, terms={**base.terms, "ttft_queue": whole},
     )  # fmt: skip
-
-
-def spread(ratio: FloatArray, percent: float) -> FloatArray:
-    """Return the log-logistic scale [-] of times whose percentile is `ratio` medians."""
-    return np.asarray(np.log(np.maximum(ratio, 1.0)) / np.log(percent / (100.0 - percent)))
-
-
-def log_percentile(medians: FloatArray, scales: FloatArray, shares: FloatArray, percent: float) -> FloatArray:
-    """Return the logarithm of the percentile over requests of m kinds, shape (n,).
-
-    medians, scales: (n, m) by kind of request; shares: (m,), together 1. One kind: median x (q / (1 -
-    q))^scale; more: the t with sum shares x F((t - log median) / scale) = q, by bisection.
-
-    >>> kind = np.array([[100.0]]), spread(np.array([[1.85]]), 90.0)
-    >>> np.exp(log_percentile(*kind, np.ones(1), 90.0)).round(0).tolist()
-    [185.0]
-    """
-    logs, widths = np.log(medians), np.maximum(scales, 1e-6)
-    ends = logs + scales * np.log(percent / (100.0 - percent))
-    low, high = np.asarray(ends.min(axis=1)), np.asarray(ends.max(axis=1))
-    if medians.shape[1] == 1:
-        return low
-    for _ in range(_STEPS):
-        middle = (low + high) / 2.0
-        below = (shares / (1.0 + np.exp(-(middle[:, None] - logs) / widths))).sum(axis=1) < percent / 100.0
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return high

@@ -7,7 +7,7 @@ network, a part of a rack or the rack. More load takes more of them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from ...data import catalogue
 from ...data.errors import UnknownName
+from ...data.sizes import NamedModel
 from ...data.specs import ModelSpec, PlatformSpec
-from ...data.vocabulary import ENGINES, PRECISIONS
+from ...data.vocabulary import ENGINES, PRECISIONS, engine_named, precision_named
 from ...features.facts import FloatArray, IntArray
 from ..layouts import layout_name, layouts
 from .economics import Economics
@@ -79,20 +80,26 @@ class Grid:
 
     @classmethod
     def of(
-        cls, model: str, platforms: Sequence[PlatformSpec], engines: Sequence[str] = (),
+        cls, model: NamedModel, platforms: Sequence[PlatformSpec], engines: Sequence[str] = (),
         weight_precisions: Sequence[str] = (), longest: float = 0.0,
     ) -> Grid:  # fmt: skip
         """Return every configuration for sequences of at most `longest` tokens; no names mean all.
 
-        Raises UnknownName for an engine or a precision that is not known.
+        No precision means that which the model's name states, where it states one: that checkpoint. Raises
+        UnknownName for an engine or a precision that is not known.
         """
+        engines = [engine_named(name)[0] or name for name in engines]
+        weight_precisions = [precision_named(name) or name for name in weight_precisions]
         known = {"engine": [term.name for term in _ENGINES], "weight_precision": PRECISIONS}
         asked = [*product(("engine",), engines), *product(("weight_precision",), weight_precisions)]
         for kind, name in asked:
             if name not in known[kind]:
                 raise UnknownName(kind, name, known[kind])
-        spec = catalogue.model(model)
-        return cls(model=model, rows=[
+        spec = catalogue.model(model.name)
+        if model.weight_precision and not weight_precisions:
+            weight_precisions = (model.weight_precision,)
+            spec = replace(spec, native_weight_precision=model.weight_precision)
+        return cls(model=model.name, rows=[
             (offer, setup)
             for platform in platforms
             for offer in offers(platform)

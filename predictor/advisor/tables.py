@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ...data import catalogue
 from ...data.files import replace_file
+from ..neighbours import CLOSE_LENGTHS
 from .recommendation import Deployment, Recommendation
 from .sweep import Sweep, SweepSpace
 
@@ -33,7 +34,6 @@ _PANELS = (
     ("speed", "tok_s_per_user", "tok_s_per_gpu", "tokens/s per user", "output tokens/s per GPU"),
     ("cost", "ttft_ms", "usd_per_m_output", "time to first token [ms]", "$ per million output tokens"),
 )
-_CLOSE = 1.3  # measured lengths within this factor are shown beside a predicted pair
 _HOVER = "%{text}<br>%{x:.4g}, %{y:.4g}"
 
 
@@ -93,14 +93,15 @@ def _economics(d: Deployment) -> str:
         return f"{_number(values[''])} ({_number(values['_lo'])} to {_number(values['_hi'])})"
 
     c = d.cost
+    share = c.break_even_utilisation  # no number where nobody rents it out
+    owning = "" if math.isnan(share) else f"; owning beats renting above {share:.0%} of the hours"
     return (
         f"90 % intervals: output {interval(d.output_tok_s)} tok/s, TTFT {interval(d.ttft_ms)} ms, TPOT "
         f"{interval(d.tpot_ms)} ms; batch {d.batch:,.3g} per replica; limited by {d.bottleneck}; support "
         f"{d.support}\nbought for ${c.purchase_usd:,.0f} (${_number(c.usd_per_tok_s)} per tok/s); per "
         f"million tokens ${_number(c.usd_per_m_output)} out ({_number(c.usd_per_m_output_lo)} to "
         f"{_number(c.usd_per_m_output_hi)}), ${_number(c.usd_per_m_total)} in and out; "
-        f"{_number(c.tokens_per_joule)} tokens per joule; owning beats renting above "
-        f"{c.break_even_utilisation:.0%} of the hours"
+        f"{_number(c.tokens_per_joule)} tokens per joule{owning}"
     )
 
 
@@ -144,7 +145,7 @@ def write_chart(sweep: Sweep, space: SweepSpace, path: Path, measured: pd.DataFr
         front, points = sweep.front[(sweep.front["isl"] == isl) & (sweep.front["osl"] == osl)], measured
         if points is not None:
             ratio = np.maximum(np.abs(np.log(points["isl"] / isl)), np.abs(np.log(points["osl"] / osl)))
-            points = points[ratio <= np.log(_CLOSE)]
+            points = points[ratio <= np.log(CLOSE_LENGTHS)]
         for column, trace in _traces(front, points):
             figure.add_trace(trace.update(visible=number == 0), row=1, col=column)
             lengths_of.append(number)

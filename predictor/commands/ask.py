@@ -12,9 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
+from ...data.identity import LOAD
 from .options import CLAIM, REQUEST, takes
-from .shared import Bundle, File, Json, Text, fail, load, print_json, show
+from .shared import Bundle, Check, File, Json, Text, end, fail, load, print_json, show
 
+# With none of these a request says nothing of the load.
+LOADED = {*LOAD, "mode"}
 Fabric = Annotated[File, typer.Option(help="This machine's fabric, from roofcast fabric check --measured.")]
 
 
@@ -24,18 +27,25 @@ def predict(
     frame: Annotated[File, typer.Option(help="CSV file with a request per row; no other request.")] = None,
     out: Annotated[File, typer.Option(help="With --frame: the CSV file to write.")] = None,
     fabric: Fabric = None,
+    check: Check = False,
     bundle: Bundle = None,
     as_json: Json = False,
 ) -> None:
-    """Predict one configuration, or with --frame every row of a CSV file."""
+    """Predict one configuration, without a load its curve, or with --frame every row of a CSV file."""
     if frame is not None:
         _refuse_options(request, "--frame")
-        _predict_file(frame, out, fabric, bundle, as_json)
+        end(check, _predict_file(frame, out, fabric, bundle, as_json))
     elif out is not None:
         fail("--out is the file that --frame's answers go to; --json prints one answer")
+    elif not LOADED & set(request):
+        from ..show import show_short
+
+        curve = load(bundle).curve(fabric=fabric, measured=as_json, **request)
+        print_json(curve.to_dict()) if as_json else show_short(curve)
     else:
         prediction = load(bundle).predict(fabric=fabric, **request)
         print_json(prediction.to_dict()) if as_json else show(prediction)
+        end(check, prediction.feasible)
 
 
 def _refuse_options(request: dict[str, Any], source: str) -> None:
@@ -43,8 +53,8 @@ def _refuse_options(request: dict[str, Any], source: str) -> None:
         fail(f"{source} takes the requests from the file: drop --{next(iter(request)).replace('_', '-')}")
 
 
-def _predict_file(path: Path, out: File, fabric: File, bundle: Text, as_json: bool) -> None:
-    """Answer a CSV file: its columns with the answers after them, to --out or stdout."""
+def _predict_file(path: Path, out: File, fabric: File, bundle: Text, as_json: bool) -> bool:
+    """Answer a CSV file, its columns and then the answers, to --out or stdout; tell whether all fit."""
     import pandas as pd
 
     try:
@@ -61,6 +71,7 @@ def _predict_file(path: Path, out: File, fabric: File, bundle: Text, as_json: bo
         sys.stdout.write(table.to_json(orient="records", indent=1, double_precision=15) + "\n")
     if out is not None or not as_json:
         table.to_csv(sys.stdout if out is None else out, index=False)
+    return bool(answers["feasible"].all())
 
 
 @takes(REQUEST)
@@ -85,7 +96,7 @@ def explain(
         there = None if {"gpu", "platform"} & set(changes) else fabric
         comparison = compare(first, predictor.predict(fabric=there, **with_changes(request, changes, first)))
     if plot is not None:
-        from ..show import draw
+        from ..pictures import draw
 
         draw(explanation, plot)
     if as_json:
@@ -110,6 +121,7 @@ def _changes(text: str) -> dict[str, str]:
 def audit(
     claim: dict[str, Any],
     file: Annotated[File, typer.Argument(help="CSV file of claims: request columns and figures.")] = None,
+    check: Check = False,
     bundle: Bundle = None,
     as_json: Json = False,
 ) -> None:
@@ -120,6 +132,7 @@ def audit(
     if file is None:
         found = judge(load(bundle), **claim)
         print_json([finding.to_dict() for finding in found]) if as_json else show(found)
+        end(check, all(finding.verdict != "impossible" for finding in found))
         return
     _refuse_options(claim, "a file")
     counts: Counter[str] = Counter()
@@ -135,3 +148,4 @@ def audit(
         typer.echo("]" if counts else "[]")
     else:
         typer.echo(", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items())))
+    end(check, not counts["impossible"])

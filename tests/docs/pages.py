@@ -21,6 +21,7 @@ from pathlib import Path
 from ..golden import chapter_page
 from ..markdown import markdown_table
 from . import audit_tables, fabric_tables, kernels, physics_tables
+from .request_types import request_types
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("ROOFCAST_SHARED", ROOT.parent / "shared"))
@@ -59,11 +60,11 @@ def run(arguments: list[str], directory: str | Path) -> subprocess.CompletedProc
     return subprocess.run([*PROGRAM, *arguments], cwd=directory, env=environment, **reading)
 
 
-def first_command() -> str:
-    """Return what the README's first command prints, as a block."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (command,) = re.findall(r"\A.*?^```sh\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    words = shlex.split(command.replace("\\\n", " ").partition("bin/roofcast ")[2])
+def first_command(page: str = "README.md") -> str:
+    """Return what a page's first command prints, as a block."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    (command,) = re.findall(r"\A.*?^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    words = shlex.split(command.replace("\\\n", " ").partition("roofcast ")[2])
     with tempfile.TemporaryDirectory() as directory:
         done = run(words, directory)
     done.check_returncode()
@@ -108,6 +109,7 @@ PARTS = (
         for page, makers in MAKERS.items()
         for make in makers
     ),
+    Part(page="docs/curve.md", name="first command", make=partial(first_command, "docs/curve.md")),
     *(Part(page=f"docs/{page}", name=name, make=make) for (page, name), make in chapter_page.TABLES.items()),
     *(
         Part(
@@ -115,6 +117,7 @@ PARTS = (
         )
         for make in (fabric_tables.confusion, fabric_tables.collectives, fabric_tables.example)
     ),
+    Part(page="predictor/request_types.py", make=request_types),
     Part(page="data/kernels.toml", make=lambda: kernels.summary(SHARED), needs=KERNELS),
 )
 

@@ -35,7 +35,8 @@ def _calls(document: Path) -> Iterator[list[str]]:
     """Yield the arguments of each roofcast call in a document's shell lines, without pipes."""
     prompted = re.findall(r"^\$ (.*(?:\\\n.*)*)", "".join(_blocks(document, "console")), re.MULTILINE)
     for line in "\n".join([*prompted, *_blocks(document, "sh")]).replace("\\\n", " ").splitlines():
-        words = list(shlex.shlex(line, posix=True, punctuation_chars=True))
+        words = shlex.shlex(line, posix=True, punctuation_chars=True)
+        words.whitespace_split = True  # a comma is part of a word
         for cuts, part in groupby(words, lambda word: set(word) <= set("|&;<>()")):
             call = list(part)
             if not cuts and PurePosixPath(call[0]).name == "roofcast":
@@ -67,7 +68,7 @@ def test_a_documented_command_works(
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/predict.md", "docs/explain.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/predict.md", "docs/curve.md", "docs/explain.md"])
 def test_the_documented_python_runs(name: str, tmp_path: Path) -> None:
     code = "".join(_blocks(ROOT / name, "python"))
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True)

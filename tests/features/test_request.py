@@ -188,7 +188,7 @@ ANSWERED = ("widened", "long", "uncommon", "future", "idle", "rate-rules", "no-e
     # Answered with a note: a format without units is widened where an engine does, a length within four times
     # the model's is served by rotary scaling, an engine unknown is one of the less common.
     *(({"gpu": gpu, "weight_precision": p}, "widened", "weight_precision")
-      for gpu, p in (("a100", "fp8"), ("h100", "fp4"), ("mi300x", "fp4"), ("t4", "fp8"))),
+      for gpu, p in (("a100-80g", "fp8"), ("h100-sxm", "fp4"), ("mi300x", "fp4"), ("t4", "fp8"))),
     ({"isl": 200_000}, "long", "isl"), ({"engine": "homemade"}, "uncommon", "engine"),
     ({"date": "2099-01"}, "future", "date"), ({"num_gpus": 9}, "idle", "num_gpus"),
     ({"request_rate": 2}, "rate-rules", "concurrency"), ({"ep": 8}, "no-experts-to-spread", "ep"),

@@ -10,10 +10,11 @@ import pytest
 
 from roofcast.features.baseline import Estimate, baseline
 from roofcast.features.coefficients import Coefficients
+from roofcast.features.percentiles import log_percentile, spread
 from roofcast.features.request import Requests, normalise
 from roofcast.predictor import Predictor
 from roofcast.predictor.advisor import Advisor, Workload
-from roofcast.predictor.advisor.outcomes import at_equal_load, in_one_queue, log_percentile, spread
+from roofcast.predictor.advisor.outcomes import at_equal_load, in_one_queue
 
 SHORT, LONG = (500.0, 100.0), (6000.0, 400.0)
 SHARES = np.array([0.75, 0.25])

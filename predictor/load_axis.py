@@ -1,0 +1,119 @@
+"""The loads of a curve: those asked for, and the steps from one request to all that a configuration holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..data.columns import COLUMNS
+from ..data.errors import BadRequest
+from ..data.identity import LOAD
+from ..data.vocabulary import MODES
+from ..features.baseline import baseline
+from ..features.coefficients import Coefficients
+from ..features.facts import FloatArray
+from ..features.measured import MeasuredFabric
+from ..features.request import Requests
+
+# Numbers; or in words "1,2,8", "1-64" (round numbers between) or "auto" (all that the configuration holds).
+Loads: TypeAlias = Sequence[float] | float | str | None
+IN_FLIGHT, AT_RATE = LOAD
+_MODES = {IN_FLIGHT: ("closed-loop", "static-batch"), AT_RATE: ("open-loop", "server")}
+_MIDDLE = 32.0  # requests in flight at which the configuration is understood where no load was asked for
+_MORE_THAN_ANY = {"concurrency": 1e9, "request_rate": 1e12}
+_EACH_TO, _STEP = 128.0, 1.02  # every number in flight up to here, then this factor apart
+_SHARES = (0.02, 0.05, *np.arange(1, 10) / 10.0, 0.95, 1.0)  # of the rate that is sustained
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """What the load is, "concurrency" or "request_rate"; in which mode; the loads asked for (empty: auto)."""
+
+    over: str
+    mode: str
+    asked: tuple[float, ...]
+
+    @classmethod
+    def of(cls, concurrency: Loads, rates: Loads, mode: str | None) -> Axis:
+        """Return the axis of loads as they were asked for; raises BadRequest for what is none."""
+        if concurrency is not None and rates is not None:
+            raise BadRequest("rates", rates, "either concurrency or rates")
+        named = MODES.find(mode or "")
+        at_rate = rates is not None or (concurrency is None and named in _MODES[AT_RATE])
+        over = AT_RATE if at_rate else IN_FLIGHT
+        if mode and named not in _MODES[over]:
+            other = f"; with rates {' or '.join(_MODES[AT_RATE])}"
+            raise BadRequest("mode", mode, " or ".join(_MODES[over]) + ("" if at_rate else other))
+        asked = _numbers(over, rates if at_rate else concurrency)
+        return cls(over=over, mode=named or _MODES[over][0], asked=asked)
+
+    @property
+    def middle(self) -> dict[str, Any]:
+        """The load at which the configuration is understood, as request columns."""
+        if self.asked:
+            return {"mode": self.mode, self.over: self.asked[len(self.asked) // 2]}
+        return {"mode": _MODES[IN_FLIGHT][0], IN_FLIGHT: _MIDDLE}
+
+    def put(self, r: Requests, loads: Sequence[float] | FloatArray) -> Requests:
+        """Return the first request at each of these loads."""
+        n = len(loads)
+        load, none = np.array(loads, dtype=np.float64), np.full(n, np.nan)
+        return replace(
+            r.take(np.zeros(n, dtype=np.int64)), mode=np.full(n, MODES.index(self.mode)),
+            concurrency=load if self.over == IN_FLIGHT else none,
+            request_rate=load if self.over == AT_RATE else none,
+        )  # fmt: skip
+
+    def most(self, r: Requests, coefficients: Coefficients, fabric: MeasuredFabric | None) -> float:
+        """Return the requests that memory and engine hold at once, or the rate [1/s] that is sustained."""
+        full = baseline(self.put(r, [_MORE_THAN_ANY[self.over]]), coefficients, fabric)
+        return float(full.request_s[0] if self.over == AT_RATE else full.batch[0] * r.replicas[0])
+
+    def loads(self, most: float) -> tuple[FloatArray, FloatArray]:
+        """Return all loads up to `most`, rising and close together, and those to be shown."""
+        if self.over == IN_FLIGHT:
+            steps = np.arange(1, math.ceil(math.log(max(most / _EACH_TO, 1.0), _STEP)) + 1)
+            fine = np.append(np.arange(1.0, _EACH_TO + 1.0), np.floor(_EACH_TO * _STEP**steps))
+            fine, shown = np.minimum(fine, most), np.array(_between(1.0, most))
+        else:
+            digit = 10.0 ** (math.floor(math.log10(most)) - 2)
+            fine = np.maximum(np.floor(most / digit * np.arange(1, 101) / 100.0), 1.0) * digit
+            shown = fine[np.round(np.array(_SHARES) * 100).astype(np.int64) - 1]
+        shown = np.array(self.asked) if self.asked else np.unique(shown)
+        return np.union1d(fine, shown), shown
+
+
+def _numbers(over: str, given: Loads) -> tuple[float, ...]:
+    """Return the loads that were asked for, rising; none for None and "auto"."""
+    if given is None or given == "auto":
+        return ()
+    column, found = COLUMNS[over], tuple[float, ...]()
+    try:
+        if isinstance(given, str) and "," not in given and "-" in given:
+            low, high = map(float, given.split("-"))
+            found = _between(low, high) if 0.0 < low <= high < math.inf else ()
+        else:
+            many = given.split(",") if isinstance(given, str) else given
+            found = tuple(map(float, [many] if isinstance(many, int | float) else many))
+    except (TypeError, ValueError):
+        pass  # no numbers: refused below
+    if not found or not all(column.low <= load <= column.high for load in found):
+        each = f"each from {column.low:g} to {column.high:g}"
+        raise BadRequest(over, given, f"numbers (1,2,8), a range (1-64) or auto, {each}")
+    return tuple(sorted(set(found)))
+
+
+def _between(low: float, high: float) -> tuple[float, ...]:
+    """Return both ends, and between them the powers of two and the middles of those.
+
+    >>> _between(1.0, 10.0)
+    (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
+    """
+    powers = 2.0 ** np.arange(math.floor(math.log2(low)), math.log2(high) + 1.0)
+    steps = np.append(powers, 1.5 * powers)
+    steps = steps[(steps > low) & (steps < high) & ((low % 1.0 > 0.0) | (steps % 1.0 == 0.0))]
+    return tuple(sorted({low, *steps.tolist(), high}))
