@@ -81,3 +81,18 @@ def itl_ratio(r: Requests, base: Estimate, percentile: Share) -> FloatArray:
     stopped = -np.expm1(-stall / demand)
     gap = np.where(stopped > 1.0 - percentile / 100.0, step + demand, step)
     return np.asarray(gap / base.tpot_s * np.exp(SPREAD["tpot"] * _normal(percentile / 100.0)))
+
+
+def spread(ratio: FloatArray, percent: float) -> FloatArray:
+    """Return the log-logistic scale [-] of times whose percentile is `ratio` medians."""
+    return np.asarray(np.log(np.maximum(ratio, 1.0)) / np.log(percent / (100.0 - percent)))
+
+
+def share_within(limit: FloatArray, median: FloatArray, scale: FloatArray) -> FloatArray:
+    """Return the share of requests whose time is at most `limit`, of log-logistic times, shape (n,).
+
+    >>> share_within(np.array([1.0, 2.0, np.inf]), np.ones(3), np.full(3, 0.5)).round(2).tolist()
+    [0.5, 0.8, 1.0]
+    """
+    steps = (np.log(limit) - np.log(median)) / np.maximum(scale, 1e-6)
+    return np.asarray(np.exp(-np.logaddexp(0.0, -steps)))

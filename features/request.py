@@ -78,6 +78,8 @@ class Requests(Arrays):
     concurrency: FloatArray
     request_rate: FloatArray
     arrival: IntArray
+    ttft_limit_s: FloatArray
+    tpot_limit_s: FloatArray
     prefix_cached_frac: FloatArray
     prefix_on_host: BoolArray
     kv_hot_tokens: FloatArray
@@ -250,6 +252,8 @@ def _load(rows: Rows) -> dict[str, Any]:
         "mode": mode, "isl": default(isl, _DEFAULT["isl"]), "osl": default(osl, _DEFAULT["osl"]),
         "concurrency": concurrency, "request_rate": rate, "arrival": arrival,
         "prefix_cached_frac": rows.share("prefix_cached_frac", 0.0),
+        "ttft_limit_s": default(rows.number("ttft_limit_ms") / 1e3, np.inf),
+        "tpot_limit_s": default(rows.number("tpot_limit_ms") / 1e3, np.inf),
     }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from ...data.columns import BOUNDS
 from ...features.baseline import Estimate, baseline
 from ...features.coefficients import Coefficients
 from ...features.facts import FloatArray, IntArray
-from ...features.percentiles import tpot_ratio, ttft_ratio
+from ...features.percentiles import spread, tpot_ratio, ttft_ratio
 from ...features.request import Requests, normalise
 from ...features.serving import sent_at_a_rate
 from ...training.model.intervals import probability
@@ -233,11 +233,6 @@ def in_one_queue(r: Requests, base: Estimate, rate: FloatArray, shares: FloatArr
         base, ttft_s=base.ttft_s - base.terms["ttft_queue"] + whole,
         burst_s=np.maximum(base.batch - 1.0, 0.0) * demand, terms={**base.terms, "ttft_queue": whole},
     )  # fmt: skip
-
-
-def spread(ratio: FloatArray, percent: float) -> FloatArray:
-    """Return the log-logistic scale [-] of times whose percentile is `ratio` medians."""
-    return np.asarray(np.log(np.maximum(ratio, 1.0)) / np.log(percent / (100.0 - percent)))
 
 
 def log_percentile(medians: FloatArray, scales: FloatArray, shares: FloatArray, percent: float) -> FloatArray:

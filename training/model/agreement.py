@@ -28,8 +28,8 @@ ByName = Mapping[str, FloatArray]  # arrays (n,) by name in CORRECTED
 CORRECTED = ("tpot", "ttft", "e2e")
 # About how far each learned time is off, in log. A run's throughput is also that of its start and its end.
 _OFF = {"tpot": 0.08, "ttft": 0.20, "e2e": 0.11}
-# Of a static batch hardly anything but throughput was measured: it stays, and the times come within a third.
-_STATIC_OFF, _STATIC_APART = 0.02, 0.3
+# Of what starts together hardly more than throughput was measured: it stays, the times come within a third.
+_ONCE_OFF, _ONCE_APART = 0.02, 0.3
 _ROUNDS = 2
 # Numbers in flight tried for the closed loop that serves most, of what memory and the engine hold.
 _FILLS = (1.0, 4.0)
@@ -38,33 +38,33 @@ _OVERLOAD, _EDGE = 1e12, 0.99  # requests/s, more than anything sustains; of the
 
 
 def seconds(e: Estimate) -> dict[str, FloatArray]:
-    """Return the times that are learned by name in CORRECTED [s], shape (n,).
+    """Return the times that are learned by name in CORRECTED [s], shape (n,), and `Estimate.last_s`.
 
     e2e is requests in flight over requests per second, as a measured throughput gives it.
     """
-    return {"tpot": e.tpot_s, "ttft": e.ttft_s, "e2e": e.cycle_s}
+    return {"tpot": e.tpot_s, "ttft": e.ttft_s, "e2e": e.cycle_s, "last": e.last_s}
 
 
 def log_times(r: Requests, low: Estimate, base_s: ByName, correction: ByName) -> dict[str, FloatArray]:
     """Return the log seconds of TPOT, TTFT and e2e: corrected, in agreement, never under the floor.
 
-    base_s: the baseline's seconds by name in CORRECTED, shape (n,). e2e is requests in flight over requests
-    per second (`Estimate.cycle_s`): agreement keeps its ratio to ttft + (osl - 1) x tpot as the physics has
-    it, 1 in a closed loop. At a request rate, and in a run that starts and ends, it is learned for itself.
+    base_s: the baseline's `seconds`. e2e is requests in flight over requests per second: agreement keeps its
+    ratio to ttft + (osl - 1) x tpot as the physics has it (`Estimate.last_s`), 1 in a closed loop. At a
+    request rate, and in an endless run, it is learned for itself.
     """
     later = np.maximum(r.osl - 1.0, 0.0)
     least = seconds(low)
-    static = r.is_mode("static-batch")
-    tied = (static | r.is_mode("closed-loop", "server")) & ~sent_at_a_rate(r)
+    once = r.is_mode("static-batch") | r.burst
+    tied = (once | r.is_mode("closed-loop", "server")) & ~sent_at_a_rate(r)
     with np.errstate(all="ignore"):
         logs = {
             name: np.log(np.maximum(base_s[name] * np.exp(correction[name]), least[name]))
             for name in CORRECTED
         }
-        more = np.log(base_s["e2e"] / (base_s["ttft"] + later * base_s["tpot"]))
-        apart = np.where(static & (later > 0.0), _STATIC_APART, 0.0)
+        more = np.log(base_s["last"] / (base_s["ttft"] + later * base_s["tpot"]))
+        apart = np.where(once & (later > 0.0), _ONCE_APART, 0.0)
         more = more + np.clip(logs["e2e"] - more - _sum(logs, later), -apart, apart)
-        off = _OFF | {"e2e": np.where(static, _STATIC_OFF, _OFF["e2e"])}
+        off = _OFF | {"e2e": np.where(once, _ONCE_OFF, _OFF["e2e"])}
         moved = dict(logs)
         for _ in range(_ROUNDS):
             share = np.exp(moved["ttft"] - _sum(moved, later))
@@ -99,7 +99,7 @@ def with_rates(r: Requests, base: Estimate, low: Estimate, times: ByName) -> dic
     rate = {k: base.concurrency * 1e3 / values[f"e2e_ms{k}"] for k in BOUNDS}
     apart = sent_at_a_rate(r) | r.is_mode("offline")
     # Of a static batch in turns the last request's time is known: the mean is less, by as much as in physics.
-    last = np.where(r.is_mode("static-batch"), base.cycle_s / base.e2e_s, 1.0)
+    last = np.where(r.is_mode("static-batch"), base.last_s / base.e2e_s, 1.0)
     for k in BOUNDS:
         alone = values[f"ttft_ms{k}"] + values[f"tpot_ms{k}"] * (r.osl - 1.0)
         whole = np.where(apart, alone, values[f"e2e_ms{k}"] / last)
