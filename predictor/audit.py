@@ -43,7 +43,7 @@ from .request_types import Claim
 # Figures that can be claimed, and the answer each one is another form of.
 ANSWER_OF = {
     **{name: name for name in ANSWERS if name.endswith("_ms")}, "tok_s_per_user": "tpot_ms",
-    "output_tok_s": "output_tok_s", "output_tok_s_per_gpu": "output_tok_s", "request_s": "output_tok_s",
+    "output_tok_s": "output_tok_s", "tok_s_per_gpu": "output_tok_s", "request_s": "output_tok_s",
     "total_tok_s": "total_tok_s", "total_tok_s_per_gpu": "total_tok_s",
 }  # fmt: skip
 # A measurement may lie this much beyond a floor before it is impossible: clocks and lengths are rounded.

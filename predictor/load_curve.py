@@ -28,7 +28,7 @@ from ..training.model.model import Answers, Model, answer
 from ..training.model.times import PERCENTS
 from .load_axis import Axis
 from .neighbours import Neighbour, of_set_up
-from .prediction import BOUNDED, Prediction, times_at
+from .prediction import BOUNDED, Prediction, numbers_of, times_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -223,7 +223,8 @@ def _columns(r: Requests, answers: Answers, percentiles: Sequence[float]) -> dic
     # Little's law gives the requests in flight at a rate.
     in_flight = np.where(at_rate, rate * values["e2e_ms"] / 1e3, r.concurrency)
     columns = {"request_rate": r.request_rate} if at_rate.all() else {}
-    columns |= {"concurrency": in_flight, "request_s": rate, **{name: values[name] for name in BOUNDED}}
+    numbers = numbers_of(answers)
+    columns |= {"concurrency": in_flight, "request_s": rate, **{name: numbers[name] for name in BOUNDED}}
     others = [percent for percent in percentiles if percentile_name(LIMITED[0], percent) not in values]
     times = times_at(answers.requests, answers, others) if others else {}
     columns |= {percentile_name(k, p): times[k][i] for i, p in enumerate(others) for k in LIMITED}
