@@ -13,11 +13,10 @@ from ..data.columns import COLUMNS
 from ..data.errors import BadRequest
 from ..data.identity import LOAD
 from ..data.vocabulary import MODES
-from ..features.baseline import baseline
-from ..features.coefficients import Coefficients
 from ..features.facts import FloatArray
 from ..features.measured import MeasuredFabric
 from ..features.request import Requests
+from ..training.model.model import Model, answer
 
 # Numbers; or in words "1,2,8", "1-64" (round numbers between) or "auto" (all that the configuration holds).
 Loads: TypeAlias = Sequence[float] | float | str | None
@@ -68,10 +67,15 @@ class Axis:
             request_rate=load if self.over == AT_RATE else none,
         )  # fmt: skip
 
-    def most(self, r: Requests, coefficients: Coefficients, fabric: MeasuredFabric | None) -> float:
-        """Return the requests that memory and engine hold at once, or the rate [1/s] that is sustained."""
-        full = baseline(self.put(r, [_MORE_THAN_ANY[self.over]]), coefficients, fabric)
-        return float(full.request_s[0] if self.over == AT_RATE else full.batch[0] * r.replicas[0])
+    def most(self, r: Requests, model: Model, fabric: MeasuredFabric | None) -> float:
+        """Return the requests that memory and engine hold at once, or the most requests per second [1/s].
+
+        At a rate that is the larger one of the physics' limit and of what is answered beyond it.
+        """
+        beyond = answer(model, self.put(r, [_MORE_THAN_ANY[self.over]]), fabric)
+        if self.over == IN_FLIGHT:
+            return float(beyond.baseline.batch[0] * r.replicas[0])
+        return max(float(beyond.baseline.request_s[0]), float(beyond.values["output_tok_s"][0] / r.osl[0]))
 
     def loads(self, most: float) -> tuple[FloatArray, FloatArray]:
         """Return all loads up to `most`, rising and close together, and those to be shown."""
@@ -80,8 +84,8 @@ class Axis:
             fine = np.append(np.arange(1.0, _EACH_TO + 1.0), np.floor(_EACH_TO * _STEP**steps))
             fine, shown = np.minimum(fine, most), np.array(_between(1.0, most))
         else:
-            digit = 10.0 ** (math.floor(math.log10(most)) - 2)
-            fine = np.maximum(np.floor(most / digit * np.arange(1, 101) / 100.0), 1.0) * digit
+            scale = 10.0 ** (2 - math.floor(math.log10(most)))  # three digits are enough
+            fine = np.maximum(np.floor(most * scale * np.arange(1, 101) / 100.0), 1.0) / scale
             shown = fine[np.round(np.array(_SHARES) * 100).astype(np.int64) - 1]
         shown = np.array(self.asked) if self.asked else np.unique(shown)
         return np.union1d(fine, shown), shown

@@ -25,7 +25,7 @@ from ..features.request import Requests
 from ..features.serving import sent_at_a_rate
 from ..features.work import decode_layout
 from ..training.model.model import Answers, Model, answer
-from .load_axis import Axis
+from .load_axis import AT_RATE, Axis
 from .neighbours import Neighbour, of_set_up
 from .prediction import BOUNDED, PERCENTILES, Prediction
 
@@ -192,13 +192,17 @@ def load_curve(
     memory = {"weights": fit.weight_bytes, "sequence": fit.sequence_bytes, "needed": fit.needed_bytes,
               "available": fit.available_bytes}  # fmt: skip
     # What does not fit has the columns, and no loads.
-    most = axis.most(r, model.coefficients, fabric) if found.feasible else 0.0
+    most = axis.most(r, model, fabric) if found.feasible else 0.0
     loads, shown = axis.loads(most) if found.feasible else (np.ones(1), np.zeros(0))
     at_loads = axis.put(r, loads)
     columns = _columns(at_loads, answer(model, at_loads, fabric), percentiles)
+    if found.feasible and axis.over == AT_RATE:
+        most = float(loads[columns["served"] > 0.0].max(initial=0.0))
     if not axis.asked:
-        # Where throughput has reached its most, further loads are not worth a line.
-        shown = shown[: np.searchsorted(shown, loads[np.argmax(columns["output_tok_s"])]) + 1]
+        # Where throughput has reached its most, or nobody is served, further loads are not worth a line.
+        peak = loads[np.argmax(columns["output_tok_s"])]
+        shown = np.union1d(shown[shown < most], [most] if most else [])
+        shown = shown[: np.searchsorted(shown, peak) + 1]
     kept = slice(None) if found.feasible else slice(0)
     return Curve(
         request={k: v for k, v in found.request.items() if k not in LOAD} | {"mode": axis.mode},
