@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .vocabulary import LENGTH_KINDS, MODES, STATISTICS, TIERS, TPOT_KINDS
+from .vocabulary import ARRIVALS, LAYOUTS, LENGTH_KINDS, MODES, STATISTICS, SWITCHES, TIERS, TPOT_KINDS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
     """One column.
 
-    kind: text, name (text from `allowed`), number, count (a whole number), share (0 to 1) or flag. role: what
-    it speaks of (see ROLES). asked: a request may hold it; stored: a benchmark row does. allowed: names that
-    a stored row may hold; low, high: least and most [unit] that a serving system can show. default: what a
-    request means by leaving it out, or `otherwise` in words where that depends; missing: what a stored row
-    holds where it is not given ("" or NaN if None). label: a figure's name in tables for people.
+    kind: text, name (text from `allowed`), number, count (a whole number), degree (a count, or true for all),
+    share (0 to 1) or flag. role: what it speaks of (see ROLES). asked: a request may hold it; stored: a
+    benchmark row does. allowed: names that a stored row may hold; low, high: least and most [unit] that a
+    serving system can show. default: what a request means by leaving it out, or `otherwise` in words where
+    that depends; missing: what a stored row holds where it is not given ("" or NaN if None). label: a
+    figure's name in tables for people. spellings: what engines and their benchmarks call it; of several that
+    are given the first counts.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Column:
     default: float | str | None = None
     otherwise: str = ""
     missing: float | str | None = None
+    spellings: tuple[str, ...] = ()
 
     @property
     def is_text(self) -> bool:
@@ -51,9 +54,10 @@ class Column:
         return f"{self.help} [default: {meant}]" if meant else self.help
 
 
-# What is asked about; how it is laid out, in all and in two pools; how it is loaded; what lies in host
-# memory; where a row comes from; how its figures were taken; what was measured; how much it counts.
-ROLES = ("subject", "layout", "pool", "load", "tier", "origin", "statistic", "measured", "weight")
+# What is asked about; how it is laid out, in all and in two pools; how it is loaded; how the engine is set;
+# what lies in host memory; where a row comes from; how its figures were taken; what was measured; how much it
+# counts.
+ROLES = ("subject", "layout", "pool", "load", "setting", "tier", "origin", "statistic", "measured", "weight")
 _STORED_PRECISIONS = ("fp32", "bf16", "fp8", "fp4", "int8", "int4")
 
 
@@ -66,8 +70,8 @@ def _measured(name: str, unit: str, help: str = "", label: str = "", **more: obj
 
 
 TABLE = (
-    _asked("model", "text", "subject", "Model: a catalogue name, alias or Hugging Face id.", required=True),
-    _asked("gpu", "text", "subject", "GPU name, such as b200-sxm.", required=True),
+    _asked("model", "text", "subject", "Model: a name, checkpoint id, size or config.json.", required=True),
+    _asked("gpu", "text", "subject", "GPU: b200-sxm, H100 80GB, 8xMI300X, p5.48xlarge.", required=True),
     _asked("platform", "text", "subject", "Platform name, such as hgx-b200, instead of --gpu.", stored=False),
     _asked("num_gpus", "count", "layout", "GPUs of the whole deployment.", required=True, low=1, high=1e5),
     _asked("num_nodes", "count", "layout", "Machines of the whole deployment."),
@@ -75,13 +79,19 @@ TABLE = (
     _asked("engine_version", "text", "subject", "Version of the engine."),
     _asked("date", "text", "subject", "Age of the software, YYYY-MM", otherwise="the newest"),
     _asked("weight_precision", "name", "subject", "bf16, fp8, fp4, int8, int4",
-           allowed=_STORED_PRECISIONS, missing="bf16"),
+           allowed=_STORED_PRECISIONS, missing="bf16", spellings=("quantization", "dtype")),
     _asked("kv_precision", "name", "subject", "Precision of the KV cache, as above.",
-           allowed=("", *_STORED_PRECISIONS)),
-    _asked("tp", "count", "layout", "Tensor-parallel degree", otherwise="the GPUs, to 8"),
-    _asked("pp", "count", "layout", "Pipeline-parallel degree", default=1.0, missing=1.0),
-    _asked("ep", "count", "layout", "Expert-parallel degree", default=1.0),
-    _asked("dp", "count", "layout", "Attention-data-parallel degree", default=1.0),
+           allowed=("", *_STORED_PRECISIONS), spellings=("kv_cache_dtype",)),
+    _asked("layout", "name", "layout", "Where no degree is given: best of those that fit, or given (tp to 8)",
+           allowed=LAYOUTS, default="best", stored=False),
+    _asked("tp", "count", "layout", "Tensor-parallel degree", otherwise="the best",
+           spellings=("tensor_parallel_size", "tp_size")),
+    _asked("pp", "count", "layout", "Pipeline-parallel degree", default=1.0, missing=1.0,
+           spellings=("pipeline_parallel_size", "pp_size")),
+    _asked("ep", "degree", "layout", "Expert-parallel degree, or true: all GPUs of a copy", default=1.0,
+           spellings=("expert_parallel_size", "ep_size", "enable_expert_parallel")),
+    _asked("dp", "count", "layout", "Attention-data-parallel degree", default=1.0,
+           spellings=("data_parallel_size", "dp_size")),
     Column(name="replicas", kind="count", role="layout"),
     _asked("disagg", "flag", "layout", "Prefill and decode on separate GPUs.", high=1.0, missing=0.0),
     _asked("prefill_gpus", "count", "layout", "GPUs that prefill, with --disagg."),
@@ -92,16 +102,41 @@ TABLE = (
            allowed=("", "none", "mtp", "eagle", "eagle3", "draft", "medusa"), missing="none"),
     _asked("mode", "name", "load", ", ".join(MODES) + ".", required=True, allowed=MODES,
            missing="closed-loop"),
-    _asked("isl", "number", "load", "Tokens in per request", unit="tokens", low=1, high=2e7, default=1024.0),
+    _asked("isl", "number", "load", "Tokens in per request", unit="tokens", low=1, high=2e7, default=1024.0,
+           spellings=("input_len", "random_input_len")),
     _asked("osl", "number", "load", "Tokens out per request", unit="tokens", low=1, high=1e6, default=1024.0,
-           required=True),
-    _asked("concurrency", "number", "load", "Requests in flight, all replicas together.", unit="requests",
-           low=0.5, high=1e7),
+           required=True, spellings=("output_len", "random_output_len")),
+    _asked("length_spread", "text", "load",
+           "How lengths vary about isl and osl: fixed, dataset (they are means), a benchmark client's range "
+           "ratio such as 0.8 or 0.8-1 (they are the longest), inferencex", otherwise="not known",
+           stored=False, spellings=("random_range_ratio",)),
+    _asked("concurrency", "number", "load", "Requests in flight, all replicas together", unit="requests",
+           default=32.0, spellings=("max_concurrency", "num_prompts"), low=0.5, high=1e7),
     _asked("request_rate", "number", "load", "Requests per second (open loop).", unit="1/s",
            low=1e-5, high=1e6),
+    _asked("arrival", "name", "load", ", ".join(ARRIVALS) + ": how requests come.", allowed=ARRIVALS,
+           otherwise="poisson at a rate, burst of `concurrency` offline, else steady", stored=False),
     _asked("prefix_cached_frac", "share", "load", "Share of the prompt found in a cache.", high=1.0),
     _asked("source", "text", "origin",
            "Who measures: a source of the table, or any other name for wider intervals.", required=True),
+    _asked("accept_length", "number", "setting", "Tokens per step under speculation, with the verified one",
+           unit="tokens", otherwise="as measured on average", stored=False),
+    _asked("accept_rate", "share", "setting", "Share of the draft tokens that is accepted, instead.",
+           stored=False),
+    _asked("draft_tokens", "count", "setting", "Tokens drafted per step", unit="tokens", default=3.0,
+           spellings=("num_speculative_tokens",), stored=False),
+    _asked("max_num_seqs", "count", "setting", "Sequences that one engine schedules at once", default=1024.0,
+           spellings=("max_running_requests", "max_batch_size"), stored=False),
+    _asked("max_num_batched_tokens", "count", "setting", "Prompt tokens of one pass", unit="tokens",
+           default=8192.0, spellings=("chunked_prefill_size", "max_num_tokens"), stored=False),
+    _asked("gpu_memory_utilization", "share", "setting", "Share of the GPU memory to fill", default=0.95,
+           spellings=("mem_fraction_static",), stored=False),
+    _asked("enforce_eager", "flag", "setting", "Launch every kernel by itself: no CUDA graphs.",
+           spellings=("disable_cuda_graph",), stored=False),
+    _asked("prefix_caching", "name", "setting", "on or off; the share that it finds is prefix_cached_frac",
+           allowed=SWITCHES, default="on", spellings=("enable_prefix_caching",), stored=False),
+    _asked("cpu_offload_gb", "number", "setting", "Weights per GPU in host memory, read at every step.",
+           unit="GiB", stored=False),
     _asked("kv_hot_tokens", "number", "tier",
            "Tokens per sequence whose KV stays in HBM; the rest in host memory.", unit="tokens",
            stored=False),
@@ -118,6 +153,8 @@ TABLE = (
     Column(name="row_id", role="origin", required=True),
     *(Column(name=name, role="origin")
       for name in ("config_group", "source_family", "source_ref", "license", "platform_raw", "notes")),
+    Column(name="stated", role="origin",
+           help="What the source says where the table says otherwise: JSON, request column to value."),
     Column(name="length_kind", kind="name", role="statistic", allowed=LENGTH_KINDS, missing="fixed",
            help="Lengths of the requests: fixed, uniform (a range), dataset."),
     *(Column(name=name, kind="name", role="statistic", allowed=("", *STATISTICS))
@@ -131,8 +168,10 @@ TABLE = (
     _measured("ttft_ms", "ms", "time to first token, in ms", "time to first token", low=1e-2, high=1e8),
     _measured("tpot_ms", "ms", "time per output token after the first, in ms", "time per output token",
               low=1e-3, high=1e6),
-    *(_measured(f"{figure}_ms", "ms") for figure in
-      ("ttft_mean", "tpot_mean", "ttft_p90", "ttft_p99", "tpot_p90", "tpot_p99")),
+    _measured("ttft_mean_ms", "ms", "mean time to first token, in ms", "its mean"),
+    _measured("tpot_mean_ms", "ms"),
+    *(_measured(f"{figure}_p{percent}_ms", "ms", f"{percent}th percentile of {figure.upper()}, in ms",
+                f"{figure.upper()}, p{percent}") for figure in ("ttft", "tpot") for percent in (90, 99)),
     _measured("e2e_ms", "ms", "time of a whole request, in ms", "end to end"),
     _measured("power_w", "W"),
     _measured("tok_s_per_user", "tok/s", "tokens per second of one stream: 1000 / TPOT", stored=False),
@@ -144,8 +183,11 @@ TABLE = (
 COLUMNS = {column.name: column for column in TABLE}
 
 # The figures that are learned, judged and explained; the answers of a prediction, and the bounds of each.
-FIGURES = ("tpot_ms", "ttft_ms", "output_tok_s")
-ANSWERS = ("output_tok_s", "total_tok_s", "ttft_ms", "tpot_ms", "e2e_ms")
+FIGURES = ("tpot_ms", "ttft_ms", "output_tok_s", "ttft_mean_ms")
+ANSWERS = (
+    "output_tok_s", "total_tok_s", "ttft_ms", "ttft_mean_ms", "ttft_p90_ms", "ttft_p99_ms", "tpot_ms",
+    "tpot_p90_ms", "tpot_p99_ms", "e2e_ms",
+)  # fmt: skip
 BOUNDS = ("", "_lo", "_hi")
 
 
@@ -165,3 +207,4 @@ TIER_COLUMNS = names(roles=("tier",))
 POOL_COLUMNS = names(roles=("pool",))  # the layout of two pools: benchmark rows know it, users may say it
 REQUEST_COLUMNS = tuple(n for n in names(asked=True) if n not in POOL_COLUMNS)
 ASKED = REQUEST_COLUMNS + POOL_COLUMNS
+SPELLED = {spelling: column.name for column in TABLE for spelling in column.spellings}

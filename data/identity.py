@@ -42,7 +42,7 @@ _CONTENT = (
     "prefix_cached_frac", "output_tok_s", "total_tok_s", "request_s", "ttft_ms", "tpot_ms", "ttft_mean_ms",
     "tpot_mean_ms", "ttft_p90_ms", "ttft_p99_ms", "tpot_p90_ms", "tpot_p99_ms", "e2e_ms", "power_w",
 )  # fmt: skip
-_BOOKKEEPING = ("row_id", "config_group", "weight", "duplicates", "notes")
+_BOOKKEEPING = ("row_id", "config_group", "weight", "duplicates", "notes", "stated")
 _ADDED_LATER = tuple(name for name in STORED if name not in (*_CONTENT, *_BOOKKEEPING))
 _ID_LENGTH = 12
 

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from .columns import STORED
-from .errors import BadRows, BadStore, UnknownName
+from .errors import BadRows, BadStore, RoofcastError
 from .identity import config_group
 from .measurements import complete, typed
 from .readers import answers as asked
@@ -22,6 +22,7 @@ from .readers.base import Draft, plain, refuse, remark
 from .rows import align, checks, layout, names
 from .rows.draft import NUMERIC, drafts, reject, sound, text
 from .rows.duplicates import duplicates
+from .stated import as_said, statements
 from .store import STORE_VARIABLE, TABLE_FILE, BenchmarkStore, invalid
 
 DEFAULT_STORE = "benchmarks.parquet"
@@ -204,11 +205,13 @@ def settled(answered: Sequence[Draft], file: str) -> pd.DataFrame:
         for name in rows.loc[sound(rows), kind].unique():
             try:
                 rows.loc[rows[kind] == name, kind] = find(name).name
-            except UnknownName as error:
+            except RoofcastError as error:
                 reject(rows, rows[kind] == name, "name-to-say", column=kind, value=name, allowed=str(error))
     good = rows[sound(rows)].copy()
     if len(good):
+        said = as_said(good)
         _align(good)
+        good["stated"] = statements(said, good)
     whole = pd.concat([good, rows[~sound(rows)]]).sort_index()
     whole["notes"] = align.notes(whole)
     stored = complete(whole.reindex(columns=list(STORED)))

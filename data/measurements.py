@@ -25,12 +25,18 @@ def complete(rows: pd.DataFrame) -> pd.DataFrame:
     full = rows.copy()
     for name in STORED:
         column = COLUMNS[name]
-        empty = column.missing if column.missing is not None else "" if column.is_text else np.nan
         if name not in full:
-            full[name] = empty
+            full[name] = empty(column)
         elif column.missing is not None or column.is_text:
-            full[name] = full[name].where(full[name].notna(), empty)
+            full[name] = full[name].where(full[name].notna(), empty(column))
     return full[list(STORED)]
+
+
+def empty(column: Column) -> float | str:
+    """Return what a stored row holds in a column where nothing is given."""
+    if column.missing is not None:
+        return column.missing
+    return "" if column.is_text else np.nan
 
 
 def faults(rows: pd.DataFrame) -> dict[int, list[Fault]]:
@@ -83,6 +89,16 @@ def validate(rows: pd.DataFrame, file: str = "rows") -> pd.DataFrame:
 def joined(faults: list[Fault]) -> str:
     """Return a row's faults in one text."""
     return "; ".join(dict.fromkeys(map(str, faults)))
+
+
+def medians(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows whose `ttft_ms` is a median: what is said to be a mean stands in `ttft_mean_ms` alone."""
+    if "ttft_stat" not in rows or "ttft_ms" not in rows:
+        return rows
+    median = rows["ttft_stat"] != "mean"
+    means = rows["ttft_mean_ms"] if "ttft_mean_ms" in rows else pd.Series(np.nan, index=rows.index)
+    mean = means.where(median | means.notna(), rows["ttft_ms"])
+    return rows.assign(ttft_ms=rows["ttft_ms"].where(median), ttft_mean_ms=mean)
 
 
 def typed(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What names a model: the catalogue, a config.json, or a size alone.
+"""What names a model: the catalogue, a checkpoint's name, a config.json, or a size alone.
 
 A size ("300b"; "1t-a32b": experts, 32 G parameters active) is the nearest shape of the catalogue, scaled.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import catalogue
 from .errors import BadRequest
 from .huggingface import model_from_config
 from .specs import ModelSpec
+from .vocabulary import PRECISIONS
 
 # What grows with the width of a model's layers, and with their number.
 _WIDTHS = ("d_model", "d_ff", "d_ff_expert", "d_ff_shared_expert")
@@ -24,16 +26,80 @@ _DEPTHS = (
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)([bt])(?:-a(\d+(?:\.\d+)?)b)?$")
 
 
-def resolve_model(text: str) -> tuple[str, str]:
-    """Return the catalogue name that a model goes by, and a note where it is a stand-in.
+@dataclass(frozen=True, kw_only=True)
+class NamedModel:
+    """The model that a text names: its catalogue name, the precisions that the text states, and how.
+
+    how: "" for a name of the catalogue, "understood" for one taken apart, "config" for a config.json at
+    `where`, "scaled" for a size; about: what of the model is to be told.
+    """
+
+    name: str
+    weight_precision: str = ""
+    kv_precision: str = ""
+    how: str = ""
+    about: str = ""
+    where: str = ""
+
+
+def resolve_model(text: str) -> NamedModel:
+    """Return the model that a text names: the one door for names, sizes, config.json files and folders.
 
     Raises UnknownName with the nearest names; BadRequest for a size or a config.json that makes no sense.
     """
-    size = _SIZE.match(text.strip().lower())
-    if not size:
-        if text.endswith(".json") or Path(text).is_dir():
-            return catalogue.add_model(model_from_config(text)), f"model read from {text}"
-        return catalogue.model(text).name, ""
+    if text in catalogue.shipped_models():  # as most are, and nothing of the name is to be looked at
+        return NamedModel(name=text)
+    if size := _SIZE.match(text.strip().lower()):
+        return _of_size(text, size)
+    own = catalogue.model_called(text)
+    if own and own.name not in catalogue.shipped_models():  # its config.json said all, its name nothing
+        return NamedModel(name=own.name)
+    if own is None and (file := config_file(text)):
+        return _of_config(file)
+    from .spellings import checkpoint
+
+    spec, stated = own or catalogue.model(text), checkpoint(text)
+    told = ", ".join([spec.name, *(f"weight_precision {p}" for p in [stated.weight_precision] if p)])
+    return NamedModel(name=spec.name, weight_precision=stated.weight_precision,
+                      kv_precision=stated.kv_precision, how="" if own and told == spec.name else "understood",
+                      about=told, where=text)  # fmt: skip
+
+
+def config_file(path: str | Path) -> Path | None:
+    """Return the config.json that a path means, None where it means none: the path of a .json file, a folder
+    that holds one, or the folder of a model in a hub's cache (models--OWNER--NAME, its newest snapshot).
+    """
+    place = Path(path)
+    with suppress(OSError, ValueError, RuntimeError):  # a name that no file, or no user, can have
+        place = place.expanduser()
+        if place.suffix == ".json":
+            return place
+        if (place / "config.json").is_file():
+            return place / "config.json"
+        found = sorted(place.glob("snapshots/*/config.json"), key=lambda file: file.stat().st_mtime)
+        return found[-1] if found else None
+    return None
+
+
+def _model_name(file: Path) -> str:
+    """Return the name of the model that a file describes: its folder's, its repository's in a hub's cache."""
+    parts = file.absolute().parts
+    if "snapshots" in parts[1:]:
+        return parts[parts.index("snapshots") - 1].rsplit("--", 1)[-1]
+    return file.absolute().parent.name if file.name == "config.json" else file.stem
+
+
+def _of_config(file: Path) -> NamedModel:
+    spec = model_from_config(file, _model_name(file))
+    name = catalogue.add_model(spec)
+    counted = f"{spec.params_total / 1e9:.1f} G parameters, {spec.params_active / 1e9:.1f} G active"
+    # Of a known shape under its known name, which may be published in another format.
+    native, known = spec.native_weight_precision, catalogue.models()[name].native_weight_precision
+    return NamedModel(name=name, weight_precision=PRECISIONS.find(native) if native != known else "",
+                      how="config", about=counted, where=str(file))  # fmt: skip
+
+
+def _of_size(text: str, size: re.Match[str]) -> NamedModel:
     params = float(size[1]) * (1e12 if size[2] == "t" else 1e9)
     active = float(size[3]) * 1e9 if size[3] else params
     if not 0 < active <= params:
@@ -45,9 +111,9 @@ def resolve_model(text: str) -> tuple[str, str]:
 
     # Stand-ins entered for other questions are no shapes to scale.
     same_kind = [m for m in catalogue.shipped_models().values() if m.is_moe == bool(size[3])]
-    near = min((m for m in same_kind if m.attention != "mla" or size[3]), key=distance)
+    near = min((m for m in same_kind if size[3] or (m.attention == "gqa" and m.gated_ffn)), key=distance)
     name = catalogue.add_model(_scaled(near, params, active, size[0]))
-    return name, f"model of size {text}: the shape of {near.name}, scaled"
+    return NamedModel(name=name, how="scaled", about=near.name, where=text)
 
 
 def _scaled(spec: ModelSpec, params: float, active: float, name: str) -> ModelSpec:

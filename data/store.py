@@ -16,7 +16,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from . import catalogue, measurements
-from .columns import STORED, STORED_NUMBERS
+from .columns import COLUMNS, STORED, STORED_NUMBERS
 from .errors import BadStore, Fault, UnknownName
 from .files import replace_file
 from .identity import config_group, row_ids
@@ -25,6 +25,7 @@ from .specs import GpuSpec, ModelSpec
 STORE_VARIABLE = "ROOFCAST_STORE"
 TABLE_FILE = "benchmarks.parquet"
 QUARANTINE_FILE = "quarantine.parquet"
+CAME_LATER = ("stated",)  # columns that files of earlier versions lack
 QUARANTINE_COLUMNS = ["file", "line", "row_id", "source", "source_ref", "reason"]
 _LOCK_SECONDS = 10.0
 _SHIPPED = Path(str(files(__package__).joinpath(TABLE_FILE)))
@@ -84,8 +85,13 @@ class BenchmarkStore:
         return self.path.with_name(named)
 
     def load(self) -> pd.DataFrame:
-        """Return all rows in the columns of `STORED`. Raises BadStore for any other file."""
+        """Return all rows in the columns of `STORED`; of a file written before one came, it is empty.
+
+        Raises BadStore for a file that is no benchmark table.
+        """
         table = _read(self.path)
+        came_later = {name: measurements.empty(COLUMNS[name]) for name in CAME_LATER if name not in table}
+        table = table.assign(**came_later)
         missing = [name for name in STORED if name not in table.columns]
         if missing:
             raise BadStore(f"{self.path}: not a benchmark table: no column {', '.join(missing[:3])}")

@@ -7,13 +7,11 @@ that a cold prediction may cost. Both ways give the same arrays for the same val
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..data.catalogue import follows_models
-from ..data.errors import RoofcastError
 from ..data.vocabulary import Vocabulary
 from .facts import BoolArray, FloatArray, IntArray
 from .notes import Note, Notes
@@ -85,12 +83,19 @@ class Rows:
         self.note(where, code, *about)
         self.valid[where] = False
 
-    def number(self, name: str, low: float = 0.0, whole: bool = False, strict: bool = True) -> FloatArray:
-        """Return a number column, NaN where missing; text, inf and out-of-range values are faults."""
+    def number(
+        self, name: str, low: float = 0.0, whole: bool = False, strict: bool = True,
+        words: BoolArray | bool = False,
+    ) -> FloatArray:  # fmt: skip
+        """Return a number column, NaN where missing; text, inf and out-of-range values are faults.
+
+        words: where a word stands that is read otherwise, which is no fault.
+        """
         if name not in self.table:
             return np.full(self.n, np.nan)
         if name not in self._numbers:
             values, given = self.read_numbers(name)
+            values, given = np.where(words, np.nan, values), given & ~np.asarray(words)
             unknown = np.isnan(values)
             bad = (unknown & given) | np.isinf(values) | (values < low) | ((values == low) & strict)
             if whole:
@@ -113,34 +118,17 @@ class Rows:
         self.fault(share > 1.0, "not-allowed", name, share, "a share from 0 to 1")
         return np.clip(share, 0.0, 1.0)
 
-    def word(self, name: str, vocabulary: Vocabulary[Any], other: str = "") -> IntArray:
-        """Return codes of a text column in a vocabulary, -1 where missing; `other` stands for the unknown."""
+    def word(self, name: str, vocabulary: Vocabulary[Any]) -> IntArray:
+        """Return codes of a text column in a vocabulary, -1 where missing; unknown words are faults."""
         codes, values = self.text(name)
         lookup = np.full(len(values), -1, dtype=np.int64)
         for i, value in enumerate(values):
             found = vocabulary.find(value)
-            if not found and value and other:
-                self.note(codes == i, "uncommon", name, value)
-                found = other
             if found:
                 lookup[i] = vocabulary.index(found)
             elif value:
                 self.fault(codes == i, "unknown-word", name, value, ", ".join(vocabulary))
         return lookup[codes]
-
-    def entry(
-        self, name: str, find: Callable[[str], Any], known: Callable[[], Mapping[str, Any]]
-    ) -> tuple[IntArray, BoolArray]:
-        """Return catalogue codes of a name column and where a name was given; unknown names are faults."""
-        codes, values = self.text(name)
-        index, given = _codes(known), np.array(values, dtype=np.str_) != ""
-        lookup = np.zeros(len(values), dtype=np.int64)
-        for i in np.flatnonzero(given):
-            try:
-                lookup[i] = index[find(values[i]).name]
-            except RoofcastError as error:
-                self.fault(codes == i, "unknown-name", name, error)
-        return lookup[codes], given[codes]
 
     def months(self, name: str) -> FloatArray:
         """Return months since 2025-01 of a date column (YYYY, YYYY-MM or YYYY-MM-DD), NaN where missing."""
@@ -154,12 +142,6 @@ class Rows:
             if value and np.isnan(months[i]):
                 self.fault(codes == i, "not-allowed", name, repr(value), "YYYY-MM or YYYY-MM-DD")
         return months[codes]
-
-
-@follows_models
-def _codes(known: Callable[[], Mapping[str, Any]]) -> dict[str, int]:
-    """Return each catalogue entry's code by name."""
-    return {name: code for code, name in enumerate(known())}
 
 
 def default(values: FloatArray, default: FloatArray | float) -> FloatArray:

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 
 from ..data.vocabulary import ENGINES, PRECISIONS
+from .cells import default
 from .facts import ARCHITECTURES, Arrays, BoolArray, FloatArray
 from .request import Requests
 
-# Draft tokens verified per step under speculation: the depth of nearly all measured MTP and EAGLE runs.
-DRAFTED_TOKENS = 3.0
 _MOST_DRAFTED = 7.0  # by any engine's speculation that was measured: what the floor grants
 # The floor must hold for routing that favours some experts: the strongest skew seen in served models.
 _FLOOR_SKEW = 0.5
@@ -131,11 +130,13 @@ _PEAKS = ("weight_bandwidth", "kv_bandwidth", "compute", "attention_compute", "c
 
 
 def ideal_rates(r: Requests) -> Rates:
-    """Return rates at datasheet peaks without overheads; speculation accepts every draft token."""
-    one, drafted = np.ones(len(r)), np.where(r.spec_decode > 0, _MOST_DRAFTED, 0.0)
+    """Return rates at datasheet peaks without overheads; speculation accepts all draft tokens unless told."""
+    told = np.where(np.isnan(r.settings.accepted), _MOST_DRAFTED, r.settings.accepted - 1.0)
+    one, drafted = np.ones(len(r)), np.where(r.spec_decode > 0, told, 0.0)
     values: dict[str, Any] = dict.fromkeys(Rates.__dataclass_fields__, np.zeros(len(r)))
     values |= dict.fromkeys(_PEAKS, one) | {"perfect_overlap": np.ones(len(r), dtype=bool)}
-    return Rates(**values | {"expert_skew": _FLOOR_SKEW * one, "accepted": 1.0 + drafted, "drafted": drafted})
+    accepted = default(r.settings.accepted, 1.0 + drafted)
+    return Rates(**values | {"expert_skew": _FLOOR_SKEW * one, "accepted": accepted, "drafted": drafted})
 
 
 def rates_of(r: Requests, coefficients: Coefficients) -> Rates:
@@ -155,6 +156,7 @@ def rates_of(r: Requests, coefficients: Coefficients) -> Rates:
     for name in ("fp8", "fp4"):  # the format that the GPU multiplies in
         own = (r.weight_precision == PRECISIONS.index(name)) & (getattr(r.gpu, f"units_{name}") > 0)
         compute = np.where(own, of(f"compute_{name}"), compute)
+    accepted = default(r.settings.accepted, np.minimum(of("accepted_tokens"), 1.0 + r.settings.drafted))
     return Rates(
         **{name: of(name) for name in _AS_FITTED},
         compute=compute,
@@ -164,7 +166,7 @@ def rates_of(r: Requests, coefficients: Coefficients) -> Rates:
         first_token_s=of("first_token_ms") * 1e-3,
         first_token_per_token_s=of("first_token_per_ktok_ms") * 1e-6,
         handoff_s=of("handoff_ms") * 1e-3,
-        accepted=np.where(speculates, of("accepted_tokens"), 1.0),
-        drafted=np.where(speculates, DRAFTED_TOKENS, 0.0),
+        accepted=np.where(speculates, accepted, 1.0),
+        drafted=np.where(speculates, r.settings.drafted, 0.0),
         perfect_overlap=np.zeros(len(r), dtype=bool),
     )

@@ -26,6 +26,7 @@ ARCHITECTURES = ("ampere", "hopper", "blackwell", "cdna3", "cdna4", "other")
 ARCHITECTURE_OF = {"blackwell-ultra": "blackwell", "rubin": "blackwell", "ada": "ampere"}
 # Chips for which engines ship kernels that widen 8- and 4-bit floats on the fly (Marlin and the like, Quark).
 _WIDENING = ("turing", "ampere", "ada", "hopper", "blackwell", "blackwell-ultra", "rubin", "cdna3", "cdna4")
+_INTEGERS = np.isin(PRECISIONS, ("int8", "int4"))
 BOX = 8.0  # GPUs of a machine at most; a larger scale-up domain is a rack's, whose trays share it
 # Host memory of a GPU whose platform does not say: a box of 2 TB for eight GPUs.
 HOST_BYTES = 256e9
@@ -55,8 +56,13 @@ class Arrays:
 
     def followed_by(self, other: Arrays) -> Self:
         """Return the rows of this record and then those of another."""
-        pairs = {name: (part, vars(other)[name]) for name, part in vars(self).items()}
-        return type(self)(**{name: np.concatenate(pair) for name, pair in pairs.items()})
+        return type(self)(**{name: _joined(part, vars(other)[name]) for name, part in vars(self).items()})
+
+
+def _joined(first: Any, second: Any) -> Any:
+    if isinstance(first, Mapping):
+        return {name: _joined(values, second[name]) for name, values in first.items()}
+    return first.followed_by(second) if isinstance(first, Arrays) else np.concatenate([first, second])
 
 
 def _taken(part: Any, rows: NDArray[Any]) -> Any:
@@ -159,9 +165,11 @@ def _gpu_row(spec: GpuSpec) -> dict[str, float]:
         "link_bandwidth": spec.link_bandwidth,
         "num_gpus": np.nan,  # as a platform has it; of a GPU alone nobody knows
         "domain": max(spec.link_domain, 1),
-        "nic_bandwidth": NIC_BANDWIDTH,
+        # A box of one chip has no other link than its network.
+        "nic_bandwidth": spec.link_bandwidth if spec.link.startswith("ethernet") else NIC_BANDWIDTH,
         "pcie_bandwidth": max(spec.pcie_bandwidth, _LEAST_PCIE),
         "architecture": ARCHITECTURES.index(family if family in ARCHITECTURES else "other"),
+        "is_nvidia": spec.vendor.lower() == "nvidia",
         "widens": published in _WIDENING,
         "host_bytes": host_bytes,
         "host_bandwidth": host_bandwidth,
@@ -207,3 +215,12 @@ def _columns(kind: str) -> dict[str, FloatArray]:
 def facts_of(kind: str, codes: IntArray) -> Facts:
     """Return the facts of each "model", "gpu" or "platform" by its place in the catalogue."""
     return Facts(columns=_columns(kind), codes=codes)
+
+
+def runs_precisions(gpu: Facts) -> BoolArray:
+    """Return which of PRECISIONS engines run on each GPU, shape (n, len(PRECISIONS)).
+
+    A format without units is weight-only: any GPU widens integers, some floats too.
+    """
+    units = (np.stack([gpu.columns[f"units_{p}"] for p in PRECISIONS], axis=1) > 0)[gpu.codes]
+    return np.asarray(units | _INTEGERS | (gpu.widens > 0)[:, None])

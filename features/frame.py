@@ -11,7 +11,9 @@ from .baseline import Estimate
 from .facts import FloatArray
 from .request import Requests
 
-FRAME_VERSION = 2
+FRAME_VERSION = 3
+STATISTICS = ("median", "mean", "p90", "p99")
+_ASKED = ("statistic", "log_over_median")  # the last columns: which of STATISTICS is asked for
 _TERMS = ("weights", "kv", "compute", "communication", "launch", "queue")
 _LOG_MODEL = ("params_total", "params_active", "d_model", "n_layers", "n_heads", "kv_values", "n_experts")
 _LOG_GPU = ("bandwidth", "memory_bytes", "link_bandwidth", "peak_bf16")
@@ -28,7 +30,7 @@ def feature_columns(r: Requests, floor: Estimate, base: Estimate) -> dict[str, F
     Physics first: logarithms of the baseline's answers and the share of each term, then the request, then
     facts of model and GPU. Names of models and GPUs never enter: only what they are made of.
     """
-    out = _logs({"log_tpot": base.tpot_s, "log_ttft": base.ttft_s, "log_e2e": base.e2e_s})
+    out = _logs({"log_tpot": base.tpot_s, "log_ttft": base.ttft_s, "log_e2e": base.cycle_s})
     least = _logs({"tpot": floor.tpot_s, "ttft": floor.ttft_s})
     out["log_tpot_over_floor"] = out["log_tpot"] - least["tpot"]
     out["log_ttft_over_floor"] = out["log_ttft"] - least["ttft"]
@@ -57,11 +59,11 @@ def feature_columns(r: Requests, floor: Estimate, base: Estimate) -> dict[str, F
     out |= _logs({f"log_{name}": values for name, values in sizes.items()})
     plain = {
         "tp": r.tp, "pp": r.pp, "ep": r.ep, "dp": r.dp, "replicas": r.replicas,
-        "disagg": r.disagg, "prefill_tp": r.prefill_tp, "prefill_workers": r.prefill_workers,
-        "prefill_share": r.prefill_gpus / r.num_gpus, "spec_decode": r.spec_decode,
+        "length_spread": r.spread, "disagg": r.disagg, "prefill_tp": r.prefill_tp,
+        "prefill_workers": r.prefill_workers, "prefill_share": r.prefill_gpus / r.num_gpus,
+        "spec_decode": r.spec_decode,
         "engine": r.engine, "mode": r.mode, "weight_precision": r.weight_precision,
         "kv_precision": r.kv_precision, "months": r.months, "prefix_cached": r.prefix_cached_frac,
-        "mean_ttft": r.mean_ttft,
         "architecture": r.gpu.architecture, "is_mla": r.model.is_mla, "is_moe": r.model.is_moe,
         "linear_layers": r.model.linear_layers, "sliding_layers": r.model.sliding_layers,
         "sparse": r.model.sparse_topk < 1e9, "active_share": r.model.params_active / r.model.params_total,
@@ -73,6 +75,13 @@ def feature_columns(r: Requests, floor: Estimate, base: Estimate) -> dict[str, F
 
 
 def feature_matrix(r: Requests, floor: Estimate, base: Estimate) -> tuple[FloatArray, tuple[str, ...]]:
-    """Return the features as a matrix of shape (n, k) and their names."""
-    columns = feature_columns(r, floor, base)
+    """Return the features as a matrix of shape (n, k) and their names; it asks for medians."""
+    columns = feature_columns(r, floor, base) | dict.fromkeys(_ASKED, np.zeros(len(r)))
     return np.ascontiguousarray(np.array(list(columns.values())).T), tuple(columns)
+
+
+def of_statistic(matrix: FloatArray, statistic: str, log_over_median: FloatArray) -> FloatArray:
+    """Return the matrix for another of STATISTICS, whose baseline lies so far over the median's, (n,)."""
+    asked = matrix.copy()
+    asked[:, -2], asked[:, -1] = STATISTICS.index(statistic), log_over_median
+    return asked

@@ -27,9 +27,7 @@ from .work import (
     weight_bytes_each,
 )
 
-# Share of the memory an engine may fill (vLLM's gpu_memory_utilization default is 0.9; 0.95 is common in
-# benchmarks), and what CUDA context, graphs and activations take of it.
-USABLE_SHARE = 0.95
+# What CUDA context, graphs and activations take of the memory that an engine may fill.
 WORKSPACE_BYTES = 3.0e9
 HOST_USABLE_SHARE = 0.9  # of the host's memory; the rest is the system's
 
@@ -54,8 +52,9 @@ class MemoryFit(Arrays):
 
 
 def _free(r: Requests, layout: Layout) -> tuple[FloatArray, FloatArray]:
-    available = r.gpu.memory_bytes * USABLE_SHARE - np.minimum(WORKSPACE_BYTES, 0.1 * r.gpu.memory_bytes)
-    return available, stored_weight_bytes(r, layout) - cold_expert_bytes(r, layout)
+    memory = r.gpu.memory_bytes
+    available = memory * r.settings.memory_share - np.minimum(WORKSPACE_BYTES, 0.1 * memory)
+    return available, stored_weight_bytes(r, layout) - cold_weight_bytes(r, layout)
 
 
 def memory_fit(r: Requests, *, overcommit: bool = False) -> MemoryFit:
@@ -82,7 +81,7 @@ def memory_fit(r: Requests, *, overcommit: bool = False) -> MemoryFit:
     each = of_gpu(held)
     in_hbm = np.where(sequence <= room, np.floor(room / np.maximum(each, 1.0)), 0.0)
     host = r.host_bytes * HOST_USABLE_SHARE
-    cold, experts = cold_kv_bytes(r, layout, held), cold_expert_bytes(r, layout)
+    cold, experts = cold_kv_bytes(r, layout, held), cold_weight_bytes(r, layout)
     in_host = np.where(cold > 0.0, np.floor(np.maximum(host - experts, 0.0) / np.maximum(cold, 1.0)), np.inf)
     max_batch = np.minimum(in_hbm, in_host) * layout.dp
     prefill_available, prefill_weights = _free(r, prefill_layout(r))
@@ -98,7 +97,8 @@ def memory_fit(r: Requests, *, overcommit: bool = False) -> MemoryFit:
 def uses_host(r: Requests) -> BoolArray:
     """Return where anything lies in host memory."""
     prefix = r.prefix_on_host & (r.prefix_cached_frac > 0.0)
-    return np.isfinite(r.kv_hot_tokens) | (r.experts_resident_frac < 1.0) | prefix
+    weights = (r.experts_resident_frac < 1.0) | (r.settings.offloaded_bytes > 0.0)
+    return np.isfinite(r.kv_hot_tokens) | weights | prefix
 
 
 def cold_kv_bytes(r: Requests, layout: Layout, context: FloatArray) -> FloatArray:
@@ -109,10 +109,11 @@ def cold_kv_bytes(r: Requests, layout: Layout, context: FloatArray) -> FloatArra
     return (kv_bytes_stored(r, context) - hot) * kv_share(r, layout) / layout.pp
 
 
-def cold_expert_bytes(r: Requests, layout: Layout) -> FloatArray:
-    """Return the bytes [B] of routed experts that each GPU keeps in host memory."""
+def cold_weight_bytes(r: Requests, layout: Layout) -> FloatArray:
+    """Return the bytes [B] of routed experts and offloaded weights that each GPU keeps in host memory."""
     experts = r.model.experts_total / layout.tp * weight_bytes_each(r) / layout.pp
-    return (1.0 - r.experts_resident_frac) * experts
+    cold = (1.0 - r.experts_resident_frac) * experts
+    return cold + np.minimum(r.settings.offloaded_bytes, stored_weight_bytes(r, layout) - cold)
 
 
 def missed_experts(r: Requests, tokens: FloatArray, skew: FloatArray | float = 0.0) -> FloatArray:
@@ -131,10 +132,11 @@ def streamed_bytes(
 ) -> FloatArray:
     """Return the bytes [B] that one decode step reads from host memory, per GPU.
 
-    Cold keys are read every `kv_reread_every` steps, on average 1 / k of them per step; missed experts at
-    once. 16 users of 128k tokens with 16k hot, FP8, Qwen2.5-72B: 294 GB cold, 18 GB per step with k = 16.
+    Cold keys are read every `kv_reread_every` steps, on average 1 / k of them per step; missed experts and
+    offloaded weights at once. 16 users of 128k tokens with 16k hot, FP8, Qwen2.5-72B: 294 GB cold, 18 GB per
+    step with k = 16.
     """
-    experts = streamed_expert_bytes(r, layout, tokens, skew)
+    experts = streamed_weight_bytes(r, layout, tokens, skew)
     if not np.any(np.isfinite(r.kv_hot_tokens)):
         return experts
     own = np.maximum(sequences / layout.dp, 1.0)
@@ -142,14 +144,18 @@ def streamed_bytes(
     return own * cold * kv_share(r, layout) / r.kv_reread_every + experts
 
 
-def streamed_expert_bytes(
+def streamed_weight_bytes(
     r: Requests, layout: Layout, tokens: FloatArray, skew: FloatArray | float = 0.0
 ) -> FloatArray:
-    """Return the bytes [B] of experts that a pass of `tokens` tokens reads from host memory, per GPU."""
+    """Return the bytes [B] of weights that a pass of `tokens` tokens reads from host memory, per GPU.
+
+    Offloaded weights (`cpu_offload_gb`) all pass the link, whatever the tokens: of each stage its own.
+    """
+    whole = np.minimum(r.settings.offloaded_bytes, stored_weight_bytes(r, layout)) * layout.pp
     if not np.any(r.experts_resident_frac < 1.0):
-        return np.zeros(len(r))
+        return whole
     each = r.model.expert_params * r.model.moe_layers / layout.tp * weight_bytes_each(r)
-    return missed_experts(r, tokens, skew) * each
+    return missed_experts(r, tokens, skew) * each + whole
 
 
 def prefix_load_s(r: Requests, bandwidth_share: FloatArray | float = 1.0) -> FloatArray:

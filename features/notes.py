@@ -15,6 +15,8 @@ _ALLOWED = {
     "not-allowed": "{limit}",
     "unknown-word": "one of {limit}",
     "no-units": "this GPU has no {value} units, and no engine widens such weights on it, but bf16 or int4",
+    "nvidia-only": "{value} runs on NVIDIA GPUs alone; here {limit}",
+    "accepts": "at most draft_tokens + 1 = {limit}",
     "layers": "at most the {limit} layers",
     "degrees": "at least tp x pp = {limit}",
     "divisor": "a divisor of tp = {limit}",
@@ -37,13 +39,29 @@ _FAULTS = {  # that are no value out of range, and in words of its own one that 
 _NOTES = {  # how the row was understood
     "assumed": "{column} assumed {value}",
     "assumed-from-gpus": "{column} assumed from num_gpus",
+    "assumed-fewest": "{column} assumed {value}: the fewest that hold the model and its load",
+    "chosen-layout": "layout chosen: {value}; next {limit}",
+    "only-layout": "layout chosen: {value}, the only one that fits",
     "assumed-half": "{column} assumed: half of the GPUs",
     "assumed-every-step": "{column} assumed 1: the cold cache is read at every step",
+    "mean-lengths": "isl and osl are taken {value} times: the mean of lengths that vary",
+    "understood": "{column} {value} understood from {limit!r}",
+    "usual": "{column} {value} assumed, the usual one of {limit}",
+    "gpu-taken": "gpu {quoted} is the platform {limit}: taken as platform",
+    "platform-taken": "platform {quoted} is the GPU {limit}: taken as gpu",
+    "config": "model read from {limit}: {value}",
+    "scaled": "model of size {limit}: the shape of {value}, scaled",
     "uncommon": "{column} {quoted} is not known: assumed like the less common ones",
     "widened": "this GPU has no {value} units: weights are widened and multiplied in 16 bits",
     "copies": "dp of a dense model is counted as independent replicas",
-    "replicas": "dp above tp is counted as independent replicas",
-    "spread-experts": "experts spread over more GPUs than tp: counted as one copy on tp x dp GPUs",
+    "replicas": "{column} above tp is counted as independent replicas",
+    "spread-experts": "{column} counted beside tp: one copy on tp x dp GPUs, which share the experts",
+    "no-experts-to-spread": "{column} is not used: this model has no experts",
+    "idle": "{value} of the {limit} GPUs are idle in this layout",
+    "rate-rules": "request_rate = {limit} rules: {column} = {value} is not used",
+    "future": "{column} lies in the future: the software is taken as if it went on as it does",
+    "cache-off": "{column} is not used: prefix_caching is off",
+    "converted": "{column} assumed {value}: no engine runs the published {limit} on this GPU",
     "attention-dp": "attention data parallelism assumed: tp does not divide the heads",
     "pools": "num_gpus counted as prefill_gpus + decode_gpus",
     "skips": "attention skips the cold tokens between re-reads: quality may change",
@@ -83,8 +101,8 @@ class Note:
         shown = quoted if self.code == "unknown-word" else value
         return template.format(column=self.column, value=value, quoted=quoted, shown=shown, limit=limit)
 
-    def of(self, at: int) -> Note:
-        """Return the note of the row at this place of its rows."""
+    def of(self, at: int | NDArray[Any]) -> Note:
+        """Return the note of the row at this place of its rows, or of several of them."""
         value, limit = (v[at] if isinstance(v, np.ndarray) else v for v in (self.value, self.limit))
         return replace(self, value=value, limit=limit)
 
@@ -100,6 +118,12 @@ class Notes:
     def add(self, rows: Rows, note: Note) -> None:
         """Add one note to the rows at these positions; only for notes that were not taken from others."""
         self._entries.append((rows, note))
+
+    def and_also(self, rows: Rows, note: Note) -> Notes:
+        """Return the notes with one more, of the rows at these positions."""
+        more = self.take(np.arange(len(self._index)))
+        more._entries = [*self._entries, (self._index[rows], note)]
+        return more
 
     def take(self, rows: NDArray[Any]) -> Notes:
         """Return the notes of a subset of rows."""
@@ -138,4 +162,4 @@ def _plain(value: Any) -> str:
     plain = value.item() if isinstance(value, np.generic) else value
     if isinstance(plain, float):
         return f"{plain:.0f}" if plain.is_integer() and abs(plain) < _WRITTEN_OUT else f"{plain:g}"
-    return str(plain)
+    return "".join(c if c.isprintable() else " " for c in str(plain))

@@ -19,7 +19,7 @@ import numpy as np
 from .baseline import Estimate
 from .facts import FloatArray
 from .request import Requests
-from .serving import PASS_TOKENS, WAVES, asked_rate, sent_at_a_rate
+from .serving import WAVES, asked_rate, sent_at_a_rate
 
 # Standard deviation of the logarithm [-] of TTFT and TPOT beside the queues' own spread.
 SPREAD = {"ttft": 0.10, "tpot": 0.03}
@@ -48,7 +48,8 @@ def _wait(r: Requests, base: Estimate, share: Share) -> FloatArray:
     closed = np.maximum(-np.log(1.0 - share) * mean, late * base.burst_s)
     # Above the stability limit the backlog grows evenly while requests are sent.
     swamped = np.where(base.stable, poisson, 2.0 * share * mean)
-    return np.where(sent_at_a_rate(r), swamped, closed)
+    # So does the wait of who comes together and is served in turn.
+    return np.where(sent_at_a_rate(r), swamped, np.where(r.burst, 2.0 * share * mean, closed))
 
 
 def ttft_ratio(r: Requests, base: Estimate, percentile: Share) -> FloatArray:
@@ -76,7 +77,7 @@ def itl_ratio(r: Requests, base: Estimate, percentile: Share) -> FloatArray:
 
     A step carries a prefill, or a pass's worth of a long one, with probability 1 - exp(-passes per step).
     """
-    demand = np.maximum(_demand(base) * np.minimum(1.0, PASS_TOKENS / r.isl), 1e-9)
+    demand = np.maximum(_demand(base) * np.minimum(1.0, r.settings.pass_tokens / r.isl), 1e-9)
     stall = base.terms["queue"]
     step = np.maximum(base.tpot_s - stall, 1e-9)
     stopped = -np.expm1(-stall / demand)

@@ -3,17 +3,20 @@
 `normalise` is the one door: training rows and users' questions pass through the same rules, so that a
 feature means the same in both. No row raises here: a bad one is marked invalid with its reason.
 
-Defaults for a missing value: `gpu` from the platform; `tp` the most of 8, 4, 2, 1 that the GPUs not used by
-`pp` and the attention heads allow; `num_gpus` from the platform, else tp x pp; `engine` vllm;
-`weight_precision` the published checkpoint's own, or bf16 where no engine runs it on the GPU; `kv_precision`
-fp8 with fp8 or fp4 weights under trtllm on a GPU with fp8 units, else bf16; `pp`, `ep`, `dp` 1; `mode` from
-what is given: request_rate open-loop, concurrency closed-loop, else offline; `isl`, `osl` 1024; `concurrency`
-32 where the mode needs one; `date` 2026-07 (the newest engines measured). Everything lies in HBM unless a
-tier column says otherwise.
+A name means what `names` says. Defaults for a missing value: `gpu` from the platform; `tp` the most of 8, 4,
+2, 1 that the GPUs not used by `pp` and the attention heads allow (where nothing of the layout is given,
+`layout_open` says that the predictor may choose one); `num_gpus` from the platform, else tp x pp; `engine`
+vllm; `weight_precision` what the model's name states, else the published checkpoint's own, or bf16 where no
+engine runs it on the GPU; `kv_precision` fp8 with fp8 or fp4 weights under trtllm on a GPU with fp8 units,
+else bf16; `pp`, `ep`, `dp` 1; `mode` open-loop with a request_rate, offline with arrival burst, else
+closed-loop; `arrival` poisson at a rate, burst where a number of prompts is sent offline, else steady; `isl`,
+`osl` 1024; `concurrency` 32 where the mode needs one; `date` 2026-07 (the newest engines measured).
+Everything lies in HBM unless a tier column says otherwise.
 """
 
 from __future__ import annotations
 
+import datetime
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -21,30 +24,44 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import catalogue
 from ..data.columns import COLUMNS, TIER_COLUMNS
-from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
+from ..data.vocabulary import (
+    ARRIVALS,
+    ENGINES,
+    LAYOUTS,
+    MODES,
+    PRECISIONS,
+    SWITCHES,
+    TIERS,
+    length_spread,
+)
 from .cells import Rows, Table, default
-from .facts import BOX, Arrays, BoolArray, Facts, FloatArray, IntArray, facts_of
+from .facts import BOX, Arrays, BoolArray, Facts, FloatArray, IntArray, facts_of, runs_precisions
+from .names import engine_codes, hardware_codes, model_codes
 from .notes import Notes
+from .settings import Settings, cached_share, settings_of, speculation_of
 
 _ASSUMED_TP = (2.0, 4.0, 8.0)
 _POSITION_STRETCH = 4.0  # rotary scaling (YaRN) serves up to about this many times the trained length
 _NEEDS_UNITS = ("fp8", "fp4", "int8")
-_INTEGERS = np.isin(PRECISIONS, ("int8", "int4"))
 _OF_PLATFORM = ("num_gpus", "domain", "nic_bandwidth", "host_bandwidth", "host_bytes")
 DEFAULT_DATE_MONTHS = 18.0  # 2026-07, counted from 2025-01
 _DEFAULT = {name: float(COLUMNS[name].default or 0.0) for name in ("isl", "osl")}
-_ASSUMED_CONCURRENCY = 32.0
+_STEADY, _BURST, _POISSON, _CONSTANT = range(len(ARRIVALS))
+_OFFLINE = MODES.index("offline")
+_ASSUMED_CONCURRENCY = float(COLUMNS["concurrency"].default or 0.0)
+_NVIDIA_ONLY = np.array([term.nvidia_only for term in ENGINES.terms])
+_VLLM = ENGINES.index("vllm")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Requests(Arrays):
     """n requests as arrays of shape (n,); names as codes into the vocabularies.
 
-    `valid` is False where a row cannot be answered; `notes` say why, or which default was assumed; `source`
-    is a hash of who measured, 0 where it is not said; `mean_ttft`: the mean over requests is asked for, not
-    the median.
+    isl, osl are means over requests; `spread` is 1 - shortest / longest, NaN where it is not said. `valid` is
+    False where a row cannot be answered; `notes` say why, or which default was assumed; `source` is a hash of
+    who measured, 0 where it is not said; `layout_open`, `gpus_open`: no layout, no number of GPUs was given,
+    and a search may choose.
     """
 
     model: Facts
@@ -61,6 +78,8 @@ class Requests(Arrays):
     pp: FloatArray
     ep: FloatArray
     dp: FloatArray
+    layout_open: BoolArray
+    gpus_open: BoolArray
     replicas: FloatArray
     disagg: BoolArray
     prefill_gpus: FloatArray
@@ -72,8 +91,11 @@ class Requests(Arrays):
     mode: IntArray
     isl: FloatArray
     osl: FloatArray
+    spread: FloatArray
     concurrency: FloatArray
     request_rate: FloatArray
+    arrival: IntArray
+    settings: Settings
     prefix_cached_frac: FloatArray
     prefix_on_host: BoolArray
     kv_hot_tokens: FloatArray
@@ -82,12 +104,16 @@ class Requests(Arrays):
     host_bandwidth: FloatArray
     host_bytes: FloatArray
     source: NDArray[np.uint64]
-    mean_ttft: BoolArray
     valid: BoolArray
     notes: Notes
 
     def __len__(self) -> int:
         return len(self.tp)
+
+    @property
+    def burst(self) -> BoolArray:
+        """Whether all prompts in flight are sent at once and none follows."""
+        return np.asarray(self.arrival == _BURST)
 
     @property
     def reason(self) -> NDArray[np.object_]:
@@ -104,56 +130,60 @@ class Requests(Arrays):
 
 def _hardware(rows: Rows) -> tuple[Facts, dict[str, Any]]:
     """Resolve gpu and platform: GPU facts, and of the platform, else of the GPU, size, network and host."""
-    code, has_platform = rows.entry("platform", catalogue.platform, catalogue.platforms)
-    alone, has_gpu = rows.entry("gpu", catalogue.gpu, catalogue.gpus)
-    platform = facts_of("platform", code)
-    built_in = platform.gpu.astype(np.int64)
-    rows.fault(has_platform & has_gpu & (alone != built_in), "gpu-and-platform", "gpu")
-    rows.fault(~has_platform & ~has_gpu, "gpu-or-platform", "gpu")
-    gpu = facts_of("gpu", np.where(has_platform & ~has_gpu, built_in, alone))
+    named = hardware_codes(rows)
+    has_platform = named.platform >= 0
+    platform, gpu = facts_of("platform", np.maximum(named.platform, 0)), facts_of("gpu", named.gpu)
     rows.number("num_nodes", whole=True)
-    return gpu, {
+    hardware = {
         name: np.where(has_platform, getattr(platform, name), getattr(gpu, name)) for name in _OF_PLATFORM
     }
+    hardware["num_gpus"] = np.where(np.isnan(named.num_gpus), hardware["num_gpus"], named.num_gpus)
+    return gpu, hardware
 
 
-def _precisions(rows: Rows, model: Facts, gpu: Facts, engine: IntArray) -> dict[str, Any]:
-    """Fill the precisions of weights and cache."""
-    weight = rows.word("weight_precision", PRECISIONS)
+def _precisions(
+    rows: Rows, model: Facts, gpu: Facts, engine: IntArray, weight: IntArray, kv: IntArray
+) -> dict[str, Any]:
+    """Fill the precisions of weights and cache where they are missing (-1)."""
     native = model.native_precision.astype(np.int64)
     units = (np.stack([gpu.columns[f"units_{p}"] for p in PRECISIONS], axis=1) > 0)[gpu.codes]
-    # A format without units is weight-only: any GPU widens integers, some floats too.
-    runs = units | _INTEGERS | (gpu.widens > 0)[:, None]
-    missing = weight < 0
-    weight = np.where(missing, np.where(runs[np.arange(rows.n), native], native, 0), weight)
+    runs, missing = runs_precisions(gpu), weight < 0
+    published = runs[np.arange(rows.n), native]
+    weight = np.where(missing, np.where(published, native, 0), weight)
     for code in np.unique(weight[missing]) if missing.any() else ():
-        rows.note(missing & (weight == code), "assumed", "weight_precision", PRECISIONS[code])
+        rows.note(missing & published & (weight == code), "assumed", "weight_precision", PRECISIONS[code])
+    names = np.array(PRECISIONS, dtype=object)[native]
+    rows.note(missing & ~published, "converted", "weight_precision", PRECISIONS[0], names)
     for name in _NEEDS_UNITS:
         code = PRECISIONS.index(name)
         foreign = (weight == code) & ~units[:, code]
         rows.fault(foreign & ~runs[:, code], "no-units", "weight_precision", name)
         rows.note(foreign & rows.valid, "widened", "weight_precision", name)
-    kv = rows.word("kv_precision", PRECISIONS)
     quantised = ((weight == 1) | (weight == 2)) & (engine == ENGINES.index("trtllm")) & units[:, 1]
     kv_filled = np.where(kv < 0, np.where(quantised, 1, 0), kv)
     return {"weight_precision": weight, "kv_precision": kv_filled, "kv_given": kv >= 0}
 
 
-def _layout(rows: Rows, model: Facts, platform_gpus: FloatArray) -> dict[str, FloatArray]:
-    """Fill num_gpus, tp, pp, ep and dp from what is given."""
-    tp, pp = rows.number("tp", whole=True), default(rows.number("pp", whole=True), 1.0)
+def _layout(
+    rows: Rows, model: Facts, engine: IntArray, platform_gpus: FloatArray, disagg: BoolArray
+) -> dict[str, Any]:
+    """Fill num_gpus, tp, pp, ep and dp from what is given; open where nothing is, and a search may choose."""
+    tp, pp, dp = (rows.number(name, whole=True) for name in ("tp", "pp", "dp"))
+    ep, shared_out = _expert_degree(rows, model)
+    searched = rows.word("layout", LAYOUTS) != LAYOUTS.index("given")
+    searched &= np.isnan(tp) & np.isnan(pp) & np.isnan(ep) & np.isnan(dp) & ~disagg & ~shared_out
+    pp = default(pp, 1.0)
     given = rows.number("num_gpus", whole=True)
     pool = rows.number("prefill_gpus", whole=True) + rows.number("decode_gpus", whole=True)
     given = np.where(np.isnan(given), pool, given)
     num = np.where(np.isnan(given), platform_gpus, given)
-    assumed = np.isnan(tp)
+    assumed, gpus_open = np.isnan(tp), np.isnan(num) & searched
     room = np.where(np.isnan(num), 1.0, np.maximum(num // pp, 1.0))
     tp = np.where(assumed, 1.0, tp)
     for degree in _ASSUMED_TP:
         tp = np.where(assumed & (degree <= room) & (model.n_heads % degree == 0), degree, tp)
-    rows.note(assumed & rows.valid & (tp > 1), "assumed-from-gpus", "tp")
-    ep = default(rows.number("ep", whole=True), 1.0)
-    dp = rows.number("dp", whole=True)
+    rows.note(assumed & ~searched & rows.valid & (tp > 1), "assumed-from-gpus", "tp")
+    counted, ep = ~np.isnan(ep), default(ep, 1.0)
     # A dense model has no experts to share: its dp are copies, whether counted inside tp or beside it.
     copies = (model.is_moe == 0) & (dp > 1.0)
     rows.note(copies, "copies", "dp")
@@ -162,21 +192,35 @@ def _layout(rows: Rows, model: Facts, platform_gpus: FloatArray) -> dict[str, Fl
     inside = copies & (tp * pp * dp > num) & (tp % each == 0)
     tp = np.where(inside, tp / each, tp)
     dp = np.where(inside | (copies & (tp * pp * dp <= num)), 1.0, dp)
-    # Engines write experts spread over attention groups as dp beside tp: tp 1, dp 8 is one copy on 8 GPUs; or
-    # as ep alone, wider than tp.
+    # Engines write attention groups that share experts as dp beside tp: tp 1, dp 8 is one copy on 8 GPUs, and
+    # with vLLM, whose ep is a switch, so is tp 4, dp 2; or as ep alone, wider than tp.
     wide = (model.is_moe > 0) & (ep > tp) & (default(dp, 1.0) == 1.0) & (ep % tp == 0) & (ep * pp <= num)
     dp = np.where(wide, ep / tp, dp)
-    beside = (model.is_moe > 0) & (dp > 1.0) & (wide | (dp > tp)) & (ep > 1)
-    beside &= np.isnan(num) | (tp * dp * pp <= num)
-    rows.note(beside, "spread-experts", "ep")
+    wider = wide | (dp > tp)
+    whole = ((engine == _VLLM) & ~counted) | (ep == tp * dp)
+    beside = (model.is_moe > 0) & (dp > 1.0) & (wider | whole)
+    beside &= np.isnan(num) | (wider & (tp * dp * pp <= num)) | (tp * dp * pp == num)
+    rows.note(beside, "spread-experts", "dp")
     tp = np.where(beside, tp * dp, tp)
+    ep = np.where(shared_out, tp, ep)
     num = np.where(np.isnan(num), tp * pp, num)
     dp = default(dp, 1.0)
     spread = (dp == 1.0) & (model.n_heads % np.maximum(tp, 1.0) != 0) & (model.is_moe > 0) & (tp <= num)
     rows.note(spread, "attention-dp", "dp")
     dp = np.where(spread, tp, dp)
     rows.note(rows.valid & (dp > tp), "replicas", "dp")
-    return {"num_gpus": num, "tp": tp, "pp": pp, "ep": ep, "dp": dp}
+    degrees = {"num_gpus": num, "tp": tp, "pp": pp, "ep": ep, "dp": dp}
+    return degrees | {"layout_open": searched, "gpus_open": gpus_open}
+
+
+def _expert_degree(rows: Rows, model: Facts) -> tuple[FloatArray, BoolArray]:
+    """Return ep, NaN where it is no number, and where it is on: all GPUs of a copy share the experts."""
+    codes, words = rows.text("ep")
+    switches = np.array([SWITCHES.stored(word) for word in words])[codes]
+    ep, shared_out = rows.number("ep", whole=True, words=np.isin(switches, SWITCHES)), switches == "on"
+    dense = (model.is_moe == 0) & (shared_out | (ep > 1.0))
+    rows.note(dense, "no-experts-to-spread", "ep")
+    return np.where(dense, 1.0, ep), shared_out & ~dense
 
 
 def _pools(rows: Rows, layout: dict[str, FloatArray], disagg: BoolArray) -> dict[str, FloatArray]:
@@ -207,23 +251,60 @@ def _pools(rows: Rows, layout: dict[str, FloatArray], disagg: BoolArray) -> dict
     }  # fmt: skip
 
 
+def _arrival(rows: Rows, given: IntArray, mode: IntArray, counted: BoolArray, rated: BoolArray) -> IntArray:
+    """Return how requests come: as given where the mode knows that, else the mode's own way."""
+    at_rate, offline = rated & ((mode == 2) | (mode == MODES.index("server"))), mode == _OFFLINE
+    own = np.where(at_rate, _POISSON, np.where(offline & counted, _BURST, _STEADY))
+    rows.note((given < 0) & (own == _BURST), "assumed", "arrival", ARRIVALS[_BURST])
+    for where, allowed in ((at_rate, (_POISSON, _CONSTANT)), (mode == 0, (_STEADY,)),
+                           (~at_rate & (mode != 0), (_STEADY, _BURST))):  # fmt: skip
+        words = np.array(ARRIVALS, dtype=object)[np.maximum(given, 0)]
+        other = where & (given >= 0) & ~np.isin(given, allowed)
+        rows.fault(other, "unknown-word", "arrival", words, " or ".join(ARRIVALS[a] for a in allowed))
+    return np.where(given < 0, own, given)
+
+
 def _load(rows: Rows) -> dict[str, Any]:
-    """Fill mode, lengths, concurrency and request rate."""
+    """Fill mode, arrival, lengths, concurrency and rate; without any load 32 requests are in flight."""
     concurrency, rate = rows.number("concurrency"), rows.number("request_rate")
-    mode = rows.word("mode", MODES)
-    guess = np.where(~np.isnan(rate), 2, np.where(~np.isnan(concurrency), 1, 3))
-    mode = np.where(mode < 0, guess, mode)
-    needs = ((mode == 0) | (mode == 1)) & np.isnan(concurrency)
+    mode, arrival = rows.word("mode", MODES), rows.word("arrival", ARRIVALS)
+    mode = np.where(mode < 0, np.where(~np.isnan(rate), 2, 1), mode)
+    # All at once and none after: an offline run, as which bursts are measured and learned.
+    mode = np.where((arrival == _BURST) & np.isnan(rate) & (mode != 0), _OFFLINE, mode)
+    at_rate = ~np.isnan(rate) & ((mode == 2) | (mode == 4))
+    rows.note(at_rate & ~np.isnan(concurrency), "rate-rules", "concurrency", concurrency, rate)
+    needs = ((mode == 0) | (mode == 1) | (arrival == _BURST)) & np.isnan(concurrency)
     rows.note(needs, "assumed", "concurrency", _ASSUMED_CONCURRENCY)
+    rows.note(concurrency < 1.0, "assumed", "concurrency", 1.0)
     rows.fault((mode == 2) & np.isnan(rate) & np.isnan(concurrency), "required-rate", "mode")
+    concurrency = np.maximum(np.where(needs, _ASSUMED_CONCURRENCY, concurrency), 1.0)
+    arrival = _arrival(rows, arrival, mode, ~np.isnan(concurrency), ~np.isnan(rate))
     isl, osl = rows.number("isl", low=1.0, strict=False), rows.number("osl", low=1.0, strict=False)
     for name, values in (("isl", isl), ("osl", osl)):
         rows.note(np.isnan(values) & rows.valid, "assumed", name, _DEFAULT[name])
+    scale, spread = _length_spread(rows)
+    rows.note((scale != 1.0) & rows.valid, "mean-lengths", "length_spread", scale)
     return {
-        "mode": mode, "isl": default(isl, _DEFAULT["isl"]), "osl": default(osl, _DEFAULT["osl"]),
-        "concurrency": np.where(needs, _ASSUMED_CONCURRENCY, concurrency), "request_rate": rate,
-        "prefix_cached_frac": rows.share("prefix_cached_frac", 0.0),
+        "mode": mode, "isl": np.maximum(default(isl, _DEFAULT["isl"]) * scale, 1.0),
+        "osl": np.maximum(default(osl, _DEFAULT["osl"]) * scale, 1.0), "spread": spread,
+        "concurrency": concurrency, "request_rate": rate, "arrival": arrival,
+        "prefix_cached_frac": cached_share(rows),
     }  # fmt: skip
+
+
+def _length_spread(rows: Rows) -> tuple[FloatArray, FloatArray]:
+    """Return what the lengths given are multiplied by to be means, and how far they spread (NaN: unsaid).
+
+    Measured rows, whose lengths are means, say of what kind these are.
+    """
+    name = "length_spread" if "length_spread" in rows.table else "length_kind"
+    codes, values = rows.text(name)
+    unsaid, wrong = (1.0, np.nan), (np.nan, np.nan)
+    known = np.array([(length_spread(value) or wrong) if value else unsaid for value in values])
+    scale, spread = known[codes].T
+    shown, allowed = np.array(values, dtype=object)[codes], "fixed, dataset, inferencex or a range as 0.8-1"
+    rows.fault(np.isnan(scale), "not-allowed", name, shown, allowed)
+    return default(scale, 1.0), spread
 
 
 def _tiers(rows: Rows, model: Facts, hardware: dict[str, Any]) -> dict[str, Any]:
@@ -266,11 +347,15 @@ def _check(rows: Rows, model: Facts, parts: dict[str, Any]) -> None:
     needed = parts["tp"] * parts["pp"]
     short = (parts["num_gpus"] < needed) & ~parts["disagg"]
     rows.fault(short, "degrees", "num_gpus", parts["num_gpus"], needed)
+    idle = parts["num_gpus"] - parts["replicas"] * needed
+    at_rest = (idle > 0.0) & ~parts["disagg"] & ~parts["layout_open"]
+    rows.note(at_rest, "idle", "num_gpus", idle, parts["num_gpus"])
 
 
-def engine_codes(rows: Rows) -> IntArray:
-    """Return each row's engine as a place in ENGINES, -1 where missing: one of many names is one engine."""
-    return rows.word("engine", ENGINES, other="other")
+def _months_now() -> float:
+    """Return months since 2025-01 of this month."""
+    today = datetime.date.today()
+    return (today.year - 2025) * 12.0 + today.month - 1
 
 
 def normalise(frame: Table) -> Requests:
@@ -281,29 +366,32 @@ def normalise(frame: Table) -> Requests:
     length n; never raises for a bad row.
     """
     rows = Rows(frame)
-    model_codes, has_model = rows.entry("model", catalogue.model, catalogue.models)
-    rows.fault(~has_model, "required", "model")
-    model = facts_of("model", model_codes)
+    named = model_codes(rows)
+    model = facts_of("model", named.model)
     gpu, hardware = _hardware(rows)
     engine = engine_codes(rows)
     rows.note(engine < 0, "assumed", "engine", ENGINES[0])
     engine = np.maximum(engine, 0)
-    precisions = _precisions(rows, model, gpu, engine)
+    foreign = rows.valid & _NVIDIA_ONLY[engine] & (gpu.is_nvidia == 0)
+    others = ", ".join(term.name for term in ENGINES.terms if not term.nvidia_only)
+    rows.fault(foreign, "nvidia-only", "engine", np.array(ENGINES, dtype=object)[engine], others)
+    precisions = _precisions(rows, model, gpu, engine, named.weight, named.kv)
     disagg = default(rows.number("disagg", strict=False), 0.0) > 0
-    layout = _layout(rows, model, hardware.pop("num_gpus"))
-    parts: dict[str, Any] = {**_pools(rows, layout, disagg), **_load(rows), "disagg": disagg}
+    layout = _layout(rows, model, engine, hardware.pop("num_gpus"), disagg)
+    parts: dict[str, Any] = {**layout, **_pools(rows, layout, disagg), **_load(rows), "disagg": disagg}
     parts |= _tiers(rows, model, hardware)
     _check(rows, model, parts)
     nodes = default(rows.number("num_nodes"), 1.0)
     shared = (nodes > 1.0) & (hardware["domain"] <= BOX)
     per_node = np.maximum(np.ceil(parts["num_gpus"] / nodes), 1.0)
     hardware["domain"] = np.where(shared, np.minimum(hardware["domain"], per_node), hardware["domain"])
+    months = rows.months("date")
+    rows.note(months > _months_now(), "future", "date")
+    spec_decode, accepted, drafted = speculation_of(rows)
     who, sources = rows.text("source")
-    stat, stats = rows.text("ttft_stat")
     hashes = np.array([zlib.crc32(source.lower().encode()) for source in sources], dtype=np.uint64)
     return Requests(
-        model=model, gpu=gpu, engine=engine, months=default(rows.months("date"), DEFAULT_DATE_MONTHS),
-        mean_ttft=np.array([value == "mean" for value in stats], dtype=bool)[stat], source=hashes[who],
-        spec_decode=np.maximum(rows.word("spec_decode", SPECULATION), 0),
+        model=model, gpu=gpu, engine=engine, months=default(months, DEFAULT_DATE_MONTHS),
+        source=hashes[who], spec_decode=spec_decode, settings=settings_of(rows, accepted, drafted),
         valid=rows.valid, notes=rows.notes, **precisions, **hardware, **parts,
     )  # fmt: skip

@@ -18,16 +18,17 @@ from ..data.vocabulary import PRECISIONS
 from .coefficients import Rates
 from .collectives import Fabric, all_gather_s, all_reduce_s, all_to_all_s, domain_of, fabric_index, tables
 from .facts import BOX, Arrays, FloatArray, IntArray
-from .memory import MemoryFit, memory_fit, streamed_bytes, streamed_expert_bytes
+from .memory import MemoryFit, memory_fit, streamed_bytes, streamed_weight_bytes
 from .request import Requests
 from .work import Layout, Work, decode_layout, peak_flops, prefill_layout, prefill_work, step_work
 
 _BF16 = PRECISIONS.index("bf16")
 _FP8 = PRECISIONS.index("fp8")
 FloatArrays = tuple[FloatArray, ...]
-# Sequences an engine schedules at once unless told otherwise (vLLM v1 max_num_seqs on 80 GB cards: 1024;
-# TensorRT-LLM max_batch_size 2048; SGLang is bounded by memory).
-MAX_SEQUENCES = 1024.0
+# Seconds per layer of a step whose kernels are launched one by one, however little they do: 20.6 ms for the
+# 40 layers of Qwen3-14B (A100, one stream: vllm-project/vllm issue 20469), 22 ms for the 28 layers of
+# Qwen2.5-Omni-7B (A800: vllm-project/vllm-omni issue 7960).
+EAGER_LAYER_S = 0.55e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ class System(Arrays):
     @property
     def most(self) -> FloatArray:
         """Sequences that memory and the engine hold at once per replica, shape (n,)."""
-        return np.minimum(self.fit.max_batch, MAX_SEQUENCES * self.r.dp)
+        return np.minimum(self.fit.max_batch, self.r.settings.max_sequences * self.r.dp)
 
 
 def system(r: Requests, rates: Rates, *, overcommit: bool = False) -> System:
@@ -155,6 +156,10 @@ def _step(
     weights, compute, kv, attention = rooflines
     linear, cache = np.maximum(weights, compute), np.maximum(kv, attention)
     host = streamed / np.maximum(s.r.host_bandwidth * s.rates.host_bandwidth, 1.0)
+    launched = s.r.settings.eager & ~s.rates.perfect_overlap
+    if launched.any():  # the processor launches while the GPU works, and is the slower one of small steps
+        busy = linear + cache + communication + launch
+        launch = launch + np.where(launched, np.maximum(s.r.model.n_layers * EAGER_LAYER_S - busy, 0.0), 0.0)
     overlapped = np.maximum(np.maximum(weights + kv, compute + attention), np.maximum(communication, host))
     total = np.where(s.rates.perfect_overlap, overlapped, linear + cache + communication + launch + host)
     return StepTime(
@@ -195,7 +200,7 @@ def prefill_time(s: System, tokens: FloatArray, prompts: FloatArray | float = 1.
     weights, compute, kv, attention = _rooflines(s, work, layout)
     communication = communication_s(s, layout, tokens * together) * (prompts / together)
     launch = r.model.n_layers * rates.layer_s + rates.step_s
-    streamed = streamed_expert_bytes(r, layout, tokens * prompts, rates.expert_skew)
+    streamed = streamed_weight_bytes(r, layout, tokens * prompts, rates.expert_skew)
     step = _step(s, (weights, compute, np.zeros_like(kv), attention), communication, launch, streamed)
     moved = _ideal_communication(r, layout, tokens * r.model.d_model * 2.0) / rates.collective_bandwidth
     idle = 2.0 * tokens * r.model.attention_params / layout.attention_tp * (1.0 - 1.0 / layout.dp)

@@ -8,6 +8,8 @@ closed loop    N requests in flight per replica share one engine: TPOT = step + 
                by Schweitzer's mean-value approximation) + waiting for a slot when N exceeds the KV memory
 static batch   all prompts are prefilled together, then decode in step
 offline        the batch is as large as memory and the engine allow; throughput = batch x osl / engine time
+burst          N prompts come together and are prefilled in turn, in waves of what memory holds: the k-th
+               first token waits for k prompts; throughput = N x osl / the time until the last is done
 open loop      N follows from the request rate by Little's law; unstable above the offline rate
 disaggregated  prefill workers are a queue of their own, decode steps are not stalled, the KV cache is shipped
 """
@@ -19,6 +21,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..data.vocabulary import ARRIVALS
 from .facts import Arrays, BoolArray, FloatArray
 from .memory import prefix_load_s
 from .request import Requests
@@ -26,13 +29,14 @@ from .roofline import StepTime, System, decode_step, prefill_time
 from .work import kv_bytes_stored
 
 _SWEEPS = 6
-# Benchmark clients draw lengths from [0.8, 1] x nominal, so requests that started together end within this
-# share of their duration, and send about this many requests per slot, the first of which arrive at once.
-_SPREAD = 0.2
+_NEWTON = 8
+# Benchmark clients send about this many requests per slot, the first of which arrive at once.
 WAVES = 10.0
-# Prompt tokens one pass takes (vLLM's max_num_batched_tokens, SGLang's chunked_prefill_size on 80 GB cards).
-PASS_TOKENS = 8192.0
+# Requests that started together end within this share of their duration where lengths are not said to vary
+# otherwise: clients commonly draw them from [0.8, 1] of the lengths asked for.
+_SPREAD = 0.2
 _MOST_BUSY = 0.98
+CONSTANT = ARRIVALS.index("constant")
 _TERMS = ("weights", "kv", "compute", "communication", "launch", "host")
 
 
@@ -40,18 +44,21 @@ _TERMS = ("weights", "kv", "compute", "communication", "launch", "host")
 class Estimate(Arrays):
     """What floor or baseline answer, shape (n,): seconds, rates of the whole deployment, bytes per GPU.
 
-    burst_s is the time that all prompts in flight take when they arrive at once; stable is False where the
-    asked rate cannot be kept up. `terms` holds seconds per output token (weights, kv, compute, communication,
-    launch, host, queue) and, prefixed ttft_, seconds until the first token. Infeasible or invalid rows are
-    NaN.
+    ttft_s is the median over requests, ttft_mean_s their mean, which the opening burst of a run raises.
+    burst_s is the time that all prompts in flight take when they arrive at once; limit_s the requests per
+    second that can last, stable is False where more are asked for. `terms` holds seconds per output token
+    (weights, kv, compute, communication, launch, host, queue) and, prefixed ttft_, seconds until the first
+    token. Infeasible or invalid rows are NaN.
     """
 
     ttft_s: FloatArray
+    ttft_mean_s: FloatArray
     tpot_s: FloatArray
     e2e_s: FloatArray
     output_tok_s: FloatArray
     total_tok_s: FloatArray
     request_s: FloatArray
+    limit_s: FloatArray
     concurrency: FloatArray
     batch: FloatArray
     burst_s: FloatArray
@@ -61,6 +68,14 @@ class Estimate(Arrays):
     feasible: BoolArray
     stable: BoolArray
     terms: Mapping[str, FloatArray]
+
+    @property
+    def cycle_s(self) -> FloatArray:
+        """Requests in flight over requests per second [s]: by Little's law the mean end-to-end time.
+
+        Of requests that start together and are not followed, the time until the last is done.
+        """
+        return np.asarray(self.concurrency / self.request_s)
 
 
 def _queue_wait(
@@ -126,7 +141,7 @@ def _customers(s: System, alone: StepTime) -> tuple[FloatArray, FloatArray]:
     """Return the requests in flight per replica (offline: what fits) and the rate that can last [1/s]."""
     r, most = s.r, s.most * s.r.replicas
     given = np.where(np.isnan(r.concurrency), most, r.concurrency)
-    given = np.where(r.is_mode("offline"), np.minimum(given, most), given)
+    given = np.where(r.is_mode("offline") & ~r.burst, np.minimum(given, most), given)
     customers = np.maximum(np.maximum(given, 1.0) / r.replicas, 1e-3)
     limit = np.full(len(r), np.inf)
     rows = np.flatnonzero(sent_at_a_rate(r))
@@ -151,33 +166,65 @@ def _prompt_demand(r: Requests, alone: StepTime, tpot: FloatArray, batch: FloatA
     Prompts that wait are prefilled in one pass, as many as its token budget holds. Beside decode steps at
     most one pass starts per step: 1 + batch / osl prompts share it.
     """
-    overhead = alone.total / r.pp - alone.each
     between = np.where(r.disagg, tpot * r.prefill_workers / r.replicas / np.maximum(alone.total, 1e-9), 1.0)
     waiting = 1.0 + batch / (r.osl * np.maximum(between, 1e-9))
-    return alone.each + np.maximum(overhead, 0.0) / np.minimum(waiting, np.maximum(PASS_TOKENS / r.isl, 1.0))
+    return alone.each + _overhead_s(r, alone) / np.minimum(waiting, _most_shared(r))
+
+
+def _overhead_s(r: Requests, alone: StepTime) -> FloatArray:
+    """Return what a pass of prompts costs beside their own work [s]."""
+    return np.maximum(alone.total / r.pp - alone.each, 0.0)
+
+
+def _most_shared(r: Requests) -> FloatArray:
+    """Return the prompts that one pass takes at most."""
+    return np.maximum(r.settings.pass_tokens / r.isl, 1.0)
+
+
+def _sharing(own: FloatArray, overhead: FloatArray) -> FloatArray:
+    """Return the prompts that share a pass where as many are taken as wait, at least 1.
+
+    own, overhead: the share of the time that prompts' own work and a pass of each alone would take. An
+    arrival joins those that wait, n = 1 + busy^2 / (2 (1 - busy)) with busy = own + overhead / n, a cubic
+    equation: Newton's steps from above its largest root.
+    """
+    left = np.maximum(1.0 - own, 1.0 - _MOST_BUSY)
+    n = 1.0 + (1.0 + overhead) * 2.0 / left
+    for _ in range(_NEWTON):
+        value = 2.0 * n * (n - 1.0) * (left * n - overhead) - (own * n + overhead) ** 2
+        slope = 2.0 * (3.0 * left * n * n - 2.0 * (left + overhead) * n + overhead)
+        n = n - value / np.maximum(slope - 2.0 * own * (own * n + overhead), 1e-9)
+    return np.maximum(n, 1.0)
 
 
 def _prompt_wait(
-    s: System, demand_s: FloatArray, tpot: FloatArray, batch: FloatArray
+    s: System, alone: StepTime, demand_s: FloatArray, tpot: FloatArray, batch: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return a prompt's mean wait behind others, what the opening adds, and all prompts' time in turn [s].
 
     In a closed loop the steady queue + the excess of prompts that arrive together (slots freed at about the
     same time) + the opening burst, which only a mean over all requests sees. At a request rate Poisson
-    arrivals at one server of fixed service: the M/D/1 queue, rho x demand / (2 (1 - rho)) (Pollaczek 1930).
+    arrivals at one server of fixed service: the M/D/1 queue, rho x demand / (2 (1 - rho)) (Pollaczek 1930);
+    who comes at even distances waits for nobody. Of a burst the mean prompt waits for half of the others.
     """
     r, rates = s.r, s.rates
     demand = demand_s * np.where(r.disagg, r.replicas / r.prefill_workers, 1.0)
     wait = _queue_wait(demand, r.osl * tpot, np.maximum(batch, 1.0), rates.queue)
     burst = np.maximum(batch - 1.0, 0.0) * demand
     together = np.where(r.disagg, rates.disagg_burst, 1.0)
-    excess = together * rates.wave * np.maximum(burst - _SPREAD * r.osl * tpot, 0.0) / 2.0
+    apart = np.where(np.isnan(r.spread), _SPREAD, r.spread) * r.osl * tpot
+    excess = together * rates.wave * np.maximum(burst - apart, 0.0) / 2.0
     wait = np.minimum(wait + excess, burst)
+    wait = np.where(r.burst, np.where(rates.perfect_overlap, 0.0, burst / 2.0), wait)
     by_rate = sent_at_a_rate(r)
-    opening = np.where(r.mean_ttft & ~by_rate, together * rates.opening * burst / (2.0 * WAVES), 0.0)
+    opening = np.where(by_rate | r.burst, 0.0, together * rates.opening * burst / (2.0 * WAVES))
     if by_rate.any():
-        busy = np.minimum(asked_rate(r) / r.replicas * demand, _MOST_BUSY)
-        wait = np.where(by_rate, busy * demand / (2.0 * (1.0 - busy)), wait)
+        rate = asked_rate(r) / r.replicas * (demand / np.maximum(demand_s, 1e-12))
+        shared = np.minimum(_sharing(rate * alone.each, rate * _overhead_s(r, alone)), _most_shared(r))
+        shared = np.minimum(demand, demand * (alone.each + _overhead_s(r, alone) / shared) / demand_s)
+        busy = np.minimum(asked_rate(r) / r.replicas * shared, _MOST_BUSY)
+        spread = np.where(r.arrival == CONSTANT, 0.0, busy * shared / (2.0 * (1.0 - busy)))
+        wait = np.where(by_rate, spread, wait)
     return wait, opening, burst
 
 
@@ -212,38 +259,76 @@ def steady_state(s: System) -> Estimate:
     passes = rates.passes * np.maximum(demand - alone.each, 0.0)
     stall = np.maximum(batch - 1.0, 0.0) * (rates.stall * alone.each + passes) / r.osl
     stall = np.where(r.disagg | static, 0.0, stall)
-    wait, opening, burst = _prompt_wait(s, demand, per_token + stall, batch)
+    wait, opening, burst = _prompt_wait(s, alone, demand, per_token + stall, batch)
     # Each other request is prefilled once in a request's time: while it waits, or while it decodes.
     ahead = np.where(by_rate, 0.0, np.minimum(wait / np.maximum(burst, 1e-12), 1.0))
-    stall = stall * (1.0 - ahead)
+    stall = np.where(r.burst, _burst_stall(r, stall, demand), stall * (1.0 - ahead))
     tpot = per_token + stall
-    wait = np.where(static, 0.0, wait + opening)
+    wait, opening = (np.where(static, 0.0, each) for each in (wait, opening))
     first = _first_token_s(s, per_token * rates.accepted)
-    alone_e2e = first + prefill.total + wait + (r.osl - 1.0) * tpot
-    queued = _slot_wait(r, customers, batch, alone_e2e + tpot, alone_e2e)
+    alone_e2e = first + prefill.total + wait + opening + (r.osl - 1.0) * tpot
+    # What starts together is done when its last request is: in a burst, the prompt that waited for all.
+    last = np.where(r.burst, first + prefill.total + burst + (r.osl - 1.0) * per_token, alone_e2e)
+    once = static | r.burst
+    queued = _slot_wait(r, customers, batch, np.where(once, last, alone_e2e + tpot))
     queued = np.where(stable, queued, rates.backlog / 2.0 / np.maximum(limit * r.replicas, 1e-9))
-    # The end-to-end time of a static batch is that of its last request: the time the whole batch takes.
-    e2e = np.where(offline, rates.offline, 1.0) * (alone_e2e + np.where(static, 2.0 * queued, queued))
-    total = np.where(offline, batch, customers) * r.replicas
-    total = np.where(by_rate & stable, asked_rate(r) * e2e, total)
-    served = np.where(stable, total / e2e, np.minimum(limit, 1e9) * r.replicas)
-    # The floor's prompts wait for nobody, yet no server answers more of them than it can compute.
+    total = np.where(offline & ~once, batch, customers) * r.replicas
+    # No server answers more prompts than it can compute: who is in flight waits at least that long.
     prompts = np.where(r.disagg, r.prefill_workers, r.replicas) / np.maximum(alone.each, 1e-12)
-    served = np.where(rates.perfect_overlap, np.minimum(served, prompts), served)
+    short = np.maximum(total / prompts - (alone_e2e + queued), 0.0)
+    wait = wait + np.where(once | by_rate | rates.perfect_overlap, 0.0, short)
     ttft = first + prefill.total + wait + queued
+    e2e = ttft + opening + (r.osl - 1.0) * tpot
+    # A measured offline run starts and ends, which costs it throughput.
+    cycle = np.where(once, last + 2.0 * queued, e2e) * np.where(offline, rates.offline, 1.0)
+    total = np.where(by_rate & stable, asked_rate(r) * e2e, total)
+    served = np.where(stable, total / cycle, np.minimum(limit, 1e9) * r.replicas)
+    # The floor's prompts wait for nobody, yet even it answers no more of them than that.
+    served = np.where(rates.perfect_overlap, np.minimum(served, prompts), served)
+    ttft, tpot, e2e = _least(s, ttft, tpot, e2e, np.where(once | offline | ~stable, 0.0, total / served))
     usable = r.valid & s.fit.fits
     concurrency = np.where(stable, total, served * e2e)
     ttft, tpot, e2e, served = (np.where(usable, answer, np.nan) for answer in (ttft, tpot, e2e, served))
+    limit = np.where(usable, limit * r.replicas, np.nan)
     terms = {name: getattr(step, name) / rates.accepted for name in _TERMS} | {"queue": stall}
     terms |= {f"ttft_{name}": getattr(prefill, name) for name in _TERMS} | {"ttft_queue": wait + queued}
     beside = np.maximum(ttft - prefill.total - (wait + queued), 0.0)  # handling, transfer, a step's end
     terms["ttft_launch"] = beside + prefill.launch
     return Estimate(
-        ttft_s=ttft, tpot_s=tpot, e2e_s=e2e, request_s=served, output_tok_s=served * r.osl,
-        total_tok_s=served * (r.isl + r.osl), concurrency=concurrency, batch=batch, burst_s=burst,
+        ttft_s=ttft, ttft_mean_s=ttft + opening, tpot_s=tpot, e2e_s=e2e, request_s=served, limit_s=limit,
+        output_tok_s=served * r.osl, total_tok_s=served * (r.isl + r.osl),
+        concurrency=concurrency, batch=batch, burst_s=burst,
         max_batch=s.fit.max_batch, bytes_needed=s.fit.needed_bytes, bytes_available=s.fit.available_bytes,
         feasible=usable, stable=stable, terms=terms,
     )  # fmt: skip
+
+
+def _burst_stall(r: Requests, stall: FloatArray, demand: FloatArray) -> FloatArray:
+    """Return the mean stall per token [s] of a burst, of the whole prefill's `stall` per token [s].
+
+    The k-th of n prompts decodes beside the prefill of the n - k after it, on average half of them; a token
+    waits for one pass at most: the mean of min(u x stall, pass) over u from 0 to 1.
+    """
+    one = demand * r.settings.pass_tokens / r.isl
+    return np.where(stall <= one, stall / 2.0, one - one * one / np.maximum(2.0 * stall, 1e-12))
+
+
+def _least(
+    s: System, ttft: FloatArray, tpot: FloatArray, e2e: FloatArray, cycle: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the times, and of a floor what is sure of them.
+
+    Requests in flight cannot end sooner than the rate lets them (`cycle`, by Little's law). Separate pools
+    may decode few at a time, where prompts come slowly: one token takes what it takes alone.
+    """
+    ideal, r = s.rates.perfect_overlap, s.r
+    rows = np.flatnonzero(ideal & r.disagg)
+    if len(rows):
+        part = s.take(rows)
+        tpot = tpot.copy()
+        tpot[rows] = decode_step(part, np.ones(len(rows)), part.context).total / part.rates.accepted
+    e2e = np.where(ideal, np.maximum(e2e, cycle), e2e)
+    return np.where(ideal & (r.osl <= 1.0), e2e, ttft), tpot, e2e
 
 
 def _separate_decode(s: System, alone: StepTime, step: StepTime, batch: FloatArray) -> StepTime:
@@ -258,7 +343,7 @@ def _separate_decode(s: System, alone: StepTime, step: StepTime, batch: FloatArr
     for _ in range(2):
         tpot = inside.total / part.rates.accepted
         demand = _prompt_demand(part.r, prefill, tpot, held)
-        wait, opening, _ = _prompt_wait(part, demand, tpot, held)
+        wait, opening, _ = _prompt_wait(part, prefill, demand, tpot, held)
         first = _first_token_s(part, inside.total) + prefill.total + wait + opening
         busy = held * part.r.osl * tpot / (first + part.r.osl * tpot)
         inside = decode_step(part, np.maximum(busy, 1.0), part.context)
@@ -282,15 +367,13 @@ def _with_prefix(s: System, fresh: StepTime) -> StepTime:
     return fresh.put(rows, whole.put(better, loaded.take(better)))
 
 
-def _slot_wait(
-    r: Requests, customers: FloatArray, batch: FloatArray, slot_s: FloatArray, batch_s: FloatArray
-) -> FloatArray:
-    """Return the mean wait for a slot [s] where more requests are in flight than the memory holds.
+def _slot_wait(r: Requests, customers: FloatArray, batch: FloatArray, slot_s: FloatArray) -> FloatArray:
+    """Return the mean wait for a slot [s], held for slot_s, where memory holds fewer than are in flight.
 
-    A freed slot is taken at once: by Little's law the wait is (customers - batch) x slot_s / batch. Of a
-    static batch the last waits (customers / batch - 1) x batch_s, the mean request half of that.
+    A freed slot is taken at once: by Little's law the wait is (customers - batch) x slot_s / batch. Of what
+    starts together the last waits (customers / batch - 1) x slot_s, the mean request half of that.
     """
     steady = np.maximum(customers - batch, 0.0) / (batch / slot_s)
-    once = np.maximum(customers / np.maximum(batch, 1.0) - 1.0, 0.0) / 2.0 * batch_s
-    waiting = np.where(r.is_mode("static-batch"), once, steady)
-    return np.where(sent_at_a_rate(r) | r.is_mode("offline"), 0.0, waiting)
+    once = np.maximum(customers / np.maximum(batch, 1.0) - 1.0, 0.0) / 2.0 * slot_s
+    waiting = np.where(r.is_mode("static-batch") | r.burst, once, steady)
+    return np.where(sent_at_a_rate(r) | (r.is_mode("offline") & ~r.burst), 0.0, waiting)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.vocabulary import MXFP4_WEIGHT_BYTES, PRECISIONS
-from .facts import ARCHITECTURES, BoolArray, FloatArray, IntArray
+from .facts import ARCHITECTURES, BoolArray, FloatArray, IntArray, runs_precisions
 from .request import Requests
 
 _WEIGHT_BYTES = np.array([term.weight_bytes for term in PRECISIONS.terms])
@@ -49,18 +49,29 @@ class Work:
 
 def decode_layout(r: Requests) -> Layout:
     """Return the layout of the GPUs that decode."""
-    return Layout(tp=r.tp, ep=r.ep, dp=r.dp, pp=r.pp)
+    return Layout(tp=r.tp, ep=r.ep, dp=r.dp, pp=_stages(r))
 
 
 def prefill_layout(r: Requests) -> Layout:
     """Return the layout of the GPUs that prefill (the same ones without disaggregation)."""
-    return Layout(tp=r.prefill_tp, ep=r.prefill_ep, dp=r.prefill_dp, pp=r.pp)
+    return Layout(tp=r.prefill_tp, ep=r.prefill_ep, dp=r.prefill_dp, pp=_stages(r))
+
+
+def _stages(r: Requests) -> FloatArray:
+    """Return layers over those of the largest pipeline stage: 61 layers in 2 stages are 1.97."""
+    layers = r.model.n_layers
+    return np.asarray(layers / np.ceil(layers / r.pp))
 
 
 def weight_bytes_each(r: Requests) -> FloatArray:
-    """Return stored bytes per quantised parameter [B]: as asked for, never wider than published."""
-    native = _WEIGHT_BYTES[r.model.native_precision.astype(np.int64)]
-    each = np.minimum(_WEIGHT_BYTES[r.weight_precision], native)
+    """Return stored bytes per quantised parameter [B]: as asked for, never wider than published.
+
+    But where no engine runs the published format on the GPU: there weights are converted.
+    """
+    native = r.model.native_precision.astype(np.int64)
+    runs = runs_precisions(r.gpu)[np.arange(len(r)), native]
+    asked = _WEIGHT_BYTES[r.weight_precision]
+    each = np.where(runs, np.minimum(asked, _WEIGHT_BYTES[native]), asked)
     # MXFP4, one scale byte per 32 values, where the model is published so or the GPU multiplies it (CDNA 4).
     mx = (r.model.native_mxfp4 > 0) | (r.gpu.architecture == ARCHITECTURES.index("cdna4"))
     return np.where(mx & (each == PRECISIONS.term("fp4").weight_bytes), MXFP4_WEIGHT_BYTES, each)

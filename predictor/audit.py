@@ -15,28 +15,34 @@ The thresholds are measured on the shipped table: docs/audit.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..data.columns import ASKED
-from ..data.errors import BadRequest, BadRows, UnknownName, nearest_names
+from ..data.columns import ANSWERS, ASKED
+from ..data.errors import BadRequest, BadRows
 from ..data.files import for_json
+from ..data.measurements import medians
 from ..data.rows.checks import LITTLE
 from ..data.vocabulary import MODES, PRECISIONS
 from ..features.baseline import Estimate, floor
 from ..features.coefficients import ideal_rates
 from ..features.facts import FloatArray
 from ..features.request import Requests, normalise
+from ..training.model.times import OF
+from .door import frame_of, request_of
+from .layouts import every_layout
+from .prediction import Shown
 from .predictor import CHUNK_ROWS, Predictor
+from .request_types import Claim
 
 # Figures that can be claimed, and the answer each one is another form of.
 ANSWER_OF = {
-    "tpot_ms": "tpot_ms", "tok_s_per_user": "tpot_ms", "ttft_ms": "ttft_ms", "e2e_ms": "e2e_ms",
+    **{name: name for name in ANSWERS if name.endswith("_ms")}, "tok_s_per_user": "tpot_ms",
     "output_tok_s": "output_tok_s", "output_tok_s_per_gpu": "output_tok_s", "request_s": "output_tok_s",
     "total_tok_s": "total_tok_s", "total_tok_s_per_gpu": "total_tok_s",
 }  # fmt: skip
@@ -45,13 +51,16 @@ TOLERANCE = 0.95
 # The floor routes tokens evenly, so that a batch touches the most experts. Repeated prompts touch fewer:
 # measured down to 0.73 of the even time (Mixtral 8x7B with TensorRT-LLM's own benchmark).
 ROUTED_ALIKE = 0.7
-# Measured / floor below which 1 in 100 accepted rows lies, by answer.
+# Measured / floor below which 1 in 100 accepted rows lies, by kind of answer.
 MARGIN = {"tpot_ms": 1.45, "ttft_ms": 2.1, "e2e_ms": 1.35, "output_tok_s": 1.4, "total_tok_s": 1.4}
 # So far outside the 90 % interval (as a factor on its bounds) lies 1 in 100 accepted rows.
 OUTSIDE = {"tpot_ms": 1.6, "ttft_ms": 6.0, "e2e_ms": 1.6, "output_tok_s": 1.6, "total_tok_s": 1.6}
 _RATES = ("output_tok_s", "total_tok_s")
+# The time that each answered statistic is one of: a floor bounds them alike.
+_KIND = {name: f"{OF[name.removesuffix('_ms')]}_ms" if name not in _RATES else name for name in ANSWERS}
 # A time without any of these is that of one request alone.
-_LOAD = ("mode", "concurrency", "request_rate", *(k for k, of in ANSWER_OF.items() if of in _RATES))
+_ASKED_LOAD = ("mode", "concurrency", "request_rate")
+_LOAD = (*_ASKED_LOAD, *(k for k, of in ANSWER_OF.items() if of in _RATES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +91,14 @@ class Finding:
         return out
 
 
+class Findings(Shown, list[Finding]):
+    """What the audit says of each figure of one row or of many."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per figure with the fields of `Finding`."""
+        return pd.DataFrame([asdict(finding) for finding in self], columns=[f.name for f in fields(Finding)])
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Claims:
     """What rows claim, and the floors that stand against it; arrays of shape (n,).
@@ -104,43 +121,45 @@ class _Claims:
             return claimed / bound if ANSWER_OF[figure].endswith("_ms") else bound / claimed
 
 
-def audit(predictor: Predictor, **claim: Any) -> list[Finding]:
+def audit(predictor: Predictor, **claim: Unpack[Claim]) -> Findings:
     """Judge the figures claimed for one configuration: request columns and names in ANSWER_OF as keywords.
 
     Times without any load are those of one request alone. Raises UnknownName for a keyword that is neither,
     BadRequest for a claim without a figure and, as `Predictor.predict` does, for a request that it refuses.
     """
-    known = (*ANSWER_OF, *ASKED)
-    for name in claim:
-        if name not in known:
-            raise UnknownName("request column or figure", name, nearest_names(name, known))
-    figures = {name: value for name, value in claim.items() if name in ANSWER_OF and value is not None}
+    given = request_of(claim, also=tuple(ANSWER_OF))
+    figures = {name: value for name, value in given.items() if name in ANSWER_OF and value is not None}
     if not figures:
         raise BadRequest("claim", "no figure", f"at least one of {', '.join(ANSWER_OF)}")
     for name, value in figures.items():
         if not (isinstance(value, int | float) and 0 < value < np.inf):
             raise BadRequest(name, value, "a number above 0")
-    predictor.predict(**{name: value for name, value in claim.items() if name not in ANSWER_OF})
-    return audit_frame(predictor, pd.DataFrame([claim]))
+    asked: dict[str, Any] = {name: value for name, value in given.items() if name not in ANSWER_OF}
+    predictor.predict(**asked)
+    return audit_frame(predictor, pd.DataFrame([given]))
 
 
-def audit_frame(predictor: Predictor, frame: pd.DataFrame, first_row: int = 0) -> list[Finding]:
+def audit_frame(predictor: Predictor, frame: pd.DataFrame, first_row: int = 0) -> Findings:
     """Judge every figure (columns named in ANSWER_OF) of every row; nothing raises for a row.
 
     Rows need the request columns of `Predictor.predict_frame`; `length_kind` "dataset" says that lengths are
     means of a mix, whose median first token the floor does not bound. `Finding.row` counts from `first_row`.
     """
-    found: list[Finding] = []
+    found = Findings()
     for start in range(0, len(frame), CHUNK_ROWS):
-        rows = frame.iloc[start : start + CHUNK_ROWS].reset_index(drop=True)
+        rows = medians(frame_of(frame.iloc[start : start + CHUNK_ROWS].reset_index(drop=True)))
         alone = rows[[name for name in _LOAD if name in rows]].isna().all(axis=1)
         if alone.any():
             rows["concurrency"] = np.where(alone, 1.0, rows.get("concurrency", np.nan))
+        # A throughput without a load is the most that the deployment gives.
+        most = rows[[name for name in _ASKED_LOAD if name in rows]].isna().all(axis=1)
+        if most.any():
+            rows["mode"] = np.where(most, "offline", np.asarray(rows.get("mode"), dtype=object))
         found += _findings(predictor, rows, first_row + start)
     return found
 
 
-def audit_file(predictor: Predictor, path: Path) -> Iterator[list[Finding]]:
+def audit_file(predictor: Predictor, path: Path) -> Iterator[Findings]:
     """Judge a CSV file piece by piece, whatever its size; `Finding.row` is the line, the header's is 1.
 
     Raises BadRows where it cannot be read or holds no figure.
@@ -162,7 +181,7 @@ def impossible(rows: pd.DataFrame) -> pd.Series[str]:
 
     rows: (n, k) benchmark rows in the table's columns. Nothing learned is asked: the floor alone.
     """
-    claims = _claims(rows)
+    claims = _claims(medians(rows))
     reasons = np.full(len(rows), "", dtype=object)
     for figure in claims.figures:
         for i in map(int, np.flatnonzero(_under_floor(claims, figure, rows))):
@@ -171,7 +190,25 @@ def impossible(rows: pd.DataFrame) -> pd.Series[str]:
 
 
 def _claims(rows: pd.DataFrame) -> _Claims:
-    r = normalise(rows)
+    """Return the claims of the rows; a layout that is not stated is the one that allows each figure best."""
+    owner, r = every_layout(normalise(rows))
+    claims = _claims_of(r, rows.iloc[owner])
+    if not r.layout_open.any():
+        return claims
+    at = {}
+    for name, bound in claims.best.items():
+        worse = np.nan_to_num(bound if name.endswith("_ms") else -bound, nan=np.inf)
+        order = np.lexsort((worse, owner))
+        at[name] = order[np.searchsorted(owner[order], np.arange(len(rows)))]
+    any_one = at["output_tok_s"]
+    return _Claims(
+        requests=r.take(any_one), figures={k: v[any_one] for k, v in claims.figures.items()},
+        streams=claims.streams[any_one], floors={k: v.take(at[k]) for k, v in claims.floors.items()},
+        best={k: v[at[k]] for k, v in claims.best.items()},
+    )  # fmt: skip
+
+
+def _claims_of(r: Requests, rows: pd.DataFrame) -> _Claims:
     figures, request_s, nowhere = {}, np.full(len(r), np.nan), np.full(len(r), np.nan)
     for figure in (name for name in ANSWER_OF if name in rows):
         values = pd.to_numeric(rows[figure], errors="coerce").to_numpy(dtype=np.float64)
@@ -182,7 +219,9 @@ def _claims(rows: pd.DataFrame) -> _Claims:
         if ANSWER_OF[figure] in _RATES:
             tokens = r.osl if ANSWER_OF[figure] == "output_tok_s" else r.isl + r.osl
             request_s = np.where(np.isnan(request_s), figures[figure] / tokens, request_s)
-    ttft_ms, tpot_ms, per_user = (figures.get(k, nowhere) for k in ("ttft_ms", "tpot_ms", "tok_s_per_user"))
+    named = ("ttft_mean_ms", "ttft_ms", "tpot_ms", "tok_s_per_user")
+    mean, median, tpot_ms, per_user = (figures.get(name, nowhere) for name in named)
+    ttft_ms = np.where(np.isnan(mean), median, mean)
     decode_s = np.where(np.isnan(tpot_ms), per_user, tpot_ms) * (r.osl - 1.0) / 1e3
     decoding, streams = _littles_law(r, request_s, ttft_ms / 1e3, decode_s)
     static, by_rate = r.is_mode("static-batch"), r.is_mode("open-loop", "server")
@@ -200,6 +239,7 @@ def _claims(rows: pd.DataFrame) -> _Claims:
         **{name: getattr(whole, name) for name in _RATES},
     }
     floors = dict.fromkeys(best, whole) | {"tpot_ms": token, "ttft_ms": first}
+    floors, best = ({name: bound[_KIND[name]] for name in ANSWERS} for bound in (floors, best))
     return _Claims(requests=r, figures=figures, streams=streams, floors=floors, best=best)
 
 
@@ -234,9 +274,9 @@ def _littles_law(
 def _under_floor(claims: _Claims, figure: str, rows: pd.DataFrame) -> NDArray[np.bool_]:
     """Return where a figure is impossible: under the floor by more than its allowance."""
     r, answer = claims.requests, ANSWER_OF[figure]
-    many = (r.model.is_moe > 0) & (claims.floors[answer].batch > 1.0)
-    allowance = np.where(many & (answer != "ttft_ms"), ROUTED_ALIKE, TOLERANCE)
-    if answer == "ttft_ms" and "length_kind" in rows:
+    many, first = (r.model.is_moe > 0) & (claims.floors[answer].batch > 1.0), _KIND[answer] == "ttft_ms"
+    allowance = np.where(many & (not first), ROUTED_ALIKE, TOLERANCE)
+    if first and "length_kind" in rows:
         allowance = np.where(rows["length_kind"].to_numpy() == "dataset", 0.0, allowance)
     # Pools whose layout is not stated may be laid out better than `normalise` guesses.
     unstated = rows["tp"].isna().to_numpy() if "tp" in rows else np.ones(len(r), dtype=bool)
@@ -245,7 +285,7 @@ def _under_floor(claims: _Claims, figure: str, rows: pd.DataFrame) -> NDArray[np
 
 def _findings(predictor: Predictor, rows: pd.DataFrame, first_row: int) -> list[Finding]:
     claims = _claims(rows)
-    r, answers = claims.requests, predictor.predict_frame(rows)
+    r, answers = claims.requests, predictor.predict_frame(rows[[name for name in rows if name in ASKED]])
     feasible, notes = answers["feasible"].to_numpy(), answers["reason"].to_numpy(dtype=object)
     oversized = r.valid & (claims.floors["e2e_ms"].bytes_needed > r.gpu.memory_bytes)
     found = []
@@ -281,17 +321,18 @@ def _verdict(answer: str, levels: FloatArray, ratio: float, streams: float) -> t
     levels: claim, floor, baseline, prediction and the ends of its interval, in the answer's unit.
     """
     claimed, low, high = map(float, levels[[0, 4, 5]])
-    if streams > LITTLE and answer != "ttft_ms":
+    kind = _KIND[answer]
+    if streams > LITTLE and kind != "ttft_ms":
         passed = f"rate x time per request is {streams:.2f} times the requests in flight"
         return "impossible", f"{passed}: Little's law allows 1"
     outside = max(low / claimed, claimed / high, 1.0)
     faster = (claimed < low) == answer.endswith("_ms")
     far = f"{outside:.2f} times {'faster' if faster else 'slower'} than the 90 % interval reaches"
     above = f"{ratio:.2f} times the floor's time"
-    if ratio < MARGIN[answer]:
-        return "suspicious", f"only {above}: 99 of 100 measured rows lie above {MARGIN[answer]:g}"
-    if outside > OUTSIDE[answer]:
-        return "suspicious", f"{far} ({above}): measured rows seldom pass {OUTSIDE[answer]:g}"
+    if ratio < MARGIN[kind]:
+        return "suspicious", f"only {above}: 99 of 100 measured rows lie above {MARGIN[kind]:g}"
+    if outside > OUTSIDE[kind]:
+        return "suspicious", f"{far} ({above}): measured rows seldom pass {OUTSIDE[kind]:g}"
     if streams < 1.0 / LITTLE:
         return "suspicious", f"rate x time per request is only {streams:.2f} of the requests in flight"
     return "plausible", f"{above}, {far if outside > 1.0 else 'inside the 90 % interval'}"
@@ -305,12 +346,13 @@ def _floor_reason(claims: _Claims, figure: str, i: int) -> str:
         passed = f"{ratio:.2f} of the least time, {best:.4g} ms"
     else:
         passed = f"{1 / ratio:.2f} times the most, {best:,.4g} tok/s"
-    together = answer == "ttft_ms" and r.is_mode("static-batch")[0]
+    kind = _KIND[answer]
+    together = kind == "ttft_ms" and r.is_mode("static-batch")[0]
     of = claims.floors["e2e_ms" if together else answer].take(at)
     batch, tpot_s, first_s = of.batch[0], of.tpot_s[0], (of.ttft_s - of.terms["ttft_queue"])[0]
-    if answer == "ttft_ms":
+    if kind == "ttft_ms":
         return f"{passed}: {_work_reason(r, of, 'ttft_')}"
-    if answer != "tpot_ms" and tpot_s * (r.osl[0] - 1.0) < first_s:
+    if kind != "tpot_ms" and tpot_s * (r.osl[0] - 1.0) < first_s:
         return f"{passed}: a prompt takes {first_s * 1e3:.4g} ms: {_work_reason(r, of, 'ttft_')}"
     step = f"{batch:.4g} sequences, {tpot_s * 1e3:.4g} ms a token: " if batch > 1 else ""
     full = "all that memory holds: " if batch > 0.99 * of.max_batch[0] else ""

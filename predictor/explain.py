@@ -14,28 +14,33 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..data.columns import ANSWERS, FIGURES
 from ..data.files import for_json
+from ..data.hardware import resolve_hardware
 from ..features.baseline import baseline, floor_and_baseline
 from ..features.coefficients import Coefficients
 from ..features.frame import feature_matrix
 from ..features.measured import MeasuredFabric
 from ..features.request import Requests
-from ..training.model.model import CORRECTED, Answers, Model, near_residuals
+from ..training.model.model import Answers, Model, near_residuals
+from ..training.model.times import LEARNED
 from ..training.model.trees import Trees
 from .neighbours import Neighbour, nearest
-from .prediction import TERMS, Prediction
+from .prediction import TERMS, Prediction, Shown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _STEP = 1.1  # each fact is scaled by this much, one at a time
 # The features by what they speak of; the first pattern that matches names the group.
 _GROUPS = (
     ("load and queueing", r"concurrency|batch|in_flight|queue|burst|stall|rate|^mode$"),
     ("layout on GPUs", r"^(log_)?(tp|pp|ep|dp|replicas|num_gpus|domain)$|per_gpu|disagg|prefill_[tws]"),
-    ("engine and its age", r"^engine|months|launch|mean_ttft"),
+    ("engine and its age", r"^engine|months|launch|^statistic|^log_over_median"),
     ("precision and speculation", r"precision|spec_decode"),
     ("prompt and answer lengths", r"isl|osl|context|prefix"),
     ("the model's shape", r"^model_|moe|expert|mla|linear|sliding|sparse|active_share|log_active"),
@@ -48,7 +53,9 @@ _RATES: dict[str, tuple[str, ...]] = {
     "memory bandwidth": ("bandwidth",), "compute peak": ("peak_",),
     "link bandwidth": ("link_bandwidth", "pcie_bandwidth"),
 }  # fmt: skip
-_SECONDS = dict(zip(FIGURES, ("tpot_s", "ttft_s", "output_tok_s"), strict=True))  # as the baseline has them
+_SECONDS = dict(
+    zip(FIGURES, ("tpot_s", "ttft_s", "output_tok_s", "ttft_mean_s"), strict=True)
+)  # as the baseline has them
 _OVERHEAD = "launch and scheduler overhead"
 _LOADS = (("concurrency",) * 2, ("request rate", "request_rate"), ("tokens in", "isl"), ("tokens out", "osl"))
 # Terms that a chip with faster memory and processors leaves as they are.
@@ -71,7 +78,7 @@ class Correction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explanation:
+class Explanation(Shown):
     """One prediction explained; see the fields' own classes.
 
     `corrections` by name in tpot, ttft, e2e; `sensitivity[fact][answer]` the elasticity of the baseline: what
@@ -89,9 +96,16 @@ class Explanation:
         plain: dict[str, Any] = for_json(asdict(self))
         return plain | {"prediction": self.prediction.to_dict()}
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return where the time goes: a row per term, columns `tpot_ms` and `ttft_ms` [ms]."""
+        import pandas as pd
+
+        terms = {"tpot_ms": self.prediction.terms, "ttft_ms": self.prediction.ttft_terms}
+        return pd.DataFrame(terms, index=pd.Index(TERMS, name="term"))
+
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Shown):
     """Two predictions: `differs` the values (first, second) that are not equal, `ratios` first over second of
     the five answers, `terms` and `ttft_terms` first minus second [ms], `reason` the largest cause in words.
     """
@@ -117,20 +131,21 @@ def explain(
 
     Raises BadStore where the benchmark table cannot be read.
     """
-    corrections, sensitivity = _corrections(model, r, answers), sensitivities(r, model.coefficients, fabric)
+    corrections, sensitivity = _corrections(model, answers), sensitivities(r, model.coefficients, fabric)
     return Explanation(
         prediction=prediction, corrections=corrections, sensitivity=sensitivity, neighbours=nearest(r),
         sentences=tuple(_sentences(prediction, corrections["tpot"], sensitivity)),
     )  # fmt: skip
 
 
-def _corrections(model: Model, r: Requests, answers: Answers) -> dict[str, Correction]:
+def _corrections(model: Model, answers: Answers) -> dict[str, Correction]:
+    r = answers.requests
     # The trees were asked about a healthy fabric, whatever was measured on this machine.
     low, base = floor_and_baseline(r, model.coefficients)
     matrix, features = feature_matrix(r, low, base)
     added, near = near_residuals(model.residuals, r, base)
     out = {}
-    for name in CORRECTED:
+    for name in LEARNED:
         booster: Any = model.boosters[name]
         trees = booster if isinstance(booster, Trees) else Trees(booster.model_to_string())
         parts = trees.contributions(matrix)[0]
@@ -193,7 +208,8 @@ def _sentences(
         f"{p.bottleneck_share:.0%} of the baseline's time.",
         f"TPOT: the floor is {p.floor['tpot_ms']:.3g} ms, the baseline {p.baseline['tpot_ms']:.3g} ms, "
         f"the answer {p.tpot_ms:.3g} ms: what was learned multiplies by {correction.factor:.2f}, at a weight "
-        f"of {correction.weight:.2f}; most of it by {group} (x {correction.groups[group]:.2f}).",
+        f"of {correction.weight:.2f}; most of it by {group} (x {correction.groups[group]:.2f}); agreement "
+        f"with TTFT and throughput by {p.tpot_ms / p.baseline['tpot_ms'] / correction.factor:.2f}.",
     ]
     for name, answer in (("tpot_ms", "time per token"), ("output_tok_s", "throughput")):
         fact = max((*_RATES, _OVERHEAD), key=lambda fact: abs(sensitivity[fact][name]))
@@ -207,7 +223,8 @@ def with_changes(request: Mapping[str, Any], changes: Mapping[str, Any], first: 
     GPUs; another platform replaces the GPU and the number that was given.
     """
     replaced = {"gpu", "num_gpus"} if "platform" in changes else set()
-    if "gpu" in changes and "platform" in request:
+    given = resolve_hardware(str(request["gpu"])) if request.get("gpu") else None
+    if "gpu" in changes and (given is None or given.platform or given.num_gpus):
         replaced, request = {"platform"}, {"num_gpus": first.request["num_gpus"], **request}
     return {name: value for name, value in request.items() if name not in replaced} | dict(changes)
 

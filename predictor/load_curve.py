@@ -25,14 +25,16 @@ from ..features.request import Requests
 from ..features.serving import sent_at_a_rate
 from ..features.work import decode_layout
 from ..training.model.model import Answers, Model, answer
+from ..training.model.times import PERCENTS
 from .load_axis import AT_RATE, Axis
 from .neighbours import Neighbour, of_set_up
-from .prediction import BOUNDED, PERCENTILES, Prediction
+from .prediction import BOUNDED, Prediction, times_at
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LIMITED = ("ttft_ms", "tpot_ms")
+USERS = "users_"  # percentiles of users, who do not all start at once as a benchmark's requests do
 _SATURATED = 0.95  # of the most throughput
 _FULL = 1.001  # in flight over the batch: above, somebody waits for a slot
 
@@ -69,7 +71,8 @@ class Curve:
     request: as understood, all but the load. over: "concurrency" [requests in flight] or "request_rate"
     [1/s]. columns: by name a number for each load: the load; `concurrency`; `request_s` served; the answers
     of a `Prediction` with `_lo` and `_hi`; `ttft_pN_ms` and `tpot_pN_ms` for each N of `percentiles` (the
-    median has the plain names), of users, who do not all start at once; `kv_bytes` and `free_bytes` per GPU
+    median has the plain names), as a benchmark client measures them, and with `users_` before the name of
+    users, who do not all start at once: what limits are held against; `kv_bytes` and `free_bytes` per GPU
     [B]; `served`, 1 where everybody has a slot, or the rate is sustained. shown: the places of the loads that
     were asked for, or are round; the others lie between. most: the requests that memory and the engine hold
     at once, or the rate that is sustained. memory: bytes per GPU [B]. measured: rows of the same set-up, by
@@ -110,7 +113,7 @@ class Curve:
 
     def largest(
         self, *, ttft_ms: float | None = None, tpot_ms: float | None = None,
-        percentile: float = PERCENTILES[0],
+        percentile: float = float(PERCENTS[0]),
     ) -> LargestLoad:  # fmt: skip
         """Return the largest load at which so many % of the requests keep within these limits [ms].
 
@@ -125,8 +128,8 @@ class Curve:
             raise BadRequest("percentile", percentile, f"one of the curve's, {known}")
         loads, times = self._served(self.over), {}
         for name in limits:
-            of_users, median = self._served(percentile_name(name, percentile)), self._served(name)
-            times[name] = {bound: of_users * self._served(name + bound) / median for bound in BOUNDS}
+            over = self._served(USERS + percentile_name(name, percentile)) / self._served(name)
+            times[name] = {bound: over * self._served(name + bound) for bound in BOUNDS}
         held = {}
         for bound in BOUNDS:
             within = [times[name][bound] <= limit for name, limit in limits.items()]
@@ -225,10 +228,13 @@ def _columns(r: Requests, answers: Answers, percentiles: Sequence[float]) -> dic
     in_flight = np.where(at_rate, rate * values["e2e_ms"] / 1e3, r.concurrency)
     columns = {"request_rate": r.request_rate} if at_rate.all() else {}
     columns |= {"concurrency": in_flight, "request_s": rate, **{name: values[name] for name in BOUNDED}}
-    for percent in (p for p in percentiles if p != 50.0):
-        for name, width in zip(LIMITED, users_spreads(r, base, percent), strict=True):
+    others = [percent for percent in percentiles if percentile_name(LIMITED[0], percent) not in values]
+    times = times_at(answers.requests, answers, others) if others else {}
+    columns |= {percentile_name(k, p): times[k][i] for i, p in enumerate(others) for k in LIMITED}
+    for percent in percentiles:
+        for name, width in zip(LIMITED, users_spreads(answers.requests, base, percent), strict=True):
             log = log_percentile(values[name][:, None], width[:, None], np.ones(1), percent)
-            columns[percentile_name(name, percent)] = np.exp(log)
+            columns[USERS + percentile_name(name, percent)] = np.exp(log)
     free = np.maximum(fit.available_bytes - fit.weight_bytes - kv, 0.0)
     served = np.where(at_rate, base.stable, slots).astype(np.float64)
     return columns | {"kv_bytes": kv, "free_bytes": free, "served": served}

@@ -111,9 +111,10 @@ def _measured_rows() -> tuple[Any, Requests]:
 
 @lru_cache(maxsize=2)
 def _read(path: str, changed_ns: int) -> tuple[Any, Requests]:
+    from ..data.measurements import medians
     from ..data.store import BenchmarkStore
 
-    table = BenchmarkStore(path).load()
+    table = medians(BenchmarkStore(path).load())
     requests = normalise(table)
     usable = np.flatnonzero(requests.valid)
     return table.iloc[usable].reset_index(drop=True), requests.take(usable)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,12 +15,18 @@ from ..data import catalogue
 from ..data.columns import ANSWERS, BOUNDS
 from ..data.errors import BadRequest
 from ..data.files import for_json
-from ..data.vocabulary import ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
+from ..data.vocabulary import ARRIVALS, ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
 from ..features.facts import FloatArray
 from ..features.memory import uses_host
 from ..features.percentiles import itl_ratio, tpot_ratio, ttft_ratio
 from ..features.request import Requests
+from ..features.serving import sent_at_a_rate
+from ..features.settings import MAX_SEQUENCES, PASS_TOKENS, USABLE_SHARE
 from ..training.model.model import Answers
+from ..training.model.times import PERCENTS, floor_seconds
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BOUNDED = tuple(f"{name}{bound}" for name in ANSWERS for bound in BOUNDS)
 NUMBERS = BOUNDED + tuple(f"{level}_{name}" for level in ("baseline", "floor") for name in ANSWERS)
@@ -28,7 +36,7 @@ TERMS = (
     "learned_correction",
 )  # fmt: skip
 _PHYSICS = {"launch_scheduler": "launch", "host_memory": "host"}  # what the baseline calls them
-PERCENTILES = (90, 99)
+_NORMAL = NormalDist()
 CURVE_PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 # The times at a percentile: each the ratio to one of the answers.
 _RATIOS = (
@@ -38,17 +46,41 @@ _RATIOS = (
 )
 
 
+class Shown:
+    """A result that a notebook draws as `show` prints it."""
+
+    def _parts(self) -> Iterable[object]:
+        return (self,)
+
+    def _repr_html_(self) -> str:
+        # What draws knows all results: found by name when a notebook asks, so that none of them loads it.
+        return str(import_module("roofcast.predictor.show").page(*self._parts()))
+
+
 @dataclass(frozen=True, kw_only=True)
-class Prediction:
+class Remark:
+    """One thing that an answer rests on or fails by: a code, what it is about by name, and the words."""
+
+    code: str
+    about: Mapping[str, Any]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction(Shown):
     """The answer to one request; every number is NaN where the request is infeasible.
 
     Rates [tok/s] are of the whole deployment, times [ms] per request; `_lo` and `_hi` bound the 90 %
-    interval. `baseline` and `floor` hold the five answers of the calibrated physics and of the ideal
-    roofline. `support` is "in", "near" or "far" from what was measured. `terms` splits TPOT and `ttft_terms`
-    TTFT [ms] by TERMS: each sums to its answer. `percentiles[percent]` holds the times [ms] that so many % of
-    the requests do not exceed: ttft_ms, tpot_ms (of requests' means) and itl_ms (of single gaps between two
-    tokens), from the queues of `features.percentiles`; it is empty where the request is infeasible. `reason`
-    says why it is, or which defaults were assumed; `request` holds all values in use.
+    interval. TTFT and TPOT are medians over requests; beside them stand the mean of TTFT and the percentiles
+    of both. `baseline` and `floor` hold the same answers of the calibrated physics and of the ideal roofline.
+    `support` is "in", "near" or "far" from what was measured. `terms` splits TPOT and `ttft_terms` TTFT [ms]
+    by TERMS: each sums to its answer. `percentiles[percent]` holds the times [ms] that so many % of the
+    requests do not exceed: ttft_ms, tpot_ms (of requests' means) and itl_ms (of single gaps between two
+    tokens); it is empty where the request is infeasible. `reason` says why it is, or which defaults were
+    assumed, `notes` the same by code and value; `request` holds all values in use.
     """
 
     output_tok_s: float
@@ -60,9 +92,24 @@ class Prediction:
     ttft_ms: float
     ttft_ms_lo: float
     ttft_ms_hi: float
+    ttft_mean_ms: float
+    ttft_mean_ms_lo: float
+    ttft_mean_ms_hi: float
+    ttft_p90_ms: float
+    ttft_p90_ms_lo: float
+    ttft_p90_ms_hi: float
+    ttft_p99_ms: float
+    ttft_p99_ms_lo: float
+    ttft_p99_ms_hi: float
     tpot_ms: float
     tpot_ms_lo: float
     tpot_ms_hi: float
+    tpot_p90_ms: float
+    tpot_p90_ms_lo: float
+    tpot_p90_ms_hi: float
+    tpot_p99_ms: float
+    tpot_p99_ms_lo: float
+    tpot_p99_ms_hi: float
     e2e_ms: float
     e2e_ms_lo: float
     e2e_ms_hi: float
@@ -71,6 +118,7 @@ class Prediction:
     support: str
     feasible: bool
     reason: str
+    notes: tuple[Remark, ...]
     terms: Mapping[str, float]
     ttft_terms: Mapping[str, float]
     percentiles: Mapping[float, Mapping[str, float]]
@@ -90,6 +138,7 @@ class Prediction:
         """Return everything as one flat mapping fit for JSON: numbers, text, booleans, None for no number."""
         names = (*BOUNDED, "bottleneck", "bottleneck_share", "support", "feasible", "reason")
         flat = dict(self.request) | {name: getattr(self, name) for name in names}
+        flat["notes"] = " ".join(":".join(filter(None, (n.code, n.about.get("column")))) for n in self.notes)
         for prefix, suffix, values in (
             ("baseline_", "", self.baseline), ("floor_", "", self.floor),
             ("tpot_", "_ms", self.terms), ("ttft_", "_ms", self.ttft_terms),
@@ -99,6 +148,12 @@ class Prediction:
             flat |= {f"{name.removesuffix('_ms')}_p{percent:g}_ms": time for name, time in times.items()}
         plain: dict[str, Any] = for_json(flat)
         return plain
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a frame of one row: `to_dict`."""
+        import pandas as pd
+
+        return pd.DataFrame([self.to_dict()])
 
     def __str__(self) -> str:
         if not self.feasible:
@@ -112,41 +167,65 @@ class Prediction:
         )
 
 
-def prediction_of(r: Requests, answers: Answers, reason: str, percents: Sequence[float]) -> Prediction:
+def prediction_of(
+    r: Requests, answers: Answers, notes: tuple[Remark, ...], percents: Sequence[float]
+) -> Prediction:
     """Return the first request's prediction, with its times at these percentiles [%].
 
-    Raises BadRequest for a percentile outside 0 to 100 (exclusive).
+    Raises BadRequest for a percentile outside 1 to 100 (exclusive).
     """
     for percent in percents:
-        if not 0.0 < percent < 100.0:
-            raise BadRequest("percentiles", percent, "numbers above 0 and below 100")
+        if not 1.0 <= percent < 100.0:
+            meant = f" (nearest: {100.0 * percent:g})" if 0.0 < percent < 1.0 else ""
+            raise BadRequest("percentiles", percent, f"per cent, from 1 to below 100{meant}")
     numbers = {name: float(values[0]) for name, values in numbers_of(answers).items()}
     base, feasible = answers.baseline, bool(answers.baseline.feasible[0])
     terms: dict[str, dict[str, float]] = {}
     for prefix, answer in (("", "tpot_ms"), ("ttft_", "ttft_ms")):
         physics = {k: float(base.terms[prefix + _PHYSICS.get(k, k)][0]) * 1e3 for k in TERMS[:-1]}
         terms[answer] = physics | {TERMS[-1]: numbers[answer] - numbers[f"baseline_{answer}"]}
-    percentiles: dict[float, dict[str, float]] = {}
-    if feasible:
-        asked = np.array(percents, dtype=np.float64)[:, None]
-        times = {name: numbers[of] * ratio(r, base, asked)[:, 0] for name, of, ratio in _RATIOS}
-        percentiles = {p: {k: float(v[i]) for k, v in times.items()} for i, p in enumerate(percents)}
+    times = times_at(answers.requests, answers, percents) if feasible and len(percents) else {}
+    percentiles = {p: {k: float(v[i, 0]) for k, v in times.items()} for i, p in enumerate(percents) if times}
     return Prediction(
         **{name: numbers[name] for name in BOUNDED},
         baseline={name: numbers[f"baseline_{name}"] for name in ANSWERS},
         floor={name: numbers[f"floor_{name}"] for name in ANSWERS},
-        support=str(answers.support[0]), feasible=feasible, reason=reason, terms=terms["tpot_ms"],
+        support=str(answers.support[0]), feasible=feasible, notes=notes,
+        reason="; ".join(map(str, notes)), terms=terms["tpot_ms"],
         ttft_terms=terms["ttft_ms"], percentiles=percentiles, request=_understood(r, answers),
     )  # fmt: skip
+
+
+def times_at(r: Requests, answers: Answers, percents: Sequence[float]) -> dict[str, FloatArray]:
+    """Return the times [ms] that so many % of the requests do not exceed, by name, (percents, n) each.
+
+    r: the requests that the answers' baseline answers. Between the answered percentiles what was learned of
+    them goes with the normal quantile; beyond, it stays.
+    """
+    scores = [0.0, *(_NORMAL.inv_cdf(p / 100.0) for p in PERCENTS)]
+    at = [_NORMAL.inv_cdf(p / 100.0) for p in percents]
+    share = np.stack([np.interp(at, scores, known) for known in ([0.0, 1.0, 0.0], [0.0, 0.0, 1.0])], axis=1)
+    every, times = np.array([*percents, *PERCENTS], dtype=np.float64)[:, None], {}
+    for name, of, ratio in _RATIOS:
+        over, middle = ratio(r, answers.baseline, every), answers.values[of]
+        tails = [answers.values.get(f"{name.removesuffix('_ms')}_p{p}_ms") for p in PERCENTS]
+        learned = np.zeros((len(PERCENTS), len(middle)))
+        with np.errstate(all="ignore"):
+            for i, tail in enumerate(tails):
+                learned[i] = 0.0 if tail is None else np.log(tail / middle / over[len(percents) + i])
+            times[name] = middle * over[: len(percents)] * np.exp(share @ np.nan_to_num(learned))
+    return times
 
 
 def numbers_of(answers: Answers) -> dict[str, FloatArray]:
     """Return the arrays of NUMBERS by name, shape (n,) each, in ms and tok/s."""
     numbers = {name: answers.values[name] for name in BOUNDED}
-    for level, estimate in (("baseline", answers.baseline), ("floor", answers.floor)):
+    low, base = answers.floor, answers.baseline
+    levels = (("baseline", base, answers.base_s), ("floor", low, floor_seconds(low)))
+    for level, estimate, seconds in levels:
         for name in ANSWERS:
-            seconds = name.replace("_ms", "_s")
-            numbers[f"{level}_{name}"] = getattr(estimate, seconds) * (1.0 if seconds == name else 1e3)
+            of = name.removesuffix("_ms")
+            numbers[f"{level}_{name}"] = seconds[of] * 1e3 if of in seconds else getattr(estimate, name)
     return numbers
 
 
@@ -157,6 +236,8 @@ def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
         return {name: kind(getattr(r, name)[0]) for name in names}
 
     months = int(r.months[0])
+    served = answers.values["output_tok_s"] / r.osl * answers.values["e2e_ms"] / 1e3
+    in_flight = np.where(sent_at_a_rate(r), served, answers.baseline.concurrency)
     request: dict[str, Any] = {
         "model": list(catalogue.models())[r.model.codes[0]],
         "gpu": list(catalogue.gpus())[r.gpu.codes[0]],
@@ -168,10 +249,12 @@ def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
         **of(bool, "disagg"),
         **of(SPECULATION.__getitem__, "spec_decode"),
         **of(MODES.__getitem__, "mode"),
+        **of(ARRIVALS.__getitem__, "arrival"),
         **of(float, "isl", "osl"),
-        "concurrency": float(answers.baseline.concurrency[0]),
+        "concurrency": float(in_flight[0]),
         **of(float, "request_rate", "prefix_cached_frac"),
     }
+    request |= {name: value for name, (value, usual) in _settings(r).items() if value != usual}
     if uses_host(r)[0]:
         request |= of(float, "kv_hot_tokens", "kv_reread_every")
         request["prefix_tier"] = TIERS[int(r.prefix_on_host[0])]
@@ -182,3 +265,18 @@ def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
         request |= of(int, "prefill_gpus")
         request["decode_gpus"] = request["num_gpus"] - request["prefill_gpus"]
     return request
+
+
+def _settings(r: Requests) -> dict[str, tuple[Any, Any]]:
+    """Return the first request's engine settings under their columns' names, each with what engines do."""
+    s = r.settings
+    speculates, accepted = bool(r.spec_decode[0]), float(s.accepted[0])
+    return {
+        "accept_length": (accepted if speculates and accepted == accepted else None, None),
+        "draft_tokens": (float(s.drafted[0]) if speculates else None, None),
+        "max_num_seqs": (float(s.max_sequences[0]), MAX_SEQUENCES),
+        "max_num_batched_tokens": (float(s.pass_tokens[0]), PASS_TOKENS),
+        "gpu_memory_utilization": (float(s.memory_share[0]), USABLE_SHARE),
+        "enforce_eager": (bool(s.eager[0]), False),
+        "cpu_offload_gb": (float(s.offloaded_bytes[0] / 2.0**30), 0.0),
+    }

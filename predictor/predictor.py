@@ -5,25 +5,32 @@ Both ways run the same code over arrays: `predict` is a frame of one row that ra
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 import numpy as np
 
 from ..data import catalogue
 from ..data.columns import ASKED
-from ..data.errors import BadRequest, UnknownName, nearest_names
+from ..data.errors import BadRequest, RoofcastError
 from ..features.facts import IntArray
 from ..features.measured import MeasuredFabric
 from ..features.request import Requests, normalise
 from ..training.model.bundle import load_bundle
-from ..training.model.model import Answers, Model, answer
+from ..training.model.model import Answers, Model
+from ..training.model.times import PERCENTS
+from .door import frame_of, near_misses, request_of
+from .layouts import answer_laid_out
 from .load_axis import Axis, Loads
-from .prediction import CURVE_PERCENTILES, NUMBERS, PERCENTILES, Prediction, numbers_of, prediction_of
-from .reasons import reasons
+from .prediction import CURVE_PERCENTILES, NUMBERS, Prediction, Remark, numbers_of, prediction_of
+from .reasons import reasons, remarks
+from .request_types import Request
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +70,11 @@ class Predictor:
         return cls(*load_bundle(source))
 
     def predict(
-        self, *, fabric: Fabric = None, percentiles: Sequence[float] = PERCENTILES, **request: Any
+        self,
+        *,
+        fabric: Fabric = None,
+        percentiles: Sequence[float] = PERCENTS,
+        **request: Unpack[Request],
     ) -> Prediction:
         """Predict one configuration; the columns of `predict_frame` as keywords, None for the default.
 
@@ -76,14 +87,14 @@ class Predictor:
         """
         return self._answer(request, fabric, percentiles)[0]
 
-    def explain(self, *, fabric: Fabric = None, **request: Any) -> Explanation:
+    def explain(self, *, fabric: Fabric = None, **request: Unpack[Request]) -> Explanation:
         """Predict one configuration and say where each millisecond comes from and what would change it.
 
         Raises what `predict` raises, and BadRequest for a deployment that does not fit.
         """
         from .explain import explain
 
-        found, r, answers, measured = self._answer(request, fabric, PERCENTILES)
+        found, r, answers, measured = self._answer(request, fabric, PERCENTS)
         if not found.feasible:
             raise BadRequest("request", found.request["model"], f"a deployment that fits: {found.reason}")
         return explain(found, self.model, r, answers, measured)
@@ -112,32 +123,33 @@ class Predictor:
         gpu = list(catalogue.gpus())[int(r.gpu.codes[0])]
         if measured is not None and measured.gpu != gpu:
             raise BadRequest("fabric", measured.gpu, f"a fabric measured on {gpu}")
-        answers = answer(self.model, r, measured)
-        notes = [reasons(r, answers, self.model.coefficients)[0]]
-        notes += [f"fabric as measured: {measured.source}"] if measured is not None else []
-        return prediction_of(r, answers, "; ".join(filter(None, notes)), percentiles), r, answers, measured
+        r, answers = answer_laid_out(self.model, r, measured)
+        notes = remarks(r, answers, self.model.coefficients)
+        if measured is not None:
+            told = f"fabric as measured: {measured.source}"
+            notes = (*notes, Remark(code="fabric", about={"source": measured.source}, text=told))
+        return prediction_of(r, answers, notes, percentiles), r, answers, measured
 
     def predict_frame(self, frame: pd.DataFrame, *, fabric: Fabric = None) -> pd.DataFrame:
         """Predict every row of a frame: `ANSWER_COLUMNS` in the frame's own order and index.
 
         frame: (n, k) any subset of REQUEST_COLUMNS; missing or NaN means the documented default; other
-        columns are ignored. fabric: as in `predict`; it changes the rows of the GPU it was measured on.
-        Rows that cannot be answered are NaN with the reason; nothing raises for a row, and a row's answer
-        depends on no other. Raises BadRequest for a column given twice. Works in chunks of bounded memory.
+        columns are ignored, with a warning where one looks like a misspelt column. fabric: as in `predict`;
+        it changes the rows of the GPU it was measured on. Rows that cannot be answered are NaN with the
+        reason; nothing raises for a row, and a row's answer depends on no other. Raises BadRequest for a
+        column given twice. Works in chunks of bounded memory.
         """
         import pandas as pd
 
-        known = [name for name in frame.columns if name in ASKED]
-        for name in known:
-            if known.count(name) > 1:
-                raise BadRequest("frame", name, "each request column at most once")
-        wanted, measured = frame[known], _measured(fabric)
+        for misspelt in near_misses(frame.columns):
+            warnings.warn(misspelt, UserWarning, stacklevel=2)
+        told, measured = frame_of(frame), _measured(fabric)
+        wanted = told[[name for name in told.columns if name in ASKED]]
         empty = dict.fromkeys(NUMBERS, np.nan) | {"support": None, "feasible": False, "reason": None}
         columns = {name: np.full(len(frame), value) for name, value in empty.items()}
 
         def work(rows: IntArray) -> None:
-            r = normalise(wanted.iloc[rows])
-            answers = answer(self.model, r, measured)
+            r, answers = answer_laid_out(self.model, normalise(wanted.iloc[rows]), measured)
             found: dict[str, Any] = {**numbers_of(answers), "feasible": answers.baseline.feasible}
             found["support"] = np.where(r.valid, answers.support, "far").astype(object)
             found["reason"] = reasons(r, answers, self.model.coefficients)
@@ -148,22 +160,37 @@ class Predictor:
         return pd.DataFrame(columns, index=frame.index)
 
 
+_loading = Lock()
+
+
+@cache
+def _shipped() -> Predictor:
+    return Predictor.load()
+
+
+def predict(
+    *, fabric: Fabric = None, percentiles: Sequence[float] = PERCENTS, **request: Unpack[Request]
+) -> Prediction:
+    """Predict one configuration with the shipped bundle, loaded once; as `Predictor.predict`.
+
+    >>> from roofcast.predictor import predict
+    >>> predict(model="llama-3.1-8b", gpu="h100", concurrency=8).feasible
+    True
+    """
+    with _loading:
+        shipped = _shipped()
+    return shipped.predict(fabric=fabric, percentiles=percentiles, **request)
+
+
 def _request(request: Mapping[str, Any]) -> Requests:
     """Return one request that can be answered; raises what `Predictor.predict` says."""
-    for name in request:
-        if name not in ASKED:
-            raise UnknownName("request column", name, nearest_names(name, ASKED))
+    request = request_of(request)
     r = normalise({name: [request.get(name)] for name in ("model", *request)})
     if not r.valid[0]:
         fault = r.notes.of(0)[0]
-        if isinstance(fault.value, UnknownName):
+        if isinstance(fault.value, RoofcastError):
             raise fault.value
         raise BadRequest(fault.column, request.get(fault.column), fault.allowed)
-    layers = r.model.n_layers[0]
-    if layers % r.pp[0]:
-        # Engines do run uneven stages, and frames of measured rows hold some; nobody should plan one.
-        even = ", ".join(str(n) for n in range(1, 65) if layers % n == 0)
-        raise BadRequest("pp", request.get("pp"), f"a divisor of the model's {layers:g} layers: {even}")
     return r
 
 

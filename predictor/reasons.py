@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import catalogue
+from ..data.files import for_json
 from ..features.baseline import Estimate
 from ..features.coefficients import Coefficients
 from ..features.facts import ARCHITECTURES
@@ -18,6 +19,7 @@ from ..features.request import Requests
 from ..features.work import decode_layout, kv_bytes_stored, kv_share
 from ..training.model.model import Answers
 from ..training.model.support import NEW_SOURCE
+from .prediction import Remark
 
 # Tensor-parallel degrees tried when a model does not fit.
 _DEGREES = (2, 4, 8, 16, 32, 64)
@@ -29,11 +31,12 @@ _COPIES = ", {held:,.0f} MB per sequence and GPU instead of {least:,.0f}"
 _BORROWED = "{gpu} was never measured: its coefficients are those of {lender}, "
 # By code; the values' names are those that a note of this code comes with.
 TEXTS = {
-    "unstable": "request_rate {asked:g}/s is above what this deployment sustains (about {limit:.3g}/s)",
+    "unstable": "overloaded: request_rate {asked:g}/s is above what this deployment sustains (about "
+    "{limit:.3g}/s), so that TTFT grows as long as requests come; shown is that of a short run",
     "too-large": _TOO_LARGE + "fits from tp={tp}",
     "too-large-for-all": _TOO_LARGE + f"no tp up to {_DEGREES[-1]} fits",
     "host-too-small": "does not fit: needs {held:.1f} GB of host memory per GPU, {room:.1f} GB available",
-    "host-memory": "host memory holds {held:.1f} GB per GPU for one sequence and its experts (of {room:.0f} "
+    "host-memory": "host memory holds {held:.1f} GB per GPU for one sequence and weights (of {room:.0f} "
     "GB), read at {rate:.0f} GB/s: {token:.3g} ms per token, {first:.3g} ms of the first; the tier that "
     "limits is {tier}",
     "head-copies": "tp passes the {heads:g} KV heads: each is held by {copies:.3g} GPUs" + _COPIES,
@@ -51,25 +54,48 @@ def reasons(r: Requests, answers: Answers, coefficients: Coefficients) -> NDArra
     An answer rests on what was assumed, on coefficients borrowed for a GPU that was never measured, and on a
     tensor-parallel degree past the KV heads.
     """
-    out, base, on_host = r.reason, answers.baseline, uses_host(r)
+    out = r.reason
+    for row, code, about in _of_answers(r, answers, coefficients):
+        text = TEXTS[code].format(**about)
+        out[row] = f"{text}; {out[row]}" if out[row] else text
+    return out
+
+
+def remarks(r: Requests, answers: Answers, coefficients: Coefficients) -> tuple[Remark, ...]:
+    """Return what `reasons` says of the first request, one by one."""
+    first = [
+        Remark(code=code, about=for_json(about), text=TEXTS[code].format(**about))
+        for row, code, about in _of_answers(r, answers, coefficients) if row == 0
+    ]  # fmt: skip
+    rest = [
+        Remark(
+            code=note.code, text=str(note),
+            about=for_json({k: v for k, v in vars(note).items() if k != "code" and v not in (None, "")}),
+        ) for note in r.notes.of(0)
+    ]  # fmt: skip
+    return (*first[::-1], *rest)
+
+
+def _of_answers(
+    r: Requests, answers: Answers, coefficients: Coefficients
+) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Yield row, code and values by name of what the answers themselves show; the last comes first."""
+    base, on_host = answers.baseline, uses_host(r)
     unmeasured = r.valid & ((answers.stratum == "gpu") | (answers.stratum == "gpu" + NEW_SOURCE)) & ~on_host
-    unstable = base.feasible & ~base.stable
-    # The last comes first.
+    unstable, served = base.feasible & ~base.stable, answers.values["output_tok_s"] / r.osl
     for where, noted in (
         (unmeasured, lambda r, _: _borrowed_coefficients(r, coefficients)),
         (base.feasible & (r.tp > r.dp * r.model.n_kv_heads), _kv_copies),
         (base.feasible & on_host, _host_memory),
         (r.valid & ~base.feasible, _out_of_memory),
-        (unstable, lambda r, base: ("unstable", {"asked": r.request_rate, "limit": base.request_s})),
+        (unstable, lambda r, _: ("unstable", {"asked": r.request_rate, "limit": served[unstable]})),
     ):
         rows = np.flatnonzero(where)
         if len(rows):
             codes, values = noted(r.take(rows), base.take(rows))
             codes = [codes] * len(rows) if isinstance(codes, str) else codes
             for row, code, *one in zip(rows, codes, *values.values(), strict=True):
-                text = TEXTS[code].format(**dict(zip(values, one, strict=True)))
-                out[row] = f"{text}; {out[row]}" if out[row] else text
-    return out
+                yield int(row), code, dict(zip(values, one, strict=True))
 
 
 def _borrowed_coefficients(r: Requests, coefficients: Coefficients) -> Notes:

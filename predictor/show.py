@@ -1,12 +1,14 @@
 """What people see: results and the catalogue as tables.
 
-`show(value)` prints a prediction, a curve, an explanation, a comparison, findings or a table; no answer needs
-it.
+`show(value)` prints a prediction, a curve, an explanation, a comparison, findings or a table, `page` writes
+it as HTML for a notebook; no answer needs either.
 """
 
 from __future__ import annotations
 
+import io
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ from ..features.coefficients import Coefficients
 from .explain import Comparison, Explanation
 from .load_axis import AT_RATE, IN_FLIGHT
 from .load_curve import Curve, LargestLoad
+from .narrow import UNBOUNDED, fitting, widths
 from .neighbours import CLOSE_LENGTHS, Neighbour
 from .prediction import TERMS, Prediction
 
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from .audit import Finding
 
 _TITLES = {name: f"{COLUMNS[name].label} [{COLUMNS[name].unit}]" for name in ANSWERS}
-_SHORT = dict(zip(FIGURES, ("TPOT", "TTFT", "output"), strict=True))
+_SHORT = dict(zip(FIGURES, ("TPOT", "TTFT", "output", "mean TTFT"), strict=True))
 LABELS = {name: name.replace("_", " ") for name in TERMS}
 _UNITS = {IN_FLIGHT: ("in flight", "held at once"), AT_RATE: ("requests/s", "sustained")}
 _CURVE = ("output_tok_s", "ttft_ms", "tpot_ms")
@@ -42,18 +45,36 @@ _SUPPORT = {
     "near": "model and GPU were measured, in another setup or apart",
     "far": "model, GPU or memory tier was never measured: the answer rests on physics",
 }
+_PAGE_WIDTH = 110  # characters
 
 
-def show(value: Any) -> None:
-    """Print a result, a table or text on stdout, uncut where stdout is a pipe."""
-    parts, console = _PARTS.get(type(value)), Console(highlight=False)
-    width, unbounded = console.width, console.options.update(width=1000)
-    for part in parts(value) if parts else (value,):
-        # A pipe has no width: a table is cut for people, never for the next program.
-        if isinstance(part, Table) and not console.is_terminal:
-            console.width = max(width, console.measure(part, options=unbounded).maximum)
-        console.print(part)
-        console.width = width
+def show(*values: Any) -> None:
+    """Print results, tables or text on stdout; a table wider than the terminal in parts, never cut."""
+    console = Console(highlight=False)
+    # A pipe has no width unless somebody says so: a table is folded for people, not for the next program.
+    bounded = console.is_terminal or "COLUMNS" in os.environ
+    _print(console, values, console.width if bounded else UNBOUNDED)
+
+
+def page(*values: Any) -> str:
+    """Return results as HTML, as `show` prints them: what a notebook draws."""
+    # Nothing goes to the notebook by itself: what is recorded is returned.
+    nowhere: dict[str, Any] = {"file": io.StringIO(), "force_jupyter": False, "record": True}
+    console = Console(**nowhere, width=_PAGE_WIDTH, highlight=False)
+    _print(console, values, _PAGE_WIDTH)
+    return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+
+def _print(console: Console, values: Iterable[Any], room: int) -> None:
+    width = console.width
+    for value in values:
+        parts = next((draw for kind, draw in _PARTS.items() if isinstance(value, kind)), None)
+        for part in parts(value) if parts else (value,):
+            for piece in fitting(part, console, room) if isinstance(part, Table) else (part,):
+                table = isinstance(piece, Table)
+                console.width = max(width, widths(console, piece)[1]) if table else width
+                console.print(piece)
+    console.width = width
 
 
 def _prediction(p: Prediction) -> Iterable[RenderableType]:
@@ -221,12 +242,10 @@ def _largest(found: LargestLoad) -> Iterable[RenderableType]:
 
 def _findings(findings: Sequence[Finding]) -> Iterable[RenderableType]:
     heads = ("figure", "claimed", "verdict", "floor", "baseline", "predicted", "90 % interval")
-    table = _table(heads, ((
+    yield _table(heads, ((
         f.figure, number(f.claimed), f.verdict, *map(number, (f.bound, f.baseline, f.predicted)),
         f"{number(f.predicted_lo)} to {number(f.predicted_hi)}",
     ) for f in findings))  # fmt: skip
-    table.collapse_padding = True
-    yield table
     yield from (Text(f"- {f.figure} is {f.verdict}: {f.reason}.") for f in findings)
 
 

@@ -33,13 +33,15 @@ def requests_frame(n: int, seed: int = 0) -> pd.DataFrame:
     """Return n plausible closed-loop requests, drawn at random."""
     rng = np.random.default_rng(seed)
     tp = rng.choice([1, 2, 4, 8], n)
-    return pd.DataFrame({
+    frame = pd.DataFrame({
         "model": rng.choice(["qwen2.5-72b", "llama-3.1-8b", "deepseek-r1", "qwen3-32b"], n),
         "gpu": rng.choice(["b200-sxm", "h100-sxm", "h200-sxm", "mi300x"], n),
         "num_gpus": tp, "tp": tp, "engine": rng.choice(["vllm", "trtllm", "sglang"], n),
         "weight_precision": "fp8", "isl": rng.integers(16, 8000, n), "osl": rng.integers(1, 2000, n),
         "concurrency": rng.integers(1, 512, n),
     })  # fmt: skip
+    foreign = (frame["gpu"] == "mi300x") & (frame["engine"] == "trtllm")
+    return frame.assign(engine=frame["engine"].mask(foreign, "vllm"))
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from ..features.facts import ARCHITECTURES, FloatArray, IntArray
 from ..features.request import Requests, normalise
 from .metrics import METRICS
 
-_IMPORTANCE = {"tpot_ms": 1.0, "ttft_ms": 0.6, "output_tok_s": 0.6}
+_IMPORTANCE = {"tpot_ms": 1.0, "ttft_ms": 0.6, "output_tok_s": 0.6, "ttft_mean_ms": 0.6}
 _PRIOR_STRENGTH = 6.0  # a coefficient's prior weighs as much as this many rows at an error of its own size
 _MOST_ROWS = 5000
 _SMALLEST = 1e-3
@@ -30,7 +30,9 @@ _STEP = 1e-3  # in the logarithm of a coefficient, for slopes
 
 def predicted(estimate: Estimate) -> dict[str, FloatArray]:
     """Return an estimate's answers under the table's target names: ms and tokens per second."""
-    figures = (estimate.tpot_s * 1e3, estimate.ttft_s * 1e3, estimate.output_tok_s)
+    times = (estimate.tpot_s, estimate.ttft_s, estimate.ttft_mean_s)
+    tpot_ms, ttft_ms, ttft_mean_ms = (time * 1e3 for time in times)
+    figures = (tpot_ms, ttft_ms, estimate.output_tok_s, ttft_mean_ms)
     return dict(zip(METRICS, figures, strict=True))
 
 
@@ -133,10 +135,10 @@ def calibrate(table: pd.DataFrame, *, seed: int = 0, max_evaluations: int = 12) 
         residuals, np.clip(prior, low + 1e-6, high - 1e-6), jac=slopes, bounds=(low, high), loss="soft_l1",
         f_scale=0.25, max_nfev=max_evaluations, x_scale=0.3,
     )  # fmt: skip
-    jacobian = result.jac.toarray()
-    spread = float(np.median(np.abs(result.fun[: 3 * n][result.fun[: 3 * n] != 0.0]))) * 1.48
+    jacobian, measures = result.jac.toarray(), len(METRICS) * n
+    spread = float(np.median(np.abs(result.fun[:measures][result.fun[:measures] != 0.0]))) * 1.48
     errors = spread * np.sqrt(np.maximum(np.diag(np.linalg.pinv(jacobian.T @ jacobian)), 0.0))
-    moved = (np.abs(jacobian[: 3 * n]).reshape(3, n, -1) > 0.0).any(axis=0)
+    moved = (np.abs(jacobian[:measures]).reshape(len(METRICS), n, -1) > 0.0).any(axis=0)
     fitted = {
         name: replace(c, standard_error=float(error * c.value), rows=int(reached))
         for (name, c), error, reached in zip(

@@ -17,8 +17,9 @@ from ..features.facts import FloatArray
 from ..features.frame import feature_matrix
 from . import splits
 from .fit import Fitted, Sample, Settings, fit, measured_seconds
-from .model.model import CORRECTED, corrections
+from .model.model import corrections
 from .model.support import support_of
+from .model.times import base_seconds
 from .references import references_of
 
 WORKERS = 2
@@ -87,49 +88,59 @@ class Procedure:
 
 def cross_fit(
     sample: Sample, protocols: Sequence[str], settings: Settings, *, n_folds: int | None = None,
-    references: bool = False, champion: Procedure | None = None, progress: Progress = silent,
+    references: bool = False, champion: Procedure | None = None,
+    reworded: Mapping[str, Sequence[Sample]] | None = None, progress: Progress = silent,
 ) -> list[Records]:  # fmt: skip
     """Predict every row by a model that saw none of its group, under each protocol; two folds at a time.
 
     n_folds: per protocol (None: its own number). references: predict by nearest neighbour and by pure ML too.
     champion: predict by that procedure on the same folds too; its records follow, in the same order.
+    reworded: by protocol, the sample's rows in other words, row for row, to be answered by the same models;
+    their records come last.
     """
     folds = {p: splits.protocol_folds(sample.table, p, n_folds, settings.seed) for p in protocols}
     tasks = [(p, k, train, test) for p in protocols for k, (train, test) in enumerate(folds[p])]
     run = joblib.Parallel(n_jobs=WORKERS, return_as="generator")
-    alone = replace(settings, threads=1)
-    work = run(joblib.delayed(_fold)(sample, *rows, alone, references, champion) for _, _, *rows in tasks)
+    alone, again = replace(settings, threads=1), reworded or {}
+    work = run(
+        joblib.delayed(_fold)(
+            sample, train, test, alone, references, champion, [one.take(test) for one in again.get(p, ())]
+        )
+        for p, _, train, test in tasks
+    )
     done: list[list[dict[str, Any]]] = []
     for protocol, k, _, _ in tasks:
         done.append(next(work))
         progress(f"{protocol}: fold {k + 1} of {len(folds[protocol])}", len(done) / len(tasks))
 
-    def records(protocol: str, procedure: int) -> Records:
+    def records(protocol: str, answer: int, sample: Sample = sample) -> Records:
         mine = [
-            {"rows": test, "fold": np.full(len(test), k), **answered[procedure]}
+            {"rows": test, "fold": np.full(len(test), k), **answered[answer]}
             for (name, k, _, test), answered in zip(tasks, done, strict=True)
             if name == protocol
         ]
         parts = {name: _stacked([part[name] for part in mine]) for name in mine[0]}
         return Records(protocol=protocol, sample=sample, **parts)
 
-    return [records(p, procedure) for procedure in range(2 if champion else 1) for p in protocols]
+    procedures = 2 if champion else 1
+    own = [records(p, procedure) for procedure in range(procedures) for p in protocols]
+    return own + [records(p, procedures + i, one) for p in again for i, one in enumerate(again[p])]
 
 
 def _fold(
     sample: Sample, train: NDArray[np.intp], test: NDArray[np.intp], settings: Settings, references: bool,
-    champion: Procedure | None,
+    champion: Procedure | None, reworded: Sequence[Sample],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Fit one fold; return what it, and the champion's procedure, say of the tested rows."""
+    """Fit one fold; return what it, and the champion's procedure, say of the tested rows; last, reworded."""
     learnt, held = sample.take(train), sample.take(test)
-    fitted = fit(learnt, settings, asked=held.requests)
+    fitted = fit(learnt, settings, asked=None if reworded else held.requests)
     compared = references_of(sample.table, train, test, settings.seed) if references else {}
     out = [answers(fitted, learnt, held) | {"references": compared}]
     if champion is not None:
         known = sample.take(train[champion.rows[train]])
         other = fit(known, replace(champion.settings, threads=1), fitted.coefficients, held.requests)
         out.append(answers(other, known, held) | {"references": {}})
-    return out
+    return out + [answers(fitted, learnt, one) | {"references": {}} for one in reworded]
 
 
 def answers(fitted: Fitted, learnt: Sample, held: Sample) -> dict[str, Any]:
@@ -140,5 +151,5 @@ def answers(fitted: Fitted, learnt: Sample, held: Sample) -> dict[str, Any]:
     return {
         "stratum": support_of(learnt.requests).stratum(held.requests), "matrix": matrix,
         "in_flight": base.concurrency, "measured_s": measured_seconds(held, base), "raw": raw, "near": near,
-        "base_s": {name: getattr(base, f"{name}_s") for name in CORRECTED},
+        "base_s": base_seconds(held.requests, base),
     }  # fmt: skip

@@ -1,13 +1,14 @@
 """Fit the learned correction: LightGBM on log(measured / baseline) for TPOT, TTFT and end-to-end time.
 
 Throughput is learned as end-to-end time, for Little's law ties them: e2e = concurrency x osl / output_tok_s.
-A row that reports both the mean and the median TTFT teaches twice, each under its own flag.
+A row that reports both the mean and the median TTFT teaches twice; one with percentiles teaches what they lie
+over the median, which leaves out what both share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import lightgbm as lgb
@@ -16,34 +17,35 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data.errors import BadRequest
+from ..data.measurements import medians
 from ..features.baseline import Estimate, baseline, floor
 from ..features.coefficients import Coefficients
 from ..features.facts import FloatArray
-from ..features.frame import feature_matrix
+from ..features.frame import feature_matrix, of_statistic
 from ..features.request import Requests, normalise
 from .calibrate import calibrate
-from .metrics import METRICS
-from .model.model import CORRECTED
 from .model.residuals import MeasuredResiduals, coordinates_of, residuals_of
 from .model.support import set_up_keys
+from .model.times import CORRECTED, LEARNED, MEAN, OF, TAIL, TAILED, TAILS, TREES, base_seconds, log_over
 
 DEFAULT_PARAMETERS: dict[str, Any] = {
     "objective": "l1", "learning_rate": 0.07, "num_leaves": 95, "min_data_in_leaf": 12, "max_bin": 63,
     "feature_fraction": 0.5, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 2.0,
 }  # fmt: skip
 REPEATABLE = {"verbosity": -1, "deterministic": True, "force_row_wise": True}
+_TREES = dict(zip(TREES, (280, 280, 150, 80, 60), strict=True))
 _LARGEST_RATIO = 2.5  # of |log(measured / baseline)|: beyond, the row says more of its labels than of speed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a training may vary: LightGBM parameters, trees by name in CORRECTED, seed, threads, fit steps.
+    """What a training may vary: LightGBM parameters, trees by name in TREES, seed, threads, fit steps.
 
     The trees are a budget: they are four fifths of the time of a prediction.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=lambda: dict(DEFAULT_PARAMETERS))
-    trees: Mapping[str, int] = field(default_factory=lambda: {"tpot": 280, "ttft": 280, "e2e": 150})
+    trees: Mapping[str, int] = field(default_factory=lambda: dict(_TREES))
     seed: int = 1
     threads: int = 2
     calibration_steps: int = 12
@@ -64,9 +66,12 @@ class Sample:
 
 
 def sample_of(table: pd.DataFrame) -> Sample:
-    """Return the rows of the table that the physics can answer (known names, fits in memory)."""
+    """Return the rows of the table that the physics can answer (known names, fits in memory).
+
+    Their `ttft_ms` is a median, their mean stands in `ttft_mean_ms`.
+    """
     requests = normalise(table)
-    low = floor(requests)
+    table, low = medians(table), floor(requests)
     usable = np.flatnonzero(requests.valid & low.feasible)
     whole = Sample(table=table, requests=requests, floor=low)
     return whole if len(usable) == len(table) else whole.take(usable)
@@ -77,16 +82,16 @@ def measured_seconds(sample: Sample, base: Estimate) -> dict[str, FloatArray]:
 
     e2e is Little's law on the throughput; offline with the baseline's own number in flight.
     """
-    tpot_ms, ttft_ms, output_tok_s = (sample.table[name].to_numpy(np.float64) for name in METRICS)
-    e2e = base.concurrency * sample.requests.osl / output_tok_s
-    return {"tpot": tpot_ms * 1e-3, "ttft": ttft_ms * 1e-3, "e2e": e2e}
+    e2e = base.concurrency * sample.requests.osl / sample.table["output_tok_s"].to_numpy(np.float64)
+    times = {name: sample.table[f"{name}_ms"].to_numpy(np.float64) * 1e-3 for name in CORRECTED}
+    return times | {"e2e": e2e}
 
 
 def targets(sample: Sample, base: Estimate) -> dict[str, FloatArray]:
     """Return log(measured / baseline) by name in CORRECTED, NaN where unknown."""
-    measured = measured_seconds(sample, base)
+    measured, seconds = measured_seconds(sample, base), base_seconds(sample.requests, base)
     with np.errstate(all="ignore"):
-        return {name: np.log(measured[name] / getattr(base, f"{name}_s")) for name in CORRECTED}
+        return {name: np.log(measured[name] / seconds[name]) for name in CORRECTED}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,28 +118,61 @@ def fit(
     coefficients = coefficients or calibrate(
         sample.table, seed=settings.seed, max_evaluations=settings.calibration_steps
     )
-    table = sample.table
-    both = (table["ttft_stat"] != "mean") & table["ttft_mean_ms"].notna() & table["ttft_ms"].notna()
-    means = table[both].assign(ttft_stat="mean", tpot_ms=np.nan, output_tok_s=np.nan)
-    # A mean TTFT known beside the median is another row.
-    rows = sample_of(pd.concat([table, means.assign(ttft_ms=means["ttft_mean_ms"])], ignore_index=True))
-    base = baseline(rows.requests, coefficients)
-    matrix, names = feature_matrix(rows.requests, rows.floor, base)
-    target = {k: np.clip(v, -_LARGEST_RATIO, _LARGEST_RATIO) for k, v in targets(rows, base).items()}
-    weight = rows.table["weight"].to_numpy(dtype=np.float64)
+    sample = _partly_told(sample, settings.seed)
+    base = baseline(sample.requests, coefficients)
+    seconds = base_seconds(sample.requests, base)
+    matrix, names = feature_matrix(sample.requests, sample.floor, base)
+    target = {k: np.clip(v, -_LARGEST_RATIO, _LARGEST_RATIO) for k, v in targets(sample, base).items()}
+    weight = sample.table["weight"].to_numpy(dtype=np.float64)
     parameters = {**settings.parameters, **REPEATABLE, "seed": settings.seed, "num_threads": settings.threads}
-    boosters = {}
-    for name in CORRECTED:
-        known = np.flatnonzero(np.isfinite(target[name]))
-        if not len(known):
-            raise BadRequest("rows", f"none with {name}", f"some with each of {', '.join(CORRECTED)}")
-        data = lgb.Dataset(matrix[known], target[name][known], weight=weight[known], feature_name=list(names))
-        boosters[name] = lgb.train(parameters, data, num_boost_round=settings.trees[name])
-    keys, coordinates = set_up_keys(rows.requests), coordinates_of(rows.requests, base.concurrency)
+    asked_of_mean = of_statistic(matrix, "mean", log_over(seconds, MEAN))
+    taught = {name: [(matrix, target[name])] for name in LEARNED}
+    taught[OF[MEAN]].append((asked_of_mean, target[MEAN]))
+    taught |= {name + TAIL: [] for name in TAILED}
+    for name, (of, statistic) in TAILS.items():
+        over = of_statistic(matrix, statistic, log_over(seconds, name))
+        taught[of + TAIL].append((over, target[name] - target[of]))
+    boosters = {
+        name: _grown(name, taught[name], weight, names, parameters, settings.trees[name]) for name in TREES
+    }
+    keys, coordinates = set_up_keys(sample.requests), coordinates_of(sample.requests, base.concurrency)
     kept = np.arange(len(keys)) if asked is None else np.flatnonzero(np.isin(keys, set_up_keys(asked)))
-    left = {name: np.zeros(0) for name in CORRECTED}
+    left = {name: np.zeros(0) for name in (*LEARNED, MEAN)}
     if len(kept):
         threads: dict[str, Any] = {"num_threads": settings.threads}
-        left = {k: target[k][kept] - b.predict(matrix[kept], **threads) for k, b in boosters.items()}
+        seen = dict.fromkeys(LEARNED, matrix) | {MEAN: asked_of_mean}
+        left = {k: target[k][kept] - boosters[OF[k]].predict(x[kept], **threads) for k, x in seen.items()}
+        # What is left of one statistic stands for the other where only that was measured.
+        for name, other in ((MEAN, OF[MEAN]), (OF[MEAN], MEAN)):
+            left[name] = np.where(np.isnan(left[name]), left[other], left[name])
     residuals = residuals_of(keys[kept], coordinates[kept], weight[kept], left)
     return Fitted(coefficients=coefficients, boosters=boosters, residuals=residuals, names=names)
+
+
+def _partly_told(sample: Sample, seed: int) -> Sample:
+    """Return the sample with half of its rows as people ask them: how lengths spread is not said."""
+    silent = np.random.default_rng(seed).random(len(sample.table)) < 0.5
+    spread = np.where(silent, np.nan, sample.requests.spread)
+    return replace(sample, requests=replace(sample.requests, spread=spread))
+
+
+def _grown(
+    name: str, taught: Sequence[tuple[FloatArray, FloatArray]], weight: FloatArray, names: Sequence[str],
+    parameters: dict[str, Any], trees: int,
+) -> lgb.Booster:  # fmt: skip
+    """Grow the trees of one name in TREES on the rows whose target is known, of each matrix and target.
+
+    Without any measured percentile the tails are the baseline's. Raises BadRequest where a time has no row.
+    """
+    known = [np.flatnonzero(np.isfinite(target)) for _, target in taught]
+    if not sum(map(len, known)):
+        if name in LEARNED:
+            raise BadRequest("rows", f"none with {name}", f"some with each of {', '.join(LEARNED)}")
+        taught, known, trees = [(taught[0][0], 0.0 * weight)], [np.arange(len(weight))], 1
+    pairs = list(zip(taught, known, strict=True))
+    data = lgb.Dataset(
+        np.concatenate([matrix[rows] for (matrix, _), rows in pairs]),
+        np.concatenate([target[rows] for (_, target), rows in pairs]),
+        weight=np.concatenate([weight[rows] for rows in known]), feature_name=list(names),
+    )  # fmt: skip
+    return lgb.train(parameters, data, num_boost_round=trees)

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from ..data.columns import COLUMNS, FIGURES
-from .model.model import CORRECTED
+from .model.times import CORRECTED
 
 METRICS = FIGURES
-NAMES = {"tpot_ms": "TPOT", "ttft_ms": "TTFT", "output_tok_s": "output throughput"}
+NAMES = dict(zip(METRICS, ("TPOT", "TTFT", "output throughput", "mean TTFT"), strict=True))
 UNITS = {name: COLUMNS[name].unit for name in METRICS}
 # The time that each metric is learned as: throughput is end-to-end time, by Little's law.
-LEARNED_AS = dict(zip(METRICS, CORRECTED, strict=True))
+LEARNED_AS = {f"{name}_ms": name for name in CORRECTED if name != "e2e"} | {"output_tok_s": "e2e"}
 PREDICTIONS = ("blend", "baseline", "floor", "neighbour", "pure_ml")
 _LEVELS = ("baseline", "corrected", "blend")
 SLICES = ("gpu", "engine", "weight_precision", "mode")

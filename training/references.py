@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data import catalogue, errors
-from .metrics import METRICS
+from .metrics import LEARNED_AS
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -46,7 +46,7 @@ _PURE_ML: dict[str, Any] = {
 def references_of(table: pd.DataFrame, train: Rows, test: Rows, seed: int) -> dict[str, Floats]:
     """Both references for the tested rows, by "neighbour_<metric>" and "pure_ml_<metric>", (len(test),)."""
     raw, weight = raw_columns(table), table["weight"].to_numpy(dtype=np.float64)
-    measured = {metric: table[metric].to_numpy(dtype=np.float64) for metric in METRICS}
+    measured = {metric: table[metric].to_numpy(dtype=np.float64) for metric in LEARNED_AS}
     near = {f"neighbour_{name}": neighbour(raw, values, train, test) for name, values in measured.items()}
     learnt = {f"pure_ml_{k}": pure_ml(raw, x, train, test, weight, seed) for k, x in measured.items()}
     return near | learnt

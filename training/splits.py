@@ -17,7 +17,7 @@ from ..data import catalogue, errors
 from ..data.identity import FAMILY, LENGTHS, LOAD, SET_UP, backbone, two_digits
 from ..data.vocabulary import ENGINES
 from ..features.cells import Rows
-from ..features.request import engine_codes
+from ..features.names import engine_codes
 
 PROTOCOLS = ("configuration", "family", "platform", "model", "source")
 LEAVE_ONE_OUT = ("platform", "model", "source")

@@ -24,8 +24,9 @@ from ..features.baseline import floor, floor_and_baseline
 from ..features.facts import FloatArray
 from ..features.frame import feature_matrix
 from ..features.request import Requests, normalise
-from .model.model import CORRECTED, Model, corrections, interval_keys, spreads
+from .model.model import Model, corrections, interval_keys, spreads
 from .model.support import NEW_SOURCE, STRATA, support_keys
+from .model.times import LEARNED
 
 ENGINES = {"nvidia": ("vllm", "trtllm", "sglang"), "amd": ("vllm", "sglang")}
 _BITS = {"bf16": 16, "fp8": 8, "fp4": 4, "int4": 4}
@@ -56,9 +57,9 @@ def widths(model: Model, r: Requests) -> FloatArray:
         stratum = np.full(len(r), name)
         spread = spreads(model.spreads, matrix, raw, near, stratum)
         keys = interval_keys(r, stratum)
-        for time in CORRECTED:
+        for time in LEARNED:
             lower, upper = model.intervals[time].interval(np.zeros(len(r)), keys, spread[time])
-            out[:, column] += (upper - lower) / len(CORRECTED)
+            out[:, column] += (upper - lower) / len(LEARNED)
     # Knowing more is never counted as a loss, however few rows a nearer stratum was calibrated on.
     narrower: FloatArray = np.minimum.accumulate(out[:, ::-1], axis=1)[:, ::-1]
     return narrower

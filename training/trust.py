@@ -27,9 +27,11 @@ from . import crossfit
 from .crossfit import Records, joined
 from .fit import REPEATABLE
 from .metrics import LEARNED_AS
+from .model.agreement import log_times
 from .model.intervals import IntervalTable, Level
-from .model.model import CORRECTED, interval_keys, log_times, shrink, spread_matrix, spread_of, spreads
+from .model.model import interval_keys, shrink, spread_matrix, spread_of, spreads
 from .model.support import STRATA, levels
+from .model.times import CORRECTED, LEARNED, OF, floor_seconds
 
 # What intervals may miss, and what calibration spends of it: all where the same set-up was measured at other
 # loads. Farther off, groups held out together differ less among themselves than from the next one.
@@ -73,18 +75,21 @@ def learn_trust(records: Sequence[Records], leave_out: Iterable[int] = (), *, bo
     # The folds that are kept, in turn: each protocol has some in every part.
     turns = [np.unique(one.fold, return_inverse=True)[1] + number for number, one in enumerate(kept)]
     part = np.concatenate(turns) % _SPREAD_PARTS
-    boosters, intervals = {}, {}
-    for name in CORRECTED:
-        with np.errstate(all="ignore"):
-            residual = np.log(every.measured_s[name]) - predicted[name]
+    with np.errstate(all="ignore"):
+        residual = {name: np.log(every.measured_s[name]) - predicted[name] for name in CORRECTED}
+    boosters, scales = {}, {}
+    for name in LEARNED:
         seen = spread_matrix(every.matrix, every.raw[name], every.near[name], every.stratum)
-        boosters[name], scale = _fit_spread(seen, residual), np.ones(len(residual))
+        boosters[name], scale = _fit_spread(seen, residual[name]), np.ones(len(keys))
         for number in np.unique(part):
             # By a model that saw no row of this part.
             here = part == number
-            if np.isfinite(residual[~here]).any():
-                scale[here] = spread_of(_fit_spread(seen[~here], residual[~here]), seen[here])
-        intervals[name] = fit_intervals(residual, keys, spent=spent, scale=scale)
+            if np.isfinite(residual[name][~here]).any():
+                scale[here] = spread_of(_fit_spread(seen[~here], residual[name][~here]), seen[here])
+        scales[name] = scale
+    intervals = {
+        name: fit_intervals(residual[name], keys, spent=spent, scale=scales[OF[name]]) for name in CORRECTED
+    }
     return Trust(blend=blend, spreads=boosters, intervals=intervals)
 
 
@@ -171,35 +176,36 @@ def protocol_scores(records: Sequence[Records], number: int, bounds: bool = True
     """
     one = records[number]
     parts = [one.take(np.flatnonzero(one.fold == fold)) for fold in np.unique(one.fold)]
-    scores = (_fold_scores(part, learn_trust(records, part.rows, bounds=bounds)) for part in parts)
+    scores = (fold_scores(part, learn_trust(records, part.rows, bounds=bounds)) for part in parts)
     return pd.concat(itertools.chain.from_iterable(scores), ignore_index=True)
 
 
-def _fold_scores(part: Records, trust: Trust) -> Iterator[pd.DataFrame]:
-    """Yield the scores of one fold's rows, a frame per metric."""
+def fold_scores(part: Records, trust: Trust) -> Iterator[pd.DataFrame]:
+    """Yield the scores of one fold's rows, a frame per metric; with bounds where `trust` has intervals."""
     requests, floor = part.held.requests, part.held.floor
+    least = floor_seconds(floor)
     columns = part.held.table[["row_id", "gpu", "model", "engine", "weight_precision", "mode", "source"]]
     applied = shrink(trust.blend, part.raw, part.stratum)
     logs, whole = (log_times(requests, floor, part.base_s, each) for each in (applied, part.raw))
     keys = interval_keys(requests, part.stratum)
     scale = spreads(trust.spreads, part.matrix, part.raw, part.near, part.stratum)
     for metric, name in LEARNED_AS.items():
-        seconds = {
+        times = {
             "measured": part.measured_s[name], "blend": np.exp(logs[name]), "corrected": np.exp(whole[name]),
-            "baseline": part.base_s[name], "floor": getattr(floor, f"{name}_s"),
+            "baseline": part.base_s[name], "floor": least[name],
         }  # fmt: skip
         if trust.intervals:
             ends = trust.intervals[name].interval(logs[name], keys, scale[name])
             # The rate of the longest time is the lowest.
             ends = ends[::-1] if metric == "output_tok_s" else ends
-            seconds |= {"blend_lo": np.exp(ends[0]), "blend_hi": np.exp(ends[1])}
+            times |= {"blend_lo": np.exp(ends[0]), "blend_hi": np.exp(ends[1])}
         rate = metric == "output_tok_s"
         tokens = part.in_flight * requests.osl
         compared = [name for name in ("neighbour", "pure_ml") if f"{name}_{metric}" in part.references]
         frame = columns.assign(
             protocol=part.protocol, fold=part.fold, metric=metric, row=part.rows,
             support=levels(part.stratum), stratum=part.stratum,
-            **{k: tokens / s if rate else s * 1e3 for k, s in seconds.items()},
+            **{k: tokens / s if rate else s * 1e3 for k, s in times.items()},
             **{name: part.references[f"{name}_{metric}"] for name in compared},
         )  # fmt: skip
         yield frame.loc[np.isfinite(frame["measured"])]

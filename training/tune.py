@@ -40,7 +40,7 @@ from ..features.frame import FRAME_VERSION, feature_matrix
 from . import crossfit, splits
 from .calibrate import calibrate
 from .fit import DEFAULT_PARAMETERS, Sample, Settings, fit, sample_of
-from .model.model import CORRECTED
+from .model.times import LEARNED
 from .tracking import mlflow_module, training_run
 
 STUDY = "roofcast"
@@ -112,11 +112,11 @@ def prepare(
 
 
 def gaps(sample: Sample, fold: Fold, settings: Settings) -> dict[str, FloatArray]:
-    """Return |log(measured / predicted)| of the tested rows by name in CORRECTED, NaN where not measured."""
+    """Return |log(measured / predicted)| of the tested rows by name in LEARNED, NaN where not measured."""
     learnt, held = sample.take(fold.train), sample.take(fold.test)
     found = crossfit.answers(fit(learnt, settings, fold.coefficients, held.requests), learnt, held)
     measured, base, raw = found["measured_s"], found["base_s"], found["raw"]
-    return {name: np.abs(np.log(measured[name] / base[name]) - raw[name]) for name in CORRECTED}
+    return {name: np.abs(np.log(measured[name] / base[name]) - raw[name]) for name in LEARNED}
 
 
 def objective(trial: optuna.Trial, sample: Sample, folds: Sequence[Fold]) -> float:
@@ -193,7 +193,7 @@ def confirm(
         if not len(judged.test):
             continue
         shipped, found = (gaps(sample, judged, settings) for settings in (Settings(), best))
-        for name in CORRECTED:
+        for name in LEARNED:
             columns = {"family": family[judged.test], "shipped": shipped[name], "best": found[name]}
             parts.append(pd.DataFrame(columns).dropna().assign(protocol=fold.protocol, metric=name))
     rows = pd.concat(parts)

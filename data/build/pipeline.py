@@ -11,8 +11,10 @@ import pandas as pd
 from ..identity import config_group
 from ..rows import align, checks, layout, names
 from ..rows.draft import reject, sound, text
+from ..stated import statements
 from ..store import QUARANTINE_COLUMNS
 from . import borrowing, collected, folding, inferencex_rules, sources
+from .statements import said
 
 # Why each row is faster than physics allows, "" where it is not: roofcast.predictor.audit.impossible.
 Judge = Callable[[pd.DataFrame], "pd.Series[str]"]
@@ -50,11 +52,14 @@ def run(folder: Path, judge: Judge) -> Build:
 
 def checked(folder: Path, judge: Judge) -> pd.DataFrame:
     """Return all rows aligned and checked, `faults` holding why not; before copies are folded."""
-    rows = sources.align(collected.read(folder))
+    cells = collected.read(folder)
+    rows = sources.align(cells)
+    terms = said(cells, rows)
     names.resolve(rows)
     layout.settle(rows)
     align.lengths(rows)
     borrowing.borrow(rows)
+    rows["stated"] = statements(terms, rows)
     layout.check(rows)
     align.throughputs(rows)
     align.latencies(rows)

@@ -12,8 +12,12 @@ import numpy as np
 
 from .. import catalogue
 from ..columns import COLUMNS, names
-from ..errors import BadRequest, UnknownName
-from ..vocabulary import PRECISIONS, checkpoint_precision
+from ..errors import BadRequest, RoofcastError, UnknownName
+from ..hardware import resolve_hardware
+from ..sizes import resolve_model
+from ..specs import ModelSpec
+from ..spellings import checkpoint
+from ..vocabulary import ENGINES, PRECISIONS, engine_named, precision_named
 from .base import ASK, Draft, drop, refuse, setting
 
 # What may be answered for all rows: it fills gaps; a row whose file states otherwise is refused.
@@ -22,9 +26,25 @@ NAMES = (
     "mode", "length_kind", "date", "source", "source_ref", "license",
 )  # fmt: skip
 FIGURES = names(roles=("layout", "load"), stored=True, text=False)
-CATALOGUES: dict[str, Callable[[str], Any]] = {"gpu": catalogue.gpu, "model": catalogue.model}
 _STATED = ("engine", "weight_precision", "kv_precision", "spec_decode")
 _LOADED = {"closed-loop": "concurrency", "static-batch": "concurrency", "open-loop": "request_rate"}
+
+
+def stored_model(text: str) -> ModelSpec:
+    """Return the model of the files that a text names: a config.json means the one of its shape.
+
+    Raises what `resolve_model` raises, and UnknownName for a shape that no model of the files has: a row of
+    it would be of no use to others.
+    """
+    name, shipped = resolve_model(text).name, catalogue.shipped_models()
+    own = catalogue.models()[name]
+    twins = [spec for spec in shipped.values() if spec.shape_key == own.shape_key]
+    if not twins:
+        raise UnknownName("model", text)
+    return shipped.get(name) or min(twins, key=lambda spec: spec.max_position != own.max_position)
+
+
+CATALOGUES: dict[str, Callable[[str], Any]] = {"gpu": catalogue.gpu, "model": stored_model}
 
 
 def checked(answers: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,7 +57,7 @@ def checked(answers: Mapping[str, Any]) -> dict[str, Any]:
             raise BadRequest(name, value, f"one of {', '.join((*NAMES, *FIGURES))}")
         column = COLUMNS[name]
         if column.allowed:
-            given[name] = PRECISIONS.stored(str(value)) if name.endswith("precision") else value
+            given[name] = (precision_named(str(value)) or value) if name.endswith("precision") else value
             if given[name] not in column.allowed:
                 raise BadRequest(name, given[name], f"one of {', '.join(filter(None, column.allowed))}")
         low, high = (column.low, column.high) if (column.low, column.high) != (0.0, 1e12) else (1, 1e6)
@@ -45,13 +65,28 @@ def checked(answers: Mapping[str, Any]) -> dict[str, Any]:
             raise BadRequest(name, value, f"a number between {low:g} and {high:g}")
     if not re.fullmatch(r"20\d\d(-[01]\d(-[0-3]\d)?)?", str(given.get("date", "2000"))):
         raise BadRequest("date", given["date"], "YYYY-MM-DD or YYYY-MM")
-    platform = given.pop("platform", None)
-    if platform is not None:
-        spec = catalogue.platform(platform)
-        if catalogue.gpu(given.setdefault("gpu", spec.gpu)).name != spec.gpu:
-            raise BadRequest("gpu", given["gpu"], f"{spec.gpu}, which {spec.name} has")
-        given["platform_raw"] = spec.name
-    return given | {name: find(given[name]).name for name, find in CATALOGUES.items() if name in given}
+    if "engine" in given and not ENGINES.find(str(given["engine"])):
+        engine, version = engine_named(str(given["engine"]))
+        if not engine and (near := ENGINES.near(str(given["engine"]))):
+            raise UnknownName("engine", given["engine"], near)
+        given |= {"engine": engine or given["engine"], **({"engine_version": version} if version else {})}
+    given |= _hardware(given.pop("platform", None), given.pop("gpu", None), "num_gpus" in given)
+    return given | ({"model": stored_model(str(given["model"])).name} if "model" in given else {})
+
+
+def _hardware(platform: Any, gpu: Any, counted: bool) -> dict[str, Any]:
+    """Return what a platform and a GPU say, as answers; how many there are unless that is answered."""
+    asked = {"platform": platform, "gpu": gpu}
+    found = [resolve_hardware(str(text), kind) for kind, text in asked.items() if text is not None]
+    for named in found[1:]:
+        if named.gpu != found[0].gpu:
+            raise BadRequest("gpu", named.gpu, f"{found[0].gpu}, which {found[0].platform or platform} has")
+    answer: dict[str, Any] = {}
+    for named in found:
+        answer["gpu"] = named.gpu
+        answer |= {"platform_raw": named.platform} if named.platform else {}
+        answer |= {"num_gpus": float(named.num_gpus)} if named.num_gpus and not counted else {}
+    return answer
 
 
 def answered(draft: Draft, answers: Mapping[str, Any], tool: str) -> Draft:
@@ -68,6 +103,8 @@ def answered(draft: Draft, answers: Mapping[str, Any], tool: str) -> Draft:
     if row.get("disagg") == 1 and not _known(row.get("num_gpus")):
         row["num_gpus"] = row.get("prefill_gpus", math.nan) + row.get("decode_gpus", math.nan)
     row["model"] = row.get("model") or row.get("model_raw", "")
+    row["weight_precision"] = row.get("weight_precision") or _of_config(row["model"])
+    row["kv_precision"] = row.get("kv_precision") or checkpoint(row["model"]).kv_precision
     row["spec_decode"] = row.get("spec_decode") or "none"
     if row.get("mode") == "offline":
         drop(row, "ttft_")
@@ -80,13 +117,22 @@ def answered(draft: Draft, answers: Mapping[str, Any], tool: str) -> Draft:
     return row
 
 
+def _of_config(model: str) -> str:
+    """Return the format of a local checkpoint's weights, "" where the name means no config.json."""
+    with suppress(RoofcastError):
+        named = resolve_model(model)
+        native = catalogue.models()[named.name].native_weight_precision
+        return (named.weight_precision or PRECISIONS.find(native)) if named.how == "config" else ""
+    return ""
+
+
 def _stated(name: str, row: Draft) -> Any:
     """Return what the file itself states of a figure, or of a known name that the user may not replace."""
     value = row.get(name)
     if name in FIGURES:
         return value if _known(value) else ""
     if name in CATALOGUES:
-        with suppress(UnknownName):
+        with suppress(RoofcastError):
             return CATALOGUES[name](str(value or (row.get("model_raw", "") if name == "model" else ""))).name
     return value if value and name in _STATED and value in (COLUMNS[name].allowed or (value,)) else ""
 
@@ -105,7 +151,7 @@ def missing(row: Draft) -> Iterator[str]:
     loaded, separate = _LOADED.get(row.get("mode", "")), row.get("disagg")
     needed = {
         **dict.fromkeys(("gpu", "model", "engine", "date", "mode", "isl", "osl"), True),
-        "weight_precision": not checkpoint_precision(row.get("model_raw", "")),
+        "weight_precision": not checkpoint(row.get("model_raw", "")).weight_precision,
         "tp": row.get("num_gpus") != 1,
         "num_gpus": row.get("dp", 1.0) > 1 and not row.get("dp_means"),
         "prefill_gpus": separate,

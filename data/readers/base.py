@@ -12,7 +12,6 @@ from typing import Any
 from .. import catalogue
 from ..errors import Fault, UnknownName
 from ..rows.draft import LATENCIES, NUMERIC, TEXTUAL
-from ..rows.names import GPU_ALIASES
 from ..vocabulary import printed_engine, printed_precision
 
 Record = dict[str, Any]  # one result as its tool wrote it
@@ -26,11 +25,6 @@ MEDIAN_NAMED = {"mean": "mean", "median": "p50", "p90": "p90", "p95": "p95", "p9
 ASK = "?"  # for what the file hints at but does not state
 _TEXT_LENGTH = 200
 _NONE = ("", "none", "null", "n/a", "-")
-_VENDORS = re.compile(
-    r"\b(nvidia|amd|instinct|geforce|tesla|virtualized|grace hopper superchip|blackwell|server|edition)\b"
-)
-_CAPACITY = re.compile(r"[-\s]*\b(\d+)\s?gi?b\b")
-_MEMORY_SLACK = 0.15
 
 
 def statistics(
@@ -123,18 +117,8 @@ def gpu(value: Any) -> str:
     ('h100-sxm', 'mi300x', 'NVIDIA A100-PCIE-40GB')
     """
     text = plain(value)
-    bare = " ".join(_VENDORS.sub(" ", re.sub(r"\(.*?\)", "", text.lower())).split())
-    without_memory = re.sub(r"[-\s]*hbm\w*", "", bare)
-    short = " ".join(_CAPACITY.sub("", without_memory).split())
-    capacity = _CAPACITY.search(bare)
-    for name in (text, bare, without_memory, short):
-        try:
-            spec = catalogue.gpu(GPU_ALIASES.get(name.lower(), name))
-        except UnknownName:
-            continue
-        room = float(capacity.group(1)) * 2**30 if capacity and not spec.name.startswith("gh200") else 0.0
-        if not room or abs(spec.memory_bytes / room - 1) < _MEMORY_SLACK:
-            return spec.name
+    with suppress(UnknownName):
+        return catalogue.gpu(re.sub(r"\(.*?\)", "", text)).name
     return text
 
 

@@ -29,7 +29,10 @@ PER_GPU = {"tput_per_gpu": "total_tput", "avg_power_w": "power_w"}
 PER_DECODE_GPU = {"output_tput_per_gpu": "output_tput"}
 POOL = {"{}_ep": "{}_ep", "{}_num_workers": "{}_workers", "num_{}_gpu": "{}_gpus"}
 # The client draws lengths from 0.8 to 1.0 of the nominal ones, which the file repeats.
-STATED = {"mode": "closed-loop", "dp_means": "inside", "length_scale": 0.9, "length_kind": "uniform"}
+STATED = {
+    "mode": "closed-loop", "dp_means": "inside", "length_scale": 0.9, "length_kind": "uniform",
+    "length_spread": "0.8-1",
+}  # fmt: skip
 
 knows = has("hw", "conc", "framework", "precision", "tput_per_gpu")
 

@@ -53,6 +53,9 @@ def rows(record: Record) -> Iterator[Draft]:
         draft.setdefault("prefix_cached_frac", ASK)
     elif not name.startswith("random"):
         draft["length_kind"] = "dataset"
+    else:
+        fill(draft, record, {"random_input_len": "isl_nominal", "random_output_len": "osl_nominal"})
+        draft["length_spread"] = f"{ratio:g}-1" if ratio < 1 else ""
     remark(draft, "data-set", value=name)
     tokens_per_step(draft, record, record.get("accept_length"))
     if record.get("request_rate") == "trace":

@@ -29,11 +29,11 @@ TEXTS = [
 ]
 # What may be decided beyond the collected columns, with the value that stands where nothing is.
 DECIDED_NUMBERS = {
-    "replicas": np.nan, "length_scale": 1.0, "weight": 1.0,
+    "replicas": np.nan, "length_scale": 1.0, "weight": 1.0, "isl_nominal": np.nan, "osl_nominal": np.nan,
     **{f"{pool}_{name}": np.nan for pool in ("prefill", "decode") for name in ("tp", "ep", "dp", "workers")},
 }  # fmt: skip
 DECIDED_TEXTS = {
-    "source_family": "", "dp_means": "", "length_kind": "fixed", "run_id": "",
+    "source_family": "", "dp_means": "", "length_kind": "fixed", "length_spread": "", "run_id": "",
     "tpot_p50_is": "tpot", "tpot_mean_is": "tpot",
 }  # fmt: skip
 NUMERIC = frozenset({*NUMBERS, *DECIDED_NUMBERS})

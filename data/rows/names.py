@@ -9,21 +9,20 @@ import pandas as pd
 
 from .. import catalogue
 from ..errors import UnknownName
-from ..vocabulary import ENGINES, PRECISIONS, SPECULATION, checkpoint_precision
+from ..spellings import checkpoint
+from ..vocabulary import ENGINES, PRECISIONS, SPECULATION
 from .draft import note, reject
 
-# "GH200 120GB" is NVIDIA's name of the part with 96 GB HBM3 (120 GB is its LPDDR5X).
-GPU_ALIASES = {
-    "gh200": "gh200-96g", "a100-80g-pcie": "a100-pcie", "h20-96g": "h20", "h800-sxm": "h800",
-    "inferentia2": "inf2", "trainium1": "trn1", "rtxpro6000-bw": "rtx-pro-6000", "v100-16g": "v100",
-}  # fmt: skip
+_GPU_ALIASES = {"v100-16g": "v100"}  # of a source that measured a plain "V100"
 
 
 @cache
 def _catalogue_name(kind: str, name: str) -> str:
     """Return the catalogue's name, or "" where it knows none."""
     with suppress(UnknownName):
-        return (catalogue.model(name) if kind == "model" else catalogue.gpu(GPU_ALIASES.get(name, name))).name
+        return (
+            catalogue.model(name) if kind == "model" else catalogue.gpu(_GPU_ALIASES.get(name, name))
+        ).name
     return ""
 
 
@@ -52,7 +51,7 @@ def native_precision(model_raw: str, model: str) -> str:
     """Return the precision that a checkpoint's name says, else the model's native one."""
     spec = catalogue.models().get(model)
     native = spec.native_weight_precision if spec else "bf16"
-    return checkpoint_precision(model_raw) or PRECISIONS.stored(native) or "bf16"
+    return checkpoint(model_raw).weight_precision or PRECISIONS.stored(native) or "bf16"
 
 
 def whole_date(text: str) -> str:

@@ -23,6 +23,7 @@ from ...data.sizes import resolve_model
 from ...data.specs import PlatformSpec
 from ...features.facts import FloatArray, IntArray
 from ...features.memory import memory_fit
+from ...features.names import told
 from ...features.request import normalise
 from ..predictor import Predictor
 from .economics import Economics
@@ -85,7 +86,7 @@ class _Search:
     def __init__(self, advisor: Advisor, workload: Workload, confidence: float) -> None:
         self.model, self.economics = advisor.predictor.model, advisor.economics
         self.workload, self.confidence = workload, confidence
-        self.name, self.note = resolve_model(workload.model)
+        self.named = resolve_model(workload.model)
         self.rejected: dict[str, Reason] = {}
         self.closest: list[tuple[float, float, Deployment, Reason]] = []
         self._take(self._fitting(self._priced()))
@@ -119,10 +120,10 @@ class _Search:
             over = any(reason.code in OVER_BUDGET for reason in self.rejected.values())
             limited_by = Reason("budget" if over else "nothing")
         return Recommendation(
-            workload=self.workload, model=self.name, confidence=self.confidence, ranked=tuple(ranked),
+            workload=self.workload, model=self.named.name, confidence=self.confidence, ranked=tuple(ranked),
             rejected=self.rejected, closest=nearest, limited_by=limited_by,
             crossovers=tuple(self._crossovers(ranked[0].platform)) if ranked else (),
-            notes=(self.note,) if self.note else (),
+            notes=tuple(filter(None, [told(self.named)])),
         )  # fmt: skip
 
     def full_speed(self) -> FloatArray:
@@ -158,7 +159,7 @@ class _Search:
         w, kept = self.workload, list[tuple[Offer, Setup]]()
         longest = max(w.kinds, key=lambda kind: kind.isl + kind.osl)
         for spec in platforms:
-            grid = Grid.of(self.name, (spec,), w.engines, w.weight_precisions, longest.isl + longest.osl)
+            grid = Grid.of(self.named, (spec,), w.engines, w.weight_precisions, longest.isl + longest.osl)
             if not len(grid):
                 self.rejected[spec.name] = Reason("no-setup")
                 continue
@@ -173,7 +174,7 @@ class _Search:
                 at = int(np.where(r.valid, fit.needed_bytes / fit.available_bytes, np.inf).argmin())
                 needed, available = (b[at] / 1e9 for b in (fit.needed_bytes, fit.available_bytes))
                 self.rejected[spec.name] = Reason("too-small", needed, available, {"tp": r.tp[at]})
-        return Grid(model=self.name, rows=kept)
+        return Grid(model=self.named.name, rows=kept)
 
     def _outcomes(self, rows: IntArray, n: FloatArray, load: FloatArray, physics: bool = False) -> Outcomes:
         return outcomes(self.model, self.grid.frame(rows, n), self.workload, load, physics)

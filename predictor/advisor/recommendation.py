@@ -5,14 +5,19 @@ Why something was rejected or missed is a record, which becomes a sentence here,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ...data.files import for_json
+from ..prediction import Shown
 from .economics import Cost
 from .space import Setup
 from .workload import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEXTS = {
     "no-price": "no price known to {value}",
@@ -109,7 +114,7 @@ class Replacement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recommendation:
+class Recommendation(Shown):
     """Deployments that hold the limits, cheapest first; where there is none, the closest that can be had.
 
     `rejected` has the reason of every other platform; `limited_by` says what stands between the closest
@@ -146,6 +151,16 @@ class Recommendation:
             return f"{fits}, and no other platform does"
         after = self.ranked[1]
         return f"{fits}; {after.what}, the next, costs {after.cost_ratio:.2f} times as much"
+
+    def _parts(self) -> Iterable[object]:
+        return tuple(import_module("roofcast.predictor.advisor.tables").recommendation_tables(self))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per ranked deployment, cheapest first; bounds are columns like `ttft_ms_lo`."""
+        import pandas as pd
+
+        frame = pd.json_normalize(self.to_dict()["ranked"], sep="_")
+        return frame.rename(columns=lambda name: name.removesuffix("_value").replace("__", "_"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values fit for JSON, reasons as sentences; None for no number."""

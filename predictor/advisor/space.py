@@ -7,7 +7,7 @@ network, a part of a rack or the rack. More load takes more of them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from ...data import catalogue
 from ...data.errors import UnknownName
+from ...data.sizes import NamedModel
 from ...data.specs import ModelSpec, PlatformSpec
-from ...data.vocabulary import ENGINES, PRECISIONS
+from ...data.vocabulary import ENGINES, PRECISIONS, engine_named, precision_named
 from ...features.facts import FloatArray, IntArray
+from ..layouts import layout_name, layouts
 from .economics import Economics
 
 if TYPE_CHECKING:
@@ -66,8 +68,7 @@ class Setup:
     @property
     def layout(self) -> str:
         """The layout of one replica, such as "tp8" or "tp16 ep16 dp16"."""
-        more = "".join(f" {k}{v}" for k in ("pp", "ep", "dp") if (v := getattr(self, k)) > 1)
-        return f"tp{self.tp}{more}{' +Grace' if self.tier else ''}"
+        return layout_name(self.tp, self.pp, self.ep, self.dp) + (" +Grace" if self.tier else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,20 +80,26 @@ class Grid:
 
     @classmethod
     def of(
-        cls, model: str, platforms: Sequence[PlatformSpec], engines: Sequence[str] = (),
+        cls, model: NamedModel, platforms: Sequence[PlatformSpec], engines: Sequence[str] = (),
         weight_precisions: Sequence[str] = (), longest: float = 0.0,
     ) -> Grid:  # fmt: skip
         """Return every configuration for sequences of at most `longest` tokens; no names mean all.
 
-        Raises UnknownName for an engine or a precision that is not known.
+        No precision means that which the model's name states, where it states one: that checkpoint. Raises
+        UnknownName for an engine or a precision that is not known.
         """
+        engines = [engine_named(name)[0] or name for name in engines]
+        weight_precisions = [precision_named(name) or name for name in weight_precisions]
         known = {"engine": [term.name for term in _ENGINES], "weight_precision": PRECISIONS}
         asked = [*product(("engine",), engines), *product(("weight_precision",), weight_precisions)]
         for kind, name in asked:
             if name not in known[kind]:
                 raise UnknownName(kind, name, known[kind])
-        spec = catalogue.model(model)
-        return cls(model=model, rows=[
+        spec = catalogue.model(model.name)
+        if model.weight_precision and not weight_precisions:
+            weight_precisions = (model.weight_precision,)
+            spec = replace(spec, native_weight_precision=model.weight_precision)
+        return cls(model=model.name, rows=[
             (offer, setup)
             for platform in platforms
             for offer in offers(platform)
@@ -159,28 +166,11 @@ def _setups(model: ModelSpec, platform: PlatformSpec, offer: Offer, longest: flo
     # The model's own weights run on chips without units for them too: widened on the way.
     weights = [own.name, *(t.name for t in narrower if gpu.has_units(t.name))]
     engines = [term.name for term in _ENGINES if gpu.vendor.lower() in term.vendors]
-    for (tp, pp, ep, dp), weight, engine, tier in product(
-        _layouts(model, platform, offer), weights, engines, tiers
-    ):
+    degrees = layouts(model.n_heads, model.is_moe, offer.gpus, platform.num_gpus)
+    if offer.gpus > platform.num_gpus:  # on joined boxes only what needs both
+        degrees = (each for each in degrees if each[0] * each[1] > platform.num_gpus)
+    for (tp, pp, ep, dp), weight, engine, tier in product(degrees, weights, engines, tiers):
         kv = "bf16" if weight == "bf16" else "fp8"
         yield Setup(
             tp=tp, pp=pp, ep=ep, dp=dp, weight_precision=weight, kv_precision=kv, engine=engine, tier=tier
         )
-
-
-def _layouts(model: ModelSpec, platform: PlatformSpec, offer: Offer) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (tp, pp, ep, dp) that engines start: tp divides the heads, experts are whole or spread over tp.
-
-    On joined boxes only what needs both: tp across them, or a pipeline stage on each.
-    """
-    boxes = max(offer.gpus // platform.num_gpus, 1)
-    degrees = sorted({2**k for k in range(offer.gpus.bit_length()) if 2**k <= offer.gpus} | {offer.gpus})
-    for tp in degrees:
-        for pp in (1, boxes) if boxes > 1 else (1,):
-            if tp * pp > offer.gpus or (boxes > 1 and tp * pp <= platform.num_gpus):
-                continue
-            spread = model.is_moe and tp > 1
-            if model.n_heads % tp == 0:
-                yield from ((tp, pp, ep, 1) for ep in ((1, tp) if spread else (1,)))
-            if spread:
-                yield tp, pp, tp, tp

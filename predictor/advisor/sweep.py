@@ -75,7 +75,7 @@ class SweepSpace:
     def grid(self) -> Grid:
         """The configurations of one offer each; a size or config.json is entered into the catalogue first."""
         known = [catalogue.platform(p) for p in self.platforms] or list(catalogue.platforms().values())
-        return Grid.of(resolve_model(self.model)[0], known, self.engines, self.weight_precisions)
+        return Grid.of(resolve_model(self.model), known, self.engines, self.weight_precisions)
 
     @property
     def shape(self) -> tuple[int, ...]:

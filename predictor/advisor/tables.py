@@ -93,14 +93,15 @@ def _economics(d: Deployment) -> str:
         return f"{_number(values[''])} ({_number(values['_lo'])} to {_number(values['_hi'])})"
 
     c = d.cost
+    share = c.break_even_utilisation  # no number where nobody rents it out
+    owning = "" if math.isnan(share) else f"; owning beats renting above {share:.0%} of the hours"
     return (
         f"90 % intervals: output {interval(d.output_tok_s)} tok/s, TTFT {interval(d.ttft_ms)} ms, TPOT "
         f"{interval(d.tpot_ms)} ms; batch {d.batch:,.3g} per replica; limited by {d.bottleneck}; support "
         f"{d.support}\nbought for ${c.purchase_usd:,.0f} (${_number(c.usd_per_tok_s)} per tok/s); per "
         f"million tokens ${_number(c.usd_per_m_output)} out ({_number(c.usd_per_m_output_lo)} to "
         f"{_number(c.usd_per_m_output_hi)}), ${_number(c.usd_per_m_total)} in and out; "
-        f"{_number(c.tokens_per_joule)} tokens per joule; owning beats renting above "
-        f"{c.break_even_utilisation:.0%} of the hours"
+        f"{_number(c.tokens_per_joule)} tokens per joule{owning}"
     )
 
 

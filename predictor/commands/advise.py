@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...data.columns import COLUMNS
-from .options import Option, takes
-from .shared import Bundle, Json, Many, Number, Text, fail, load, print_json, progress_bar, show
+from .options import Option, completion, takes
+from .shared import Bundle, Check, Json, Many, Number, Text, end, fail, load, print_json, progress_bar, show
 
 if TYPE_CHECKING:
     from ..advisor import Economics
@@ -38,12 +38,12 @@ ECONOMICS: dict[str, Option] = {
     "usd_per_kwh": (Number, "Price of electricity [default: 0.08]"),
     "pue": (Number, "Power at the meter over that of the platform [default: 1.3]"),
     "utilisation": (Number, "Share of the hours that the load is there [default: 1]"),
-    "price": (Many, "Purchase price, such as hgx-b200=300000; may repeat."),
-    "rent": (Many, "USD per GPU and hour, such as b200=4.5; may repeat."),
+    "price": (Many, "Purchase price, such as hgx-b200=300000; may repeat [default: the catalogue's]"),
+    "rent": (Many, "USD per GPU and hour, such as b200=4.5; may repeat [default: the catalogue's]"),
 }
 # Those that name what is considered, by the field that holds them.
 ONLY = {"platform": "platforms", "engine": "engines", "weight_precision": "weight_precisions"}
-CHOICES: dict[str, Option] = dict.fromkeys(ONLY, (Many, "Consider only this; may repeat."))
+CHOICES: dict[str, Option] = dict.fromkeys(ONLY, (Many, "Consider only this; may repeat [default: all]"))
 INSTEAD: dict[str, Option] = {"instead": (Text, "Say how many of this platform the best one replaces.")}
 SWEPT: dict[str, Option] = {
     "lengths": (Many, f"Tokens isl/osl; may repeat. [default: {_ISL}/{_OSL}]"),
@@ -52,7 +52,7 @@ SWEPT: dict[str, Option] = {
     "spec_decode": (Many, "Speculation; may repeat. [default: none]"),
 }
 NAMED = "Name, alias, Hugging Face id, config.json or a size: 300b, 1t-a32b."
-Model = Annotated[str, typer.Option(help=NAMED)]
+Model = Annotated[str, typer.Option(help=NAMED, autocompletion=completion("model"))]
 
 
 @takes(WORKLOAD | CHOICES | ECONOMICS | INSTEAD)
@@ -60,6 +60,7 @@ def recommend(
     given: dict[str, Any],
     model: Model,
     confidence: Annotated[float, typer.Option(help="Least probability that the limits hold.")] = 0.5,
+    check: Check = False,
     bundle: Bundle = None,
     as_json: Json = False,
 ) -> None:
@@ -76,11 +77,11 @@ def recommend(
     replaced = advisor.replaces(best.platform, instead, workload) if instead and best else None
     if as_json:
         print_json(answer.to_dict() | ({"replaces": vars(replaced)} if replaced else {}))
-        return
-    for part in recommendation_tables(answer):
-        show(part)
-    if replaced:
-        typer.echo(str(replaced))
+    else:
+        show(*recommendation_tables(answer))
+        if replaced:
+            typer.echo(str(replaced))
+    end(check, best is not None)
 
 
 @takes(CHOICES | SWEPT | {"basis": ECONOMICS["basis"]})
@@ -107,8 +108,7 @@ def sweep(
     if as_json:
         print_json(found.to_dict())
         return
-    for part in sweep_tables(found):
-        show(part)
+    show(*sweep_tables(found))
 
 
 def _only(given: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 
 from ...data.identity import LOAD
 from .options import CLAIM, REQUEST, takes
-from .shared import Bundle, File, Json, Text, fail, load, print_json, show
+from .shared import Bundle, Check, File, Json, Text, end, fail, load, print_json, show
 
 # With none of these a request says nothing of the load.
 LOADED = {*LOAD, "mode"}
@@ -26,13 +27,14 @@ def predict(
     frame: Annotated[File, typer.Option(help="CSV file with a request per row; no other request.")] = None,
     out: Annotated[File, typer.Option(help="With --frame: the CSV file to write.")] = None,
     fabric: Fabric = None,
+    check: Check = False,
     bundle: Bundle = None,
     as_json: Json = False,
 ) -> None:
     """Predict one configuration, without a load its curve, or with --frame every row of a CSV file."""
     if frame is not None:
         _refuse_options(request, "--frame")
-        _predict_file(frame, out, fabric, bundle, as_json)
+        end(check, _predict_file(frame, out, fabric, bundle, as_json))
     elif out is not None:
         fail("--out is the file that --frame's answers go to; --json prints one answer")
     elif not LOADED & set(request):
@@ -43,6 +45,7 @@ def predict(
     else:
         prediction = load(bundle).predict(fabric=fabric, **request)
         print_json(prediction.to_dict()) if as_json else show(prediction)
+        end(check, prediction.feasible)
 
 
 def _refuse_options(request: dict[str, Any], source: str) -> None:
@@ -50,20 +53,25 @@ def _refuse_options(request: dict[str, Any], source: str) -> None:
         fail(f"{source} takes the requests from the file: drop --{next(iter(request)).replace('_', '-')}")
 
 
-def _predict_file(path: Path, out: File, fabric: File, bundle: Text, as_json: bool) -> None:
-    """Answer a CSV file: its columns with the answers after them, to --out or stdout."""
+def _predict_file(path: Path, out: File, fabric: File, bundle: Text, as_json: bool) -> bool:
+    """Answer a CSV file, its columns and then the answers, to --out or stdout; tell whether all fit."""
     import pandas as pd
 
     try:
         requests = pd.read_csv(path)
     except (OSError, ValueError) as error:
         fail(f"{path} cannot be read as CSV: {error}")
-    answers = load(bundle).predict_frame(requests, fabric=fabric)
+    with warnings.catch_warnings(record=True) as doubts:
+        warnings.simplefilter("always", UserWarning)
+        answers = load(bundle).predict_frame(requests, fabric=fabric)
+    for doubt in doubts:
+        typer.echo(f"roofcast: {doubt.message}", err=True)
     table = pd.concat([requests.drop(columns=answers.columns, errors="ignore"), answers], axis=1)
     if as_json:
         sys.stdout.write(table.to_json(orient="records", indent=1, double_precision=15) + "\n")
     if out is not None or not as_json:
         table.to_csv(sys.stdout if out is None else out, index=False)
+    return bool(answers["feasible"].all())
 
 
 @takes(REQUEST)
@@ -113,6 +121,7 @@ def _changes(text: str) -> dict[str, str]:
 def audit(
     claim: dict[str, Any],
     file: Annotated[File, typer.Argument(help="CSV file of claims: request columns and figures.")] = None,
+    check: Check = False,
     bundle: Bundle = None,
     as_json: Json = False,
 ) -> None:
@@ -123,6 +132,7 @@ def audit(
     if file is None:
         found = judge(load(bundle), **claim)
         print_json([finding.to_dict() for finding in found]) if as_json else show(found)
+        end(check, all(finding.verdict != "impossible" for finding in found))
         return
     _refuse_options(claim, "a file")
     counts: Counter[str] = Counter()
@@ -138,3 +148,4 @@ def audit(
         typer.echo("]" if counts else "[]")
     else:
         typer.echo(", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items())))
+    end(check, not counts["impossible"])

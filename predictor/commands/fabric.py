@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .shared import File, Json, Text, fail, print_json
+from .shared import Check, File, Json, Text, end, fail, print_json
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -29,11 +29,12 @@ def check(
     measured: Annotated[
         File, typer.Option(help="Write the measured fabric here, for roofcast predict --fabric.")
     ] = None,
+    strict: Check = False,
     as_json: Json = False,
 ) -> None:
     """Judge captured output of nvidia-smi, NCCL, nccl-tests and numactl.
 
-    The exit code is 0 for healthy, 1 for degraded, 2 for unknown or unreadable.
+    The exit code is 0 for healthy, 1 for degraded, 2 for unknown or unreadable; with --check 3 for both.
     """
     from rich.console import Console
 
@@ -49,4 +50,5 @@ def check(
     else:
         # A pipe has no width: a line is folded for people, never for the next program.
         Console(highlight=False, width=None if sys.stdout.isatty() else 10_000).print(fabric.show(report))
+    end(strict, not report.exit_code)
     raise typer.Exit(report.exit_code)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import shared
+from .options import completion
 from .shared import Bundle, File, Json, Many, Number, Store, Text, print_json, progress_bar, report, show
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for accuracy.md and accuracy.json.")] = Path("docs"),
     protocol: Annotated[
         Many,
-        typer.Option(help="Protocol to run: configuration, family, platform, model or source; may repeat."),
+        typer.Option(
+            help="Protocol to run: configuration, family, platform, model, source; may repeat [default: all]"
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -64,8 +67,12 @@ def evaluate(
     from ...training.report import evaluate as run
     from ...training.splits import PROTOCOLS
 
+    shipped = shared.load(None)
     with progress_bar(as_json) as progress:
-        figures = run(store=store, out=out, protocols=tuple(protocol or PROTOCOLS), progress=progress)
+        figures = run(
+            store=store, out=out, protocols=tuple(protocol or PROTOCOLS), answer=shipped.predict_frame,
+            progress=progress,
+        )  # fmt: skip
     report(figures, as_json)
 
 
@@ -89,7 +96,9 @@ def tune(
 
 def retrain(
     store: Store = None,
-    margin: Annotated[Number, typer.Option(help="Share of itself by which an error may grow.")] = None,
+    margin: Annotated[
+        Number, typer.Option(help="Share of itself by which an error may grow [default: 0.03]")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Train though nothing is new.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -117,7 +126,10 @@ def rollback(
 
 
 def suggest(
-    platform: Annotated[str, typer.Option(help="Platform to measure on, such as hgx-b200.")],
+    platform: Annotated[
+        str,
+        typer.Option(help="Platform to measure on, such as hgx-b200.", autocompletion=completion("platform")),
+    ],
     budget: Annotated[int, typer.Option(help="Setups that can be measured.")] = 10,
     model: Annotated[
         Many, typer.Option(help="Model to ask about; may repeat [default: the catalogue's]")

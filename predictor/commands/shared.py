@@ -1,4 +1,9 @@
-"""What commands share: the types of options, and output as tables, lines, JSON or a bar."""
+"""What commands share: the types of options, how they end, and output as tables, lines, JSON or a bar.
+
+A command ends with 0 where it answered; EXIT_BAD_INPUT where a name, a value or what a file says is wrong;
+EXIT_ERROR where something cannot be read or written, or was stopped; with --check, EXIT_NO where the answer
+is no: infeasible, impossible, none found.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +25,12 @@ Count: TypeAlias = int | None
 Number: TypeAlias = float | None
 File: TypeAlias = Path | None
 Many: TypeAlias = list[str] | None
+EXIT_ERROR, EXIT_BAD_INPUT, EXIT_NO = 1, 2, 3
+Check = Annotated[bool, typer.Option("--check", help=f"End with exit code {EXIT_NO} where the answer is no.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
-Bundle = Annotated[Text, typer.Option(help="Bundle folder or models:/roofcast@champion.")]
+Bundle = Annotated[
+    Text, typer.Option(help="Bundle folder or models:/roofcast@champion [default: the shipped one]")
+]
 Store = Annotated[File, typer.Option(help="Benchmark table to use instead of the shipped one.")]
 
 
@@ -44,11 +53,11 @@ def report(figures: dict[str, Any], as_json: bool) -> None:
             typer.echo(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
 
 
-def show(value: Any) -> None:
-    """Print a result, a table or text on stdout; what draws is imported no sooner than it is used."""
+def show(*values: Any) -> None:
+    """Print results, tables or text on stdout; what draws is imported no sooner than it is used."""
     from ..show import show as draw
 
-    draw(value)
+    draw(*values)
 
 
 def print_json(value: Any) -> None:
@@ -71,5 +80,11 @@ def progress_bar(as_json: bool) -> Iterator[Callable[[str, float], None]]:
 
 
 def fail(message: str) -> NoReturn:
-    """End the command with one line on stderr and exit code 2."""
+    """End the command with one line on stderr, for bad input."""
     raise RoofcastError(message)
+
+
+def end(check: bool, yes: bool) -> None:
+    """End an answered command: with --check by whether the answer is yes."""
+    if check and not yes:
+        raise typer.Exit(EXIT_NO)

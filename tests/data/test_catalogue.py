@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -76,7 +77,8 @@ def test_a_platform_holds_known_gpus_and_agrees_with_their_links() -> None:
 
 def _attention(spec: ModelSpec) -> float:
     if spec.attention == "mla":
-        query = spec.mla_q_rank * (spec.d_model + spec.n_heads * spec.head_dim)
+        queries = spec.n_heads * spec.head_dim
+        query = spec.mla_q_rank * (spec.d_model + queries) or spec.d_model * queries
         latent = spec.d_model * (spec.mla_kv_rank + spec.mla_rope_dim)
         up = spec.mla_kv_rank * spec.n_heads * (spec.qk_nope_dim + spec.v_head_dim)
         return query + latent + up + spec.n_heads * spec.v_head_dim * spec.d_model
@@ -95,8 +97,10 @@ def _parameters(spec: ModelSpec) -> tuple[float, float]:
 
 
 # What the plain formula does not describe: recurrent mixers, encoders, layers that differ among themselves.
-UNEVEN = {"t5", "gemma4", "nemotron-nas", "decilm", "gptj", "phi"}
-PLAIN = [m for m in MODELS if m.attention != "hybrid" and m.family not in UNEVEN]
+UNEVEN = {"t5", "gemma3n", "gemma4", "nemotron-nas", "decilm", "gptj", "phi", "mimo-v2", "step3", "step3p5",
+          "mistral-large4", "muse-spark", "laguna"}  # fmt: skip
+MIXED = {m.name for m in MODELS if m.attention == "hybrid" or m.n_linear_attention_layers}
+PLAIN = [m for m in MODELS if m.name not in MIXED and m.family not in UNEVEN]
 
 
 @pytest.mark.parametrize("spec", PLAIN, ids=_id)
@@ -104,6 +108,15 @@ def test_parameters_agree_with_the_shape(spec: ModelSpec) -> None:
     total, active = _parameters(spec)
     assert spec.params_total == pytest.approx(total, rel=0.03)
     assert spec.params_active == pytest.approx(active, rel=0.03)
+
+
+@pytest.mark.parametrize("spec", [m for m in MODELS if m.name in MIXED or m.family in UNEVEN], ids=_id)
+def test_parameters_agree_with_the_name_where_layers_differ(spec: ModelSpec) -> None:
+    """A name says them rounded and often without embeddings; "-a3b" means the active ones."""
+    said = re.findall(r"(?<![\w.])(a?)(\d+(?:\.\d+)?)b(?![a-z])", spec.name)
+    for active, billions in said:
+        counted = spec.params_active if active else spec.params_total
+        assert counted / 1e9 == pytest.approx(float(billions), rel=0.3)
 
 
 @pytest.mark.parametrize("spec", MODELS, ids=_id)
@@ -130,6 +143,9 @@ def test_models_of_one_shape_share_their_shape_key(one: str, other: str, alike: 
     (catalogue.gpu, "B200", "b200-sxm"), (catalogue.gpu, "H100 SXM", "h100-sxm"),
     (catalogue.gpu, "h100", "h100-sxm"), (catalogue.gpu, "h100_pcie", "h100-pcie"),
     (catalogue.gpu, "gh200", "gh200-96g"), (catalogue.gpu, "a100-80g-pcie", "a100-pcie"),
+    (catalogue.gpu, "dgx spark", "gb10"), (catalogue.gpu, "gfx1151", "strix-halo"),
+    (catalogue.gpu, "RTX PRO 6000 Blackwell Max-Q Workstation Edition", "rtx-pro-6000-maxq"),
+    (catalogue.gpu, "RTX PRO 6000 Blackwell Workstation Edition", "rtx-pro-6000-ws"),
     (catalogue.model, "Qwen/Qwen2.5-72B-Instruct", "qwen2.5-72b"),
     (catalogue.model, "qwen2.5-72b-instruct", "qwen2.5-72b"),
     (catalogue.model, "meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b"),
@@ -193,3 +209,15 @@ def test_every_frequent_name_resolves(shared_root: Path, column: str, look_up: A
     ).value_counts()
     for name in names[names >= 20].index:
         look_up(name)
+
+
+# Families that people name without a size: each of their sizes resolves.
+NO_SIZE = {"OpenGVLab/InternVL2.5": "OpenGVLab/InternVL2_5-8B", "google/gemma-4": "google/gemma-4-31B-it"}
+
+
+def test_every_wanted_model_resolves(shared_root: Path) -> None:
+    wanted = (shared_root / "cases" / "models_wanted.txt").read_text(encoding="utf-8").splitlines()
+    names = [line.split(" (")[0].strip() for line in wanted if line and not line.startswith("#")]
+    assert len(names) > 20
+    for name in names:
+        catalogue.model(NO_SIZE.get(name, name))

@@ -101,6 +101,11 @@ def test_a_field_of_a_config_is_read(base: Config, change: Config, expected: Con
     (DEEPSEEK_V3, {"first_k_dense_replace": 99}, "first_k_dense_replace"),
     (DEEPSEEK_V3, {"qk_rope_head_dim": None}, "qk_rope_head_dim"),
     (QWEN35_TEXT, {"linear_num_value_heads": None}, "linear_num_value_heads"),
+    (QWEN35_TEXT, {"linear_attn_config": {"num_heads": "many"}}, "linear_num_value_heads"),
+    (LLAMA_8B, {"hybrid_layer_pattern": [0, 1]}, "hybrid_layer_pattern"),
+    (LLAMA_8B, {"sparse_attention_config": {"sparse_topk_blocks": 16}}, "model_type"),
+    (QWEN3_MOE, {"mlp_layer_types": ["dense"]}, "mlp_layer_types"),
+    (REAL["hunyuan-a13b"], {"moe_topk": [8] * 31 + [4]}, "num_experts_per_tok"),
 ])  # fmt: skip
 def test_missing_senseless_and_contradicting_fields_are_refused(
     base: Config, change: Config, field: str, tmp_path: Path

@@ -21,6 +21,7 @@ from pathlib import Path
 from ..golden import chapter_page
 from ..markdown import markdown_table
 from . import audit_tables, fabric_tables, kernels, physics_tables
+from .request_types import request_types
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("ROOFCAST_SHARED", ROOT.parent / "shared"))
@@ -116,6 +117,7 @@ PARTS = (
         )
         for make in (fabric_tables.confusion, fabric_tables.collectives, fabric_tables.example)
     ),
+    Part(page="predictor/request_types.py", make=request_types),
     Part(page="data/kernels.toml", make=lambda: kernels.summary(SHARED), needs=KERNELS),
 )
 

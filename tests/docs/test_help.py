@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from roofcast.data.columns import COLUMNS, REQUEST_COLUMNS, TIER_COLUMNS
 from roofcast.predictor.cli import app
+from roofcast.training.retrain import MARGIN
 
 WIDTH = 80
 
@@ -33,8 +34,12 @@ COMMANDS = [pytest.param(p, c, id=" ".join(("roofcast", *p))) for p, c in walk(t
 def test_the_help_fits_and_says_of_every_option_what_it_is_and_its_default(
     path: tuple[str, ...], command: Any
 ) -> None:
-    done = CliRunner().invoke(app, [*path, "--help"], terminal_width=WIDTH, color=False)
+    done, short = (
+        CliRunner().invoke(app, [*path, option], terminal_width=WIDTH, color=False)
+        for option in ("--help", "-h")
+    )
     assert done.exit_code == 0
+    assert short.output == done.output
     assert max(map(len, done.output.splitlines())) <= WIDTH
     for option in command.params:
         if option.name != "help":
@@ -45,3 +50,5 @@ def test_the_help_fits_and_says_of_every_option_what_it_is_and_its_default(
     for name in (*REQUEST_COLUMNS, *TIER_COLUMNS) if path == ("predict",) else ():
         if COLUMNS[name].asked:
             assert words(COLUMNS[name].described) in words(done.output), name
+    if path == ("retrain",):
+        assert words(f"[default: {MARGIN}]") in words(done.output)

@@ -36,6 +36,16 @@ def test_gpus_gain_room_up_to_the_kv_heads_and_beyond_them_each_doubling_halves_
         assert rate[8] > 0.7 * rate[4]
 
 
+def test_boxes_of_one_chip_talk_over_the_network_that_they_have() -> None:
+    """Two DGX Sparks by a cable of 200 Gb/s, asked for by chip or by box; their memory is the hosts' too."""
+    two = {"num_gpus": 2, "tp": 2, "concurrency": 4}
+    chips, boxes = ask(gpu="gb10", **two), ask(platform="dgx-spark", **two)
+    for r in (chips, boxes):
+        assert (r.domain[0], r.nic_bandwidth[0], r.host_bandwidth[0]) == (1, 25e9, 0)
+    times = [baseline(r, Coefficients()).tpot_s[0] for r in (chips, boxes)]
+    assert times[0] == times[1]
+
+
 def test_what_crosses_boxes_pays_the_network_and_a_racks_trays_share_one_domain() -> None:
     """16 x B200 in two boxes: each all-reduce passes a 50 GB/s card; 8 x H100 on two nodes are twice four."""
     boxes, rack = (solve(tp=16, num_gpus=16, concurrency=1, **on)

@@ -16,7 +16,7 @@ from ..small_model import QUESTION, bundle, predictor, requests_frame, trained
 __all__ = ["OPTIONS", "QUESTION", "Run", "bundle", "predictor", "requests_frame", "run", "trained"]
 
 OPTIONS = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in QUESTION.items())
-Run = Callable[[str], tuple[int, str, str]]
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -36,11 +36,11 @@ def explanation(predictor: Predictor) -> Explanation:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line: exit code, stdout, stderr."""
+    """Run a command line so many characters wide: exit code, stdout, stderr."""
 
-    def call(line: str) -> tuple[int, str, str]:
+    def call(line: str, width: int = 100) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["roofcast", *shlex.split(line)])
-        monkeypatch.setenv("COLUMNS", "100")
+        monkeypatch.setenv("COLUMNS", str(width))
         with pytest.raises(SystemExit) as stop:
             cli.main()
         out, err = capsys.readouterr()

@@ -185,6 +185,21 @@ def test_the_store_quarantines_what_the_audit_calls_impossible(table: pd.DataFra
     assert "tpot_ms" in next(iter(report.reason_of.values()))
 
 
+def test_a_claim_without_a_layout_is_held_to_the_best_one(shipped: Predictor) -> None:
+    # 61 layers' latent KV is held by each of 8 GPUs at tp 8, and once where attention is spread over them.
+    claimed = {"model": "deepseek-r1", "gpu": "h200-sxm", "num_gpus": 8, "mode": "offline",
+               "output_tok_s": 60_000}  # fmt: skip
+    (any_layout,), (wide,) = audit(shipped, **claimed), audit(shipped, **claimed, tp=8)
+    assert (any_layout.verdict, wide.verdict) == ("suspicious", "impossible")
+
+
+def test_a_throughput_without_a_load_is_that_of_the_machine_offline(shipped: Predictor) -> None:
+    claimed = {"model": "llama-3.1-8b", "gpu": "h100-sxm", "tp": 1, "output_tok_s": 15_000}
+    assert [f.bound for f in audit(shipped, **claimed)] == [
+        f.bound for f in audit(shipped, **claimed, mode="offline")
+    ]
+
+
 def test_the_command_takes_every_figure_and_prints_words_or_json(run: Run, bundle: Path) -> None:
     figures = " ".join(f"--{figure.replace('_', '-')} 1" for figure in ANSWER_OF)
     call = f"audit --model qwen2.5-72b --gpu b200-sxm --bundle {bundle} {figures}"

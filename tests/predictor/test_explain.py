@@ -40,7 +40,8 @@ def test_the_groups_multiply_to_the_answers_correction_which_no_measured_fabric_
         assert math.prod(part.groups.values()) == pytest.approx(part.factor)
         assert part.factor == pytest.approx(math.exp(part.weight * part.raw))
     factor = explanation.corrections["tpot"].factor
-    assert prediction.tpot_ms == pytest.approx(prediction.baseline["tpot_ms"] * factor)
+    # What is left is the agreement with the other answers.
+    assert prediction.tpot_ms == pytest.approx(prediction.baseline["tpot_ms"] * factor, rel=0.05)
     slow = MeasuredFabric(gpu="b200-sxm", bandwidth_scale=0.1, alpha_scale=3.0)
     found = predictor.explain(fabric=slow, **QUESTION)
     assert found.corrections == explanation.corrections

@@ -8,14 +8,18 @@ import pickle  # noqa: TID251 (users may pickle an answer)
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from roofcast.data import catalogue
 from roofcast.data.errors import BadBundle, BadRequest, UnknownName
-from roofcast.predictor import Prediction, Predictor
-from roofcast.predictor.prediction import TERMS
+from roofcast.predictor import Prediction, Predictor, predict
+from roofcast.predictor.prediction import NUMBERS, TERMS
 
 from .conftest import QUESTION
 
@@ -39,6 +43,44 @@ def test_the_terms_sum_to_their_answers(shipped: Predictor, prediction: Predicti
         assert sum(answer.terms.values()) == pytest.approx(answer.tpot_ms)
         assert sum(answer.ttft_terms.values()) == pytest.approx(answer.ttft_ms)
         assert answer.terms[answer.bottleneck] == max(answer.terms[name] for name in TERMS[:-1])
+
+
+@pytest.mark.parametrize("kind", ["gpu", "platform"])
+def test_every_gpu_and_platform_answers_in_numbers(shipped: Predictor, kind: str) -> None:
+    names = list({"gpu": catalogue.gpus, "platform": catalogue.platforms}[kind]())
+    asked = {"model": "llama-3.1-8b", "weight_precision": "bf16", "num_gpus": 2, "tp": 2, "concurrency": 4}
+    answers = shipped.predict_frame(pd.DataFrame({kind: names}).assign(**asked))
+    assert answers["feasible"].all()
+    assert np.isfinite(answers[list(NUMBERS)]).all(axis=None)
+
+
+def test_the_module_answers_by_the_shipped_bundle_loaded_once(
+    shipped: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[object] = []
+    home = sys.modules[Predictor.__module__]
+    home._shipped.cache_clear()  # type: ignore[attr-defined]
+    monkeypatch.setattr(Predictor, "load", lambda: loads.append(1) or shipped)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: predict(**QUESTION), range(16)))
+    assert len(loads) == 1
+    assert {answer.tpot_ms for answer in answers} == {shipped.predict(**QUESTION).tpot_ms}
+    with pytest.raises(UnknownName, match="concurrency"):
+        predict(concurency=8)  # type: ignore[call-arg]
+
+
+# DGX Sparks, one and joined by their network: NVIDIA's developer blog and forum, conselara.dev.
+@pytest.mark.parametrize(("asked", "tpot_ms"), [
+    ({"model": "llama-3.1-8b", "weight_precision": "fp8", "isl": 2048, "osl": 128}, 1000 / 20.5),
+    ({"model": "qwen3-32b", "weight_precision": "fp8", "tp": 4, "num_gpus": 4, "osl": 128}, 51.95),
+    ({"model": "qwen3-235b-a22b", "weight_precision": "int4", "tp": 2, "ep": 2, "num_gpus": 2}, 1000 / 17.0),
+    ({"model": "gpt-oss-120b"}, 1000 / 35.0),
+])  # fmt: skip
+def test_what_was_published_of_a_machine_never_trained_on_lies_in_its_interval(
+    asked: dict[str, Any], tpot_ms: float, shipped: Predictor
+) -> None:
+    found = shipped.predict(gpu="gb10", engine="vllm", concurrency=1, **asked)
+    assert found.tpot_ms_lo < tpot_ms < found.tpot_ms_hi
 
 
 def test_an_answer_is_one_line_flat_plain_json_and_survives_a_pickle(prediction: Prediction) -> None:

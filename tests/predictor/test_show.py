@@ -11,11 +11,13 @@ import pytest
 from roofcast.data import catalogue
 from roofcast.data.errors import BadRequest
 from roofcast.predictor import Prediction, Predictor
+from roofcast.predictor.advisor import Advisor, Workload
+from roofcast.predictor.audit import audit
 from roofcast.predictor.explain import Explanation
 from roofcast.predictor.pictures import draw
-from roofcast.predictor.show import show
+from roofcast.predictor.show import number, show
 
-from .conftest import Run
+from .conftest import OPTIONS, QUESTION, Run
 
 
 def test_a_table_in_a_pipe_is_not_cut(
@@ -24,6 +26,47 @@ def test_a_table_in_a_pipe_is_not_cut(
     monkeypatch.setenv("COLUMNS", "40")
     show(prediction)
     assert "…" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("line", "last"), [
+    (f"predict {OPTIONS}", "support"), (f"explain {OPTIONS} --against gpu=h200-sxm", "this / other"),
+    (f"audit {OPTIONS} --output-tok-s 12345 --ttft-ms 1e7 --tpot-ms 123456", "impossible"),
+    ("gpus", "tdp w"), ("models", "1,048,576"), ("platforms", "120,000"), ("coefficients", "prior"),
+    ("recommend --model deepseek-r1 --users 5000 --ttft-ms 300 --tpot-ms 12", "gb200-superchip"),
+    ("sweep --model llama-3.1-8b --platform gb200-superchip --engine vllm --out {out}", "tok/s/user"),
+])  # fmt: skip
+def test_on_80_columns_nothing_is_wider_and_nothing_is_cut(
+    line: str, last: str, run: Run, tmp_path: Path
+) -> None:
+    code, out, _ = run(line.format(out=tmp_path), width=80)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
+    assert last in out
+
+
+def test_a_table_of_any_width_shows_every_figure(prediction: Prediction, run: Run) -> None:
+    rows = json.loads(run("gpus --json")[1])
+    for width in (60, 80, 200):
+        out = run("gpus", width=width)[1]
+        assert all(number(row["memory_gb_s"]) in out and row["link"] in out for row in rows)
+
+
+def test_results_are_pages_and_frames(
+    prediction: Prediction, explanation: Explanation, predictor: Predictor
+) -> None:
+    assert prediction.to_frame().to_dict("records")[0]["tpot_ms"] == prediction.tpot_ms
+    assert explanation.to_frame()["tpot_ms"].sum() == pytest.approx(prediction.tpot_ms)
+    findings = audit(predictor, **QUESTION, tpot_ms=40, output_tok_s=50)
+    assert list(findings.to_frame()["figure"]) == [finding.figure for finding in findings]
+    advised = Advisor(predictor).recommend(Workload(model="llama-3.1-8b", users=8, platforms=("hgx-h200",)))
+    frame = advised.to_frame()
+    assert (len(frame), frame["platform"][0]) == (len(advised.ranked), "hgx-h200")
+    assert frame["ttft_ms_lo"][0] <= frame["ttft_ms"][0] <= frame["ttft_ms_hi"][0]
+    for result, words in ((prediction, "bottleneck"), (explanation, "nearest measured rows"),
+                          (findings, "plausible"), (advised, "tok/s")):  # fmt: skip
+        page = result._repr_html_()
+        assert (page[:5], words in page, "…" in page) == ("<pre>", True, False)
 
 
 def listed(run: Run, line: str) -> list[str]:

@@ -31,17 +31,19 @@ from ...features.coefficients import Coefficients
 from ...features.frame import FRAME_VERSION, feature_matrix
 from ...features.request import normalise
 from .intervals import IntervalTable
-from .model import CORRECTED, Model
+from .model import Model
 from .residuals import MeasuredResiduals
 from .support import Support
+from .times import CORRECTED, LEARNED, TREES
 from .trees import Trees
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 # What the manifest of a bundle that this program reads says of itself.
 _OURS = {"format": "roofcast-bundle", "schema_version": SCHEMA_VERSION, "frame_version": FRAME_VERSION}
 MANIFEST = "manifest.json"
 UNITS = {
-    "ttft_ms": "ms",
+    "ttft_ms": "ms, median over requests",
+    "ttft_mean_ms": "ms",
     "tpot_ms": "ms per output token after the first",
     "e2e_ms": "ms per request",
     "output_tok_s": "output tokens per second of the whole deployment",
@@ -50,7 +52,7 @@ UNITS = {
 }
 _SPREAD = "-spread"
 _JSON_FILES = ("calibration.json", "coefficients.json", "residuals.json", "support.json")
-_FILES = {*_JSON_FILES, *(f"{name}{kind}.txt" for name in CORRECTED for kind in ("", _SPREAD))}
+_FILES = {*_JSON_FILES, *(f"{name}.txt" for name in TREES), *(f"{name}{_SPREAD}.txt" for name in LEARNED)}
 
 
 def save_bundle(
@@ -70,9 +72,8 @@ def save_bundle(
     calibration = {"blend": model.blend, "intervals": intervals}
     plain = (calibration, *(part.to_dict() for part in (model.coefficients, model.residuals, model.support)))
     files = {name: _json(part) for name, part in zip(_JSON_FILES, plain, strict=True)}
-    for name in CORRECTED:
-        files[f"{name}.txt"] = model.boosters[name].model_to_string()
-        files[f"{name}{_SPREAD}.txt"] = model.spreads[name].model_to_string()
+    for kind, boosters in (("", model.boosters), (_SPREAD, model.spreads)):
+        files |= {f"{name}{kind}.txt": booster.model_to_string() for name, booster in boosters.items()}
     manifest = {
         **_OURS,
         "feature_names": model.feature_names,
@@ -131,12 +132,12 @@ def _model(files: Mapping[str, bytes], names: tuple[str, ...]) -> Model:
 
     return Model(
         coefficients=Coefficients.from_dict(coefficients),
-        boosters={name: trees(f"{name}.txt", len(names)) for name in CORRECTED},
+        boosters={name: trees(f"{name}.txt", len(names)) for name in TREES},
         residuals=MeasuredResiduals.from_dict(residuals),
         feature_names=names,
         support=Support.from_dict(support),
         blend=calibration["blend"],
-        spreads={name: trees(f"{name}{_SPREAD}.txt", len(names) + 3) for name in CORRECTED},
+        spreads={name: trees(f"{name}{_SPREAD}.txt", len(names) + 3) for name in LEARNED},
         intervals={name: IntervalTable.from_dict(calibration["intervals"][name]) for name in CORRECTED},
     )
 

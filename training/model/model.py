@@ -3,14 +3,14 @@
     answer = baseline x exp(w x correction),  correction = trees + residuals of measured rows near
 
 w shrinks the correction where the request lies far from what training saw. TPOT, TTFT and end-to-end time
-are learned; throughput follows from them by Little's law, output_tok_s = concurrency x osl / e2e, so the
-three never disagree. Only numpy and lightgbm are needed here.
+are learned; throughput follows by Little's law, output_tok_s = concurrency x osl / e2e, and `agreement` lets
+the four never contradict each other. Only numpy and lightgbm are needed here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,22 +18,33 @@ import numpy as np
 from ...data.columns import BOUNDS
 from ...features.baseline import Estimate, baseline, floor_and_baseline
 from ...features.coefficients import Coefficients
-from ...features.facts import ARCHITECTURES, FloatArray
-from ...features.frame import feature_matrix
+from ...features.facts import ARCHITECTURES, Arrays, FloatArray
+from ...features.frame import feature_matrix, of_statistic
 from ...features.measured import MeasuredFabric
 from ...features.memory import uses_host
 from ...features.request import Requests
+from . import agreement
 from .intervals import IntervalTable
 from .residuals import MeasuredResiduals, coordinates_of, log_mass
 from .support import STRATA, Strata, Support, levels, set_up_keys, stratum_codes
+from .times import (
+    CORRECTED,
+    LEARNED,
+    MEAN,
+    OF,
+    TAIL,
+    TAILS,
+    ByName,
+    base_seconds,
+    floor_seconds,
+    log_over,
+)
 
 if TYPE_CHECKING:
     from lightgbm import Booster
 
     Boosters = Mapping[str, Booster]
 
-ByName = Mapping[str, FloatArray]  # arrays (n,) by name in CORRECTED
-CORRECTED = ("tpot", "ttft", "e2e")
 SPREAD_BOUNDS = (0.02, 2.0)  # of the expected size of a log error
 _KINDS = np.array([name if name in ("hopper", "blackwell") else "other" for name in ARCHITECTURES])
 
@@ -42,9 +53,9 @@ _KINDS = np.array([name if name in ("hopper", "blackwell") else "other" for name
 class Model:
     """Everything a prediction needs; made by training, stored as a bundle.
 
-    By name in CORRECTED: boosters, LightGBM models of log(measured / baseline); spreads, those of the
-    log error's expected size; intervals, conformal tables of the errors over it; blend, the weight of the
-    correction by stratum. residuals: what the boosters leave of the measured rows.
+    boosters: LightGBM models of log(measured / baseline), by name in TREES; spreads: those of the log error's
+    expected size, by name in LEARNED. By name in CORRECTED: intervals, conformal tables of the errors over
+    it; blend, the weight of the correction by stratum. residuals: what the boosters leave of measured rows.
     """
 
     coefficients: Coefficients
@@ -58,19 +69,29 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
-    """Answers for n requests: `values[name]`, and bounds under name + "_lo" / "_hi"; ms and tok/s.
-
-    `correction[name]` is the learned log correction applied, for name in CORRECTED; `stratum` is the support
-    in full, `support` its short form in | near | far.
-    """
+class _Found(Arrays):
+    """Answers for n requests, each for itself."""
 
     values: Mapping[str, FloatArray]
     floor: Estimate
     baseline: Estimate
     stratum: Strata
     support: Strata
+    base_s: ByName
     correction: ByName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers(_Found):
+    """Answers for n requests: `values[name]`, and bounds under name + "_lo" / "_hi"; ms and tok/s.
+
+    By name in CORRECTED: `base_s`, the baseline's seconds; `correction`, the learned log correction applied.
+    `stratum` is the support in full, `support` its short form in | near | far. `requests` are those that
+    `baseline` and `correction` answer: an endless run may be answered as a closed loop, a rate as the limit
+    (see `agreement`).
+    """
+
+    requests: Requests
 
 
 def corrections(
@@ -78,7 +99,15 @@ def corrections(
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
     """Return the raw learned log corrections by name, and how much was measured near, each of shape (n,)."""
     added, near = near_residuals(residuals, r, base)
-    raw = {name: np.asarray(b.predict(matrix)) + added[name] for name, b in boosters.items()}
+    seconds = base_seconds(r, base)
+
+    def learned(trees: str, name: str, statistic: str = "") -> FloatArray:
+        asked = of_statistic(matrix, statistic, log_over(seconds, name)) if statistic else matrix
+        return np.asarray(boosters[trees].predict(asked))
+
+    raw = {name: learned(name, name) + added[name] for name in LEARNED}
+    raw[MEAN] = learned(OF[MEAN], MEAN, "mean") + added[MEAN]
+    raw |= {name: raw[of] + learned(of + TAIL, name, statistic) for name, (of, statistic) in TAILS.items()}
     return raw, near
 
 
@@ -99,10 +128,11 @@ def spreads(
     boosters: Boosters, matrix: FloatArray, raw: ByName, near: ByName, stratum: Strata
 ) -> dict[str, FloatArray]:
     """Return the expected size of each log error [-] by name, shape (n,): what intervals are scaled by."""
-    return {
+    size = {
         name: spread_of(booster, spread_matrix(matrix, raw[name], near[name], stratum))
         for name, booster in boosters.items()
     }
+    return {name: size[OF[name]] for name in CORRECTED}
 
 
 def spread_of(booster: Booster, matrix: FloatArray) -> FloatArray:
@@ -112,6 +142,27 @@ def spread_of(booster: Booster, matrix: FloatArray) -> FloatArray:
 
 def answer(model: Model, r: Requests, fabric: MeasuredFabric | None = None) -> Answers:
     """Answer n requests, on a machine whose `fabric` was measured. Rows invalid or too large are NaN."""
+    ends = agreement.endless(r)
+    asked = agreement.closed_loops(r, ends)
+    found = _answer(model, asked, fabric)
+    floor = found.floor.take(np.arange(len(r)))  # of what was asked, whatever answers for it
+    if len(ends):
+        chosen = agreement.best(len(r), ends, found.values["output_tok_s"] / asked.osl)
+        found, asked = found.take(chosen), asked.take(chosen)
+    rows = agreement.near_limit(asked, found.baseline)
+    limits = found.take(rows[:0])
+    if len(rows):
+        limits = _answer(model, agreement.at_the_limit(asked, found.baseline, rows), fabric)
+        most = np.minimum(limits.values["output_tok_s"][: len(rows)] / r.osl[rows], floor.limit_s[rows])
+        chosen, rate = agreement.chosen_by_rate(asked, found.baseline, rows, most)
+        found, asked = found.followed_by(limits).take(chosen), replace(asked, request_rate=rate)
+    values = agreement.served(r, found.values, rows, limits.values, floor)
+    base = agreement.no_more_than_asked(r, found.baseline)
+    return Answers(**vars(found) | {"values": values, "floor": floor, "baseline": base, "requests": asked})
+
+
+def _answer(model: Model, r: Requests, fabric: MeasuredFabric | None) -> _Found:
+    """Answer n requests, each for itself."""
     low, base = floor_and_baseline(r, model.coefficients)
     matrix, _ = feature_matrix(r, low, base)
     stratum = model.support.stratum(r)
@@ -121,56 +172,25 @@ def answer(model: Model, r: Requests, fabric: MeasuredFabric | None = None) -> A
         # The correction was learned on healthy machines; what the fabric costs more is carried in full.
         base = baseline(r, model.coefficients, fabric)
     applied = shrink(model.blend, raw, stratum)
-    times = log_times(r, low, {name: getattr(base, f"{name}_s") for name in CORRECTED}, applied)
-    values, cells = {}, interval_keys(r, stratum)
+    base_s = base_seconds(r, base)
+    times = agreement.log_times(r, low, base_s, applied)
+    values, cells, least = {}, interval_keys(r, stratum), floor_seconds(low)
     for name in CORRECTED:
         lo, hi = model.intervals[name].interval(times[name], cells, spread[name])
         with np.errstate(divide="ignore"):
-            lo = np.maximum(lo, np.log(getattr(low, f"{name}_s")))
+            lo = np.maximum(lo, np.log(least[name]))
         for suffix, value in zip(BOUNDS, (times[name], lo, hi), strict=True):
             values[f"{name}_ms{suffix}"] = np.exp(value) * 1e3
-    return Answers(
-        values=_with_rates(r, base, values), floor=low, baseline=base, stratum=stratum,
-        support=levels(stratum), correction=applied,
+    return _Found(
+        values=agreement.with_rates(r, base, low, values), floor=low, baseline=base,
+        stratum=stratum, support=levels(stratum), base_s=base_s, correction=applied,
     )  # fmt: skip
-
-
-def _with_rates(r: Requests, base: Estimate, times: ByName) -> dict[str, FloatArray]:
-    """Return the times with the throughput that they give by Little's law, and the bounds of each."""
-    values = dict(times)
-    rate = {k: base.concurrency * 1e3 / values[f"e2e_ms{k}"] for k in BOUNDS}
-    asked = r.is_mode("open-loop", "server") & ~np.isnan(r.request_rate)
-    if asked.any():
-        # What is sent is served, up to what the deployment sustains; the residence is that of one request.
-        rate = {k: np.where(asked, np.minimum(v, r.request_rate), v) for k, v in rate.items()}
-        middle, alone = values["e2e_ms"], values["ttft_ms"] + values["tpot_ms"] * (r.osl - 1.0)
-        for e2e in (f"e2e_ms{k}" for k in BOUNDS):
-            values[e2e] = np.where(asked, alone * values[e2e] / middle, values[e2e])
-    for metric, each in (("output_tok_s", r.osl), ("total_tok_s", r.isl + r.osl)):
-        for here, there in (("", ""), ("_lo", "_hi"), ("_hi", "_lo")):
-            values[metric + here] = rate[there] * each
-    return values
 
 
 def shrink(weights: Mapping[str, Mapping[str, float]], raw: ByName, stratum: Strata) -> dict[str, FloatArray]:
     """Return the corrections that are applied: raw ones times the weight of their stratum."""
     codes = stratum_codes(stratum)
     return {name: raw[name] * np.array([weights[name][s] for s in STRATA])[codes] for name in CORRECTED}
-
-
-def log_times(r: Requests, low: Estimate, base_s: ByName, correction: ByName) -> dict[str, FloatArray]:
-    """Return the log seconds of TPOT, TTFT and e2e: corrected, never under the floor, consistent.
-
-    base_s: the baseline's seconds by name in CORRECTED, shape (n,). In a closed loop e2e is the geometric
-    mean of its own answer and ttft + (osl - 1) x tpot.
-    """
-    with np.errstate(all="ignore"):
-        times = {name: base_s[name] * np.exp(correction[name]) for name in CORRECTED}
-        out = {name: np.log(np.maximum(time, getattr(low, f"{name}_s"))) for name, time in times.items()}
-        together = np.log(np.exp(out["ttft"]) + np.exp(out["tpot"]) * np.maximum(r.osl - 1.0, 0.0))
-    steady = r.is_mode("closed-loop") & (r.osl > 1.0)
-    out["e2e"] = np.where(steady, 0.5 * (out["e2e"] + together), out["e2e"])
-    return out
 
 
 def interval_keys(r: Requests, stratum: Strata) -> Strata:

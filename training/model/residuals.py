@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from ...features.facts import FloatArray
 from ...features.request import Requests
 
-# Distances: per factor e in requests in flight, tokens in and tokens out; per month; from mean to median
-# TTFT; from no prefix cached to all of it. Held-out errors move by 3 % of themselves if all are halved.
-_PER_E, _PER_MONTH, _OTHER_STATISTIC, _PREFIX = 2.5, 1.0, 2.0, 2.5
+# Distances: per factor e in requests in flight, tokens in and tokens out; per month; from no prefix cached to
+# all of it. Held-out errors move by 3 % of themselves if all are halved.
+_PER_E, _PER_MONTH, _PREFIX = 2.5, 1.0, 2.5
 _NUGGET = 0.004  # of the weight, what "no difference" has: rows about 5.5 away count half
 _LARGEST = 1.0  # residual of one row, in log
 _DIGITS = 4
@@ -30,7 +30,7 @@ _DIGITS = 4
 class MeasuredResiduals:
     """Residuals of measured rows: sorted set-up `keys` (m,), `coordinates` (m, k), `weight` (m,).
 
-    residuals: log(measured / predicted) by name in CORRECTED, shape (m,), NaN where nothing was measured.
+    residuals: log(measured / predicted) by name in RESIDUAL, shape (m,), NaN where nothing was measured.
     """
 
     keys: NDArray[np.uint64]
@@ -95,9 +95,9 @@ def residuals_of(
 
 
 def coordinates_of(r: Requests, concurrency: FloatArray) -> FloatArray:
-    """Return each request's coordinates within its set-up, (n, 6); concurrency: requests in flight, (n,)."""
+    """Return each request's coordinates within its set-up, (n, 5); concurrency: requests in flight, (n,)."""
     logs = np.log(np.maximum([concurrency, r.isl, r.osl], 1e-3)) * _PER_E
-    rest = (r.months * _PER_MONTH, r.mean_ttft * _OTHER_STATISTIC, r.prefix_cached_frac * _PREFIX)
+    rest = (r.months * _PER_MONTH, r.prefix_cached_frac * _PREFIX)
     return np.column_stack([*logs, *rest])
 
 

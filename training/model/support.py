@@ -5,6 +5,7 @@ Catalogue names never enter: a GPU is a hash of its name, a model a hash of its 
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data import catalogue
-from ...data.identity import FAMILY, LENGTHS, SET_UP, two_digits
+from ...data.identity import FAMILY, LENGTHS, SET_UP
 from ...features.memory import uses_host
 from ...features.request import Requests
 
@@ -26,6 +27,9 @@ STRATA = (*_LEVEL, *(name + NEW_SOURCE for name in _LEVEL))
 _SORTED = np.array(sorted(STRATA))
 _CODES = np.array([STRATA.index(str(name)) for name in _SORTED])
 _LEVELS = np.array([*_LEVEL.values()] * 2)
+# Lengths are alike within one or two of these steps of their logarithm: 1,024 meets a measured mean of 922.
+_LENGTH_STEP = 0.2
+_AROUND = tuple(itertools.product((-1.0, 0.0, 1.0), repeat=len(LENGTHS)))
 _ODD, _SHIFT, _ONE = np.uint64(0x9E3779B97F4A7C15), np.uint64(29), np.uint64(1)
 
 
@@ -50,8 +54,8 @@ def _mix(first: Hashes, *parts: NDArray[Any]) -> Hashes:
 class Support:
     """What training saw, as sorted hashes: GPUs, model shapes, families and setups.
 
-    A family is (gpu, shape, engine); a setup adds precision, layout, speculation, mode and lengths to two
-    digits, all but the load. Strata, best first: `setup` seen at another load; `family` seen in another
+    A family is (gpu, shape, engine); a setup adds precision, layout, speculation, mode and lengths,
+    about alike: all but the load. Strata, best first: `setup` seen at another load; `family` seen in another
     setup; `parts`, GPU and shape both seen but not together under that engine; `model` or `gpu` never seen.
     "+source" is added where the request names a source of measurements that is none of `sources`: it brings
     definitions and limits of its own. What lies in host memory was never measured: `gpu`.
@@ -91,8 +95,16 @@ def _among(keys: Hashes, known: Hashes) -> NDArray[np.bool_]:
 def support_keys(r: Requests) -> tuple[Hashes, ...]:
     """Return the hashes of GPU, shape, family and setup of each request, each of shape (n,)."""
     gpus, shapes = _name_hashes()
-    setup = _mix(set_up_keys(r), *(two_digits(getattr(r, name)) for name in LENGTHS))
-    return gpus[r.gpu.codes], shapes[r.model.codes], _hashes(r, FAMILY), setup
+    return (
+        gpus[r.gpu.codes],
+        shapes[r.model.codes],
+        _hashes(r, FAMILY),
+        _mix(set_up_keys(r), *_length_steps(r)),
+    )
+
+
+def _length_steps(r: Requests) -> NDArray[np.float64]:
+    return np.round(np.log(np.maximum([getattr(r, name) for name in LENGTHS], 1.0)) / _LENGTH_STEP)
 
 
 def set_up_keys(r: Requests) -> Hashes:
@@ -109,7 +121,9 @@ def _hashes(r: Requests, columns: Sequence[str]) -> Hashes:
 
 def support_of(r: Requests) -> Support:
     """Return the support that training on these requests gives."""
-    gpu, shape, family, setup = (np.unique(keys) for keys in support_keys(r))
+    gpu, shape, family, _ = (np.unique(keys) for keys in support_keys(r))
+    key, steps = set_up_keys(r), _length_steps(r)
+    setup = np.unique(np.concatenate([_mix(key, *(steps + np.array([by]).T)) for by in _AROUND]))
     source = np.unique(r.source[r.source > 0])
     return Support(gpus=gpu, shapes=shape, families=family, setups=setup, sources=source)
 

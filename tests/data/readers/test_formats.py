@@ -40,6 +40,11 @@ def served(**states: Any) -> dict[str, Any]:
     return {f"server_info.{name}": value for name, value in states.items()}
 
 
+def said(**terms: Any) -> str:
+    """The column `stated` of a row whose tool says so."""
+    return json.dumps({"model": MODEL, **terms})
+
+
 @pytest.mark.parametrize(
     ("tool", "answers"),
     [
@@ -113,7 +118,10 @@ CASES: dict[str, tuple[str, Changes, dict[str, Any], dict[str, Any]]] = {
         {"tp": 8, "dp": 8, "replicas": 1, "num_gpus": 8},
     ),
     "SGLang: a range of lengths is uniform": (
-        "sglang", {"random_range_ratio": 0.5}, SGLANG, {"length_kind": "uniform", "prefix_cached_frac": NAN}),
+        "sglang", {"random_range_ratio": 0.5}, SGLANG,
+        {"length_kind": "uniform", "prefix_cached_frac": NAN,
+         "stated": said(num_gpus=None, length_spread="0.5-1")},
+    ),
     "SGLang: a data set's lengths are its own": (
         "sglang", {"dataset_name": "sharegpt"}, SGLANG, {"length_kind": "dataset"}),
     "SGLang: a shared prefix has the hit rate that the server counted": (
@@ -149,7 +157,8 @@ CASES: dict[str, tuple[str, Changes, dict[str, Any], dict[str, Any]]] = {
         "trtllm", {}, {**DATED, "mode": "offline"}, {"ttft_ms": NAN, "concurrency": NAN}),
     "InferenceX: figures per GPU become the system's": (
         "inferencex", {"tp": 2, **HALF, "hw": "h100-cw", "dp_attention": "true"}, DATED,
-        {"output_tok_s": OUTPUT_TOK_S, "gpu": "h100-sxm", "num_gpus": 2, "dp": 2, "length_kind": "uniform"},
+        {"output_tok_s": OUTPUT_TOK_S, "gpu": "h100-sxm", "num_gpus": 2, "dp": 2, "length_kind": "uniform",
+         "stated": said(isl=1024 / 0.9, osl=256 / 0.9, length_spread="0.8-1")},
     ),
     "InferenceX: the output of separate pools is per decode GPU": (
         "inferencex", POOLS, DATED,

@@ -27,13 +27,30 @@ CHECKPOINT = "RedHatAI/Llama-3.1-8B-Instruct-FP8"
     ("changes", "answers", "stored"),
     [
         ({"model_id": CHECKPOINT}, {**without("weight_precision"), **LLAMA}, {"weight_precision": "fp8"}),
+        (
+            {"model_id": "amd/Llama-3.1-8B-Instruct-FP8-KV"},
+            without("weight_precision"),
+            {**LLAMA, "weight_precision": "fp8", "kv_precision": "fp8"},
+        ),
         ({}, {**without("gpu"), "platform": "dgx-h100"}, {"gpu": "h100-sxm"}),
+        ({}, {**without("gpu"), "gpu": "1x H100 80GB (Modal)"}, {"gpu": "h100-sxm", "num_gpus": 1.0}),
+        ({}, {**without("engine"), "engine": "vLLM 0.9.1"}, {"engine": "vllm", "engine_version": "0.9.1"}),
         ({"model_id": "/mnt/weights/prod"}, {**ANSWERS, **LLAMA}, LLAMA),
         ({}, {**ANSWERS, "disagg": True, "prefill_gpus": 1, "decode_gpus": 1}, {"disagg": 1.0}),
         ({}, {**ANSWERS, "disagg": 1, "prefill_gpus": 1, "decode_gpus": 1}, {"disagg": 1.0}),
         ({}, {**ANSWERS, "disagg": False}, {"disagg": 0.0}),
     ],
-    ids=["a checkpoint's precision", "a platform's GPU", "a path", "a truth", "a number", "an untruth"],
+    ids=[
+        "a checkpoint's precision",
+        "its cache's",
+        "a platform's GPU",
+        "so many GPUs",
+        "an engine's version",
+        "a path",
+        "a truth",
+        "a number",
+        "an untruth",
+    ],
 )
 def test_what_a_file_leaves_open_is_answered(
     changes: Changes, answers: Changes, stored: Changes, store: BenchmarkStore, take_in: TakeIn
@@ -41,6 +58,23 @@ def test_what_a_file_leaves_open_is_answered(
     assert take_in(sample("vllm", changes), answers).counts["accepted"] == 1
     row = only_row(store)
     assert {name: row[name] for name in stored} == stored
+
+
+def test_a_local_checkpoint_is_stored_as_the_model_of_its_shape(
+    store: BenchmarkStore, take_in: TakeIn, tmp_path: Path
+) -> None:
+    config = json.loads((Path(__file__).parents[1] / "configs.json").read_text())["llama-3.1-8b"]
+    quantised = config | {"quantization_config": {"quant_method": "awq", "bits": 4}}
+    for name, values in (("mine", quantised), ("pruned", config | {"num_hidden_layers": 24})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(values))
+    answers = without("weight_precision")
+    refused = only_report(take_in(sample("vllm", {"model_id": f"{tmp_path}/pruned"}), {**ANSWERS}))
+    assert refused[0] == "quarantined"
+    assert "unknown model" in refused[1]
+    assert take_in(sample("vllm", {"model_id": f"{tmp_path}/mine"}), answers).counts["accepted"] == 1
+    row = only_row(store)
+    assert (row["model"], row["weight_precision"]) == ("llama-3.1-8b", "int4")
 
 
 def test_the_switch_for_separate_pools_asks_for_their_sizes_and_counts_the_gpus(

@@ -92,8 +92,9 @@ CONFIG = {
     ("model", "name", "measured"),
     [
         ("deepseek-r1", "deepseek-r1", True), ("qwen3-0.6b", "qwen3-0.6b", False),
-        ("own-model", "own-model", False), ("own-model/config.json", "own-model", False),
-        ("300b", "300b", False), ("29b-a3b", "29b-a3b", False),
+        ("Qwen/Qwen3-0.6B-FP8", "qwen3-0.6b", False), ("own-model", "own-model", False),
+        ("own-model/config.json", "own-model", False), ("300b", "300b", False),
+        ("29b-a3b", "29b-a3b", False),
     ],
 )  # fmt: skip
 def test_whatever_names_a_model_can_be_swept(

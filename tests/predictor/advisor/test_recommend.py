@@ -142,3 +142,16 @@ def test_a_model_may_be_asked_for_in_the_precision_that_it_comes_in(best: Best) 
     """Kimi K2 Thinking is published in INT4, which no other model is offered in."""
     own = {"model": "kimi-k2-thinking", "weight_precisions": ("int4",)}
     assert best(**{**CHAT, **own}).weight_precision == "int4"
+
+
+def test_a_checkpoint_is_placed_in_the_precision_that_its_name_states(advisor: Advisor) -> None:
+    asked = {
+        "model": "Qwen/Qwen2.5-72B-Instruct-AWQ",
+        "platforms": ("NVIDIA DGX H100",),
+        "engines": ("vLLM",),
+    }
+    found = advisor.recommend(Workload(**{**CHAT, **asked}), 0.5)
+    assert (found.model, found.ranked[0].weight_precision) == ("qwen2.5-72b", "int4")
+    assert found.notes == (
+        "model qwen2.5-72b, weight_precision int4 understood from 'Qwen/Qwen2.5-72B-Instruct-AWQ'",
+    )

@@ -80,10 +80,11 @@ def test_a_slow_fabric_slows_eight_gpus_and_leaves_one_as_it_is(shipped: Predict
         for tp in (8, 1)
     )
     assert (one_here.tpot_ms, one_here.ttft_ms) == (one.tpot_ms, one.ttft_ms)
-    # The learned correction is the healthy machine's: the baseline's ratio is carried in full.
+    # The learned correction is the healthy machine's: the baseline's ratio is carried in full, but for what
+    # makes the answers agree.
     ratio = here.baseline["tpot_ms"] / nominal.baseline["tpot_ms"]
     assert ratio > 1.2
-    assert here.tpot_ms / nominal.tpot_ms == pytest.approx(ratio)
+    assert here.tpot_ms / nominal.tpot_ms == pytest.approx(ratio, rel=0.02)
     assert (here.ttft_ms > nominal.ttft_ms, here.floor == nominal.floor) == (True, True)
     assert "fabric as measured: a table" in here.reason
 

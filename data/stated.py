@@ -1,0 +1,100 @@
+"""What a row's source itself says where the table says otherwise: the column `stated`, and what it asks.
+
+A row of the table says what was run: mean lengths as they were drawn, the whole layout, one name for each
+thing. Its source may say so in other terms (nominal lengths, dp beside tp, a checkpoint's name) or not at
+all. `stated` keeps that as JSON of request columns to values, null where the source is silent; on what it
+does not hold, source and table agree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import catalogue
+from .columns import ASKED, COLUMNS, ROLES
+from .errors import UnknownName
+from .vocabulary import ENGINES, PRECISIONS, SPECULATION
+
+SPREAD = "length_spread"  # "0.8-1": lengths uniform between these shares of the nominal one; "dataset"
+_SPELLED: Mapping[str, Callable[[str], str]] = {
+    "engine": ENGINES.stored, "spec_decode": SPECULATION.stored, "weight_precision": PRECISIONS.stored,
+    "kv_precision": PRECISIONS.stored,
+}  # fmt: skip
+
+
+def as_said(drafts: pd.DataFrame) -> pd.DataFrame:
+    """Return draft rows in their source's terms, as long as nothing of them has been aligned.
+
+    Without the GPU: whoever reads a row names it, and what the source calls the system is `platform_raw`.
+    """
+    named = drafts["model_raw"].where(drafts["model_raw"] != "", drafts["model"])
+    nominal = {name: drafts[f"{name}_nominal"].fillna(drafts[name]) for name in ("isl", "osl")}
+    spread = drafts[SPREAD].mask(drafts["length_kind"] == "dataset", "dataset")
+    return drafts.drop(columns="gpu").assign(model=named, **nominal, **{SPREAD: spread})
+
+
+def statements(said: pd.DataFrame, rows: pd.DataFrame) -> pd.Series[str]:
+    """Return the column `stated` of rows, "" where nothing differs.
+
+    said: the same rows in their source's terms, with any request columns, and SPREAD where lengths vary. A
+    spelling of the same name, a date as exact as it was given, and silence about a default are no difference.
+    """
+    found: list[dict[str, Any]] = [{} for _ in range(len(rows))]
+    for name in dict.fromkeys((*ASKED, SPREAD)):
+        if name in said and (name in rows or name == SPREAD):
+            values = said[name].to_numpy()
+            for at in np.flatnonzero(_differs(name, said[name], rows)):
+                silent = values[at] == "" or values[at] != values[at]
+                found[at][name] = None if silent else values[at]
+    texts = [json.dumps(each) if each else "" for each in found]
+    return pd.Series(texts, index=rows.index, dtype=object)
+
+
+def _differs(name: str, said: pd.Series[Any], rows: pd.DataFrame) -> Any:
+    if name == SPREAD:
+        return said != ""
+    column, now = COLUMNS[name], rows[name]
+    meant = column.missing if column.missing is not None else column.default
+    if not column.is_text:
+        before, after = (x.fillna(np.nan if meant is None else meant) for x in (said, now))
+        return ((before != after) & (before.notna() | after.notna())).to_numpy()
+    spelled, default = _SPELLED.get(name, str), "" if name == "weight_precision" else meant or ""
+    before, after = (x.map(spelled).replace("", default) for x in (said, now))
+    if name == "date":
+        return np.array([not b or not a.startswith(b) for b, a in zip(before, after, strict=True)])
+    return (before != after).to_numpy()
+
+
+def as_stated(table: pd.DataFrame, roles: Sequence[str] = ROLES) -> pd.DataFrame:
+    """Return the table's rows as questions in their sources' terms: request columns, without a source.
+
+    roles: of which columns (see `columns.ROLES`) the source's terms are taken; the others stay as the table
+    says. A model's name that the catalogue does not know stays the table's. Needs the column `stated`.
+    """
+    asked = table[[name for name in ASKED if name in table]].copy()
+    said: dict[str, dict[int, Any]] = {}
+    for at, text in enumerate(table["stated"]):
+        for name, value in (json.loads(text) if text else {}).items():
+            said.setdefault(name, {})[at] = value
+    known = {name: _known(name) for name in set(said.get("model", {}).values())}
+    said["model"] = {at: name for at, name in said.get("model", {}).items() if known[name]}
+    for name in (n for n in said if n in ASKED and COLUMNS[n].role in roles):
+        silent, kind = ("", object) if COLUMNS[name].is_text else (np.nan, np.float64)
+        start = asked[name] if name in asked else [silent] * len(asked)
+        values = np.array(start, dtype=kind)
+        values[list(said[name])] = [silent if v is None else v for v in said[name].values()]
+        asked[name] = values
+    return asked.assign(source="") if "origin" in roles else asked
+
+
+def _known(name: str) -> str:
+    """Return the catalogue's name of a model, "" where it knows none."""
+    with suppress(UnknownName, ValueError):
+        return catalogue.model(name).name
+    return ""
