@@ -28,7 +28,7 @@ from ..training.model.model import Answers, Model, answer
 from ..training.model.times import PERCENTS
 from .load_axis import AT_RATE, Axis
 from .neighbours import Neighbour, of_set_up
-from .prediction import BOUNDED, Prediction, times_at
+from .prediction import BOUNDED, Prediction, Remark, Shown, times_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ _FULL = 1.001  # in flight over the batch: above, somebody waits for a slot
 
 
 @dataclass(frozen=True, kw_only=True)
-class LargestLoad:
+class LargestLoad(Shown):
     """The largest load that holds `limits` [ms] at a percentile [%] of the requests; None where none does.
 
     load_lo, load_hi: the same with the times at the upper and at the lower end of their 90 % interval.
@@ -65,7 +65,7 @@ class LargestLoad:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class Curve(Shown):
     """One configuration at every load, the least first.
 
     request: as understood, all but the load. over: "concurrency" [requests in flight] or "request_rate"
@@ -89,6 +89,7 @@ class Curve:
     support: str
     feasible: bool
     reason: str
+    notes: tuple[Remark, ...]
     measured: tuple[Neighbour, ...]
 
     @property
@@ -208,12 +209,13 @@ def load_curve(
         shown = shown[: np.searchsorted(shown, peak) + 1]
     kept = slice(None) if found.feasible else slice(0)
     return Curve(
-        request={k: v for k, v in found.request.items() if k not in LOAD} | {"mode": axis.mode},
+        request={k: v for k, v in found.request.items() if k not in LOAD}
+        | {"mode": axis.mode, "arrival": axis.arrival},
         over=axis.over, columns={name: tuple(values[kept].tolist()) for name, values in columns.items()},
         shown=tuple(np.searchsorted(loads, shown).tolist()), most=most,
         percentiles=tuple(map(float, percentiles)),
         memory={f"{name}_bytes": float(values[0]) for name, values in memory.items()},
-        support=found.support, feasible=found.feasible, reason=found.reason,
+        support=found.support, feasible=found.feasible, reason=found.reason, notes=found.notes,
         measured=of_set_up(axis.put(r, [1.0])) if measured and found.feasible else (),
     )  # fmt: skip
 
