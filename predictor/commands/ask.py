@@ -17,7 +17,7 @@ from .options import CLAIM, REQUEST, takes
 from .shared import Bundle, Check, File, Json, Text, end, fail, load, print_json, show
 
 # With none of these a request says nothing of the load.
-LOADED = {*LOAD, "mode"}
+LOADED = {*LOAD, "mode", "arrival"}
 Fabric = Annotated[File, typer.Option(help="This machine's fabric, from roofcast fabric check --measured.")]
 
 
@@ -42,6 +42,7 @@ def predict(
 
         curve = load(bundle).curve(fabric=fabric, measured=as_json, **request)
         print_json(curve.to_dict()) if as_json else show_short(curve)
+        end(check, curve.feasible)
     else:
         prediction = load(bundle).predict(fabric=fabric, **request)
         print_json(prediction.to_dict()) if as_json else show(prediction)

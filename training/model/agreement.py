@@ -41,9 +41,9 @@ def log_times(r: Requests, low: Estimate, base_s: ByName, correction: ByName) ->
     """Return the log seconds of all times: corrected, in agreement, never under the floor.
 
     base_s: the baseline's `base_seconds`, shape (n,). e2e is requests in flight over requests per second:
-    agreement keeps its ratio to mean ttft + (osl - 1) x tpot as the physics has it (`Estimate.last_s`), 1 in a
-    closed loop. At a request rate, and in an endless run, it is learned for itself. Other statistics move with
-    the one that is tied; a percentile is never under a lower one.
+    agreement keeps its ratio to mean ttft + (osl - 1) x tpot as the physics has it (`Estimate.last_s`), 1 in
+    a closed loop, but for `_RUN_APART`. At a request rate, and in an endless run, it is learned for itself.
+    Other statistics move with the one that is tied; a percentile is never under a lower one.
     """
     later = np.maximum(r.osl - 1.0, 0.0)
     once = r.is_mode("static-batch") | r.burst
