@@ -31,12 +31,14 @@ _SPELLED: Mapping[str, Callable[[str], str]] = {
 def as_said(drafts: pd.DataFrame) -> pd.DataFrame:
     """Return draft rows in their source's terms, as long as nothing of them has been aligned.
 
-    Without the GPU: whoever reads a row names it, and what the source calls the system is `platform_raw`.
+    Without the GPU: whoever reads a row names it, and what the source calls the system is `platform_raw`. A
+    dp that counts copies is no degree: the number of GPUs says as much.
     """
     named = drafts["model_raw"].where(drafts["model_raw"] != "", drafts["model"])
     nominal = {name: drafts[f"{name}_nominal"].fillna(drafts[name]) for name in ("isl", "osl")}
     spread = drafts[SPREAD].mask(drafts["length_kind"] == "dataset", "dataset")
-    return drafts.drop(columns="gpu").assign(model=named, **nominal, **{SPREAD: spread})
+    dp = drafts["dp"].mask(drafts["dp_means"] == "replicas")
+    return drafts.drop(columns="gpu").assign(model=named, dp=dp, **nominal, **{SPREAD: spread})
 
 
 def statements(said: pd.DataFrame, rows: pd.DataFrame) -> pd.Series[str]:
