@@ -8,7 +8,7 @@ import pandas as pd
 from ..columns import names
 from ..stated import SPREAD, as_said
 
-_LAYOUT = names(asked=True, roles=("layout", "pool"))
+_LAYOUT = names(asked=True, stored=True, roles=("layout", "pool"))
 # Layouts that whoever collected the row worked out.
 _WORKED_OUT = r"tp not stated|tp inferred|parallelism not stated|(?:TP=?\d+(?: per worker)?|replicas) assumed"
 _NOMINAL = r"(?:nominal |uniform 1\.\.)(\d+)(k?)/?(?:1\.\.)?(\d+)(k?)"
