@@ -42,6 +42,7 @@ def predict(
 
         curve = load(bundle).curve(fabric=fabric, measured=as_json, **request)
         print_json(curve.to_dict()) if as_json else show_short(curve)
+        end(check, curve.feasible)
     else:
         prediction = load(bundle).predict(fabric=fabric, **request)
         print_json(prediction.to_dict()) if as_json else show(prediction)
