@@ -26,9 +26,9 @@ from ..features.serving import sent_at_a_rate
 from ..features.work import decode_layout
 from ..training.model.model import Answers, Model, answer
 from ..training.model.times import PERCENTS
-from .load_axis import Axis
+from .load_axis import AT_RATE, Axis
 from .neighbours import Neighbour, of_set_up
-from .prediction import BOUNDED, Prediction, times_at
+from .prediction import BOUNDED, Prediction, Remark, Shown, numbers_of, times_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ _FULL = 1.001  # in flight over the batch: above, somebody waits for a slot
 
 
 @dataclass(frozen=True, kw_only=True)
-class LargestLoad:
+class LargestLoad(Shown):
     """The largest load that holds `limits` [ms] at a percentile [%] of the requests; None where none does.
 
     load_lo, load_hi: the same with the times at the upper and at the lower end of their 90 % interval.
@@ -65,7 +65,7 @@ class LargestLoad:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class Curve(Shown):
     """One configuration at every load, the least first.
 
     request: as understood, all but the load. over: "concurrency" [requests in flight] or "request_rate"
@@ -89,6 +89,7 @@ class Curve:
     support: str
     feasible: bool
     reason: str
+    notes: tuple[Remark, ...]
     measured: tuple[Neighbour, ...]
 
     @property
@@ -195,21 +196,26 @@ def load_curve(
     memory = {"weights": fit.weight_bytes, "sequence": fit.sequence_bytes, "needed": fit.needed_bytes,
               "available": fit.available_bytes}  # fmt: skip
     # What does not fit has the columns, and no loads.
-    most = axis.most(r, model.coefficients, fabric) if found.feasible else 0.0
+    most = axis.most(r, model, fabric) if found.feasible else 0.0
     loads, shown = axis.loads(most) if found.feasible else (np.ones(1), np.zeros(0))
     at_loads = axis.put(r, loads)
     columns = _columns(at_loads, answer(model, at_loads, fabric), percentiles)
+    if found.feasible and axis.over == AT_RATE:
+        most = float(loads[columns["served"] > 0.0].max(initial=0.0))
     if not axis.asked:
-        # Where throughput has reached its most, further loads are not worth a line.
-        shown = shown[: np.searchsorted(shown, loads[np.argmax(columns["output_tok_s"])]) + 1]
+        # Where throughput has reached its most, or nobody is served, further loads are not worth a line.
+        peak = loads[np.argmax(columns["output_tok_s"])]
+        shown = np.union1d(shown[shown < most], [most] if most else [])
+        shown = shown[: np.searchsorted(shown, peak) + 1]
     kept = slice(None) if found.feasible else slice(0)
     return Curve(
-        request={k: v for k, v in found.request.items() if k not in LOAD} | {"mode": axis.mode},
+        request={k: v for k, v in found.request.items() if k not in LOAD}
+        | {"mode": axis.mode, "arrival": axis.arrival},
         over=axis.over, columns={name: tuple(values[kept].tolist()) for name, values in columns.items()},
         shown=tuple(np.searchsorted(loads, shown).tolist()), most=most,
         percentiles=tuple(map(float, percentiles)),
         memory={f"{name}_bytes": float(values[0]) for name, values in memory.items()},
-        support=found.support, feasible=found.feasible, reason=found.reason,
+        support=found.support, feasible=found.feasible, reason=found.reason, notes=found.notes,
         measured=of_set_up(axis.put(r, [1.0])) if measured and found.feasible else (),
     )  # fmt: skip
 
@@ -223,12 +229,13 @@ def _columns(r: Requests, answers: Answers, percentiles: Sequence[float]) -> dic
     # Little's law gives the requests in flight at a rate.
     in_flight = np.where(at_rate, rate * values["e2e_ms"] / 1e3, r.concurrency)
     columns = {"request_rate": r.request_rate} if at_rate.all() else {}
-    columns |= {"concurrency": in_flight, "request_s": rate, **{name: values[name] for name in BOUNDED}}
+    numbers = numbers_of(answers)
+    columns |= {"concurrency": in_flight, "request_s": rate, **{name: numbers[name] for name in BOUNDED}}
     others = [percent for percent in percentiles if percentile_name(LIMITED[0], percent) not in values]
     times = times_at(answers.requests, answers, others) if others else {}
     columns |= {percentile_name(k, p): times[k][i] for i, p in enumerate(others) for k in LIMITED}
     for percent in percentiles:
-        for name, width in zip(LIMITED, users_spreads(r, base, percent), strict=True):
+        for name, width in zip(LIMITED, users_spreads(answers.requests, base, percent), strict=True):
             log = log_percentile(values[name][:, None], width[:, None], np.ones(1), percent)
             columns[USERS + percentile_name(name, percent)] = np.exp(log)
     free = np.maximum(fit.available_bytes - fit.weight_bytes - kv, 0.0)

@@ -17,7 +17,7 @@ from ..data.errors import BadRequest
 from ..features.facts import FloatArray
 from .explain import Explanation
 from .load_axis import IN_FLIGHT
-from .load_curve import Curve, LargestLoad, percentile_name
+from .load_curve import USERS, Curve, LargestLoad, percentile_name
 from .prediction import TERMS
 from .show import LABELS, TIMES, curve_lines, largest_line, request_line, short
 
@@ -80,7 +80,7 @@ def draw_curve(curve: Curve, path: Path, held: LargestLoad | None = None) -> Non
             axis.plot(*zip(*measured, strict=True), "x", color="tab:red", label="measured")
         axis.axvline(curve.saturation, color="tab:gray", linestyle=":", label="saturation")
         if held and name in held.limits:
-            at_percentile = [point[percentile_name(name, held.percentile)] for point in points]
+            at_percentile = [point[USERS + percentile_name(name, held.percentile)] for point in points]
             axis.plot(loads, at_percentile, color="tab:green", label=f"p{held.percentile:g}")
             axis.axhline(held.limits[name], color="tab:green", linestyle="--", label="limit")
             if held.load:

@@ -30,7 +30,7 @@ from .layouts import answer_laid_out, layout_names
 from .load_axis import Axis, Loads
 from .prediction import CURVE_PERCENTILES, NUMBERS, Prediction, Remark, numbers_of, prediction_of
 from .reasons import reasons, remarks
-from .request_types import Request
+from .request_types import Configuration, Request
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +102,8 @@ class Predictor:
 
     def curve(
         self, *, concurrency: Loads = None, rates: Loads = None, fabric: Fabric = None,
-        percentiles: Sequence[float] = CURVE_PERCENTILES, measured: bool = True, **request: Any,
+        percentiles: Sequence[float] = CURVE_PERCENTILES, measured: bool = True,
+        **request: Unpack[Configuration],
     ) -> Curve:  # fmt: skip
         """Predict one configuration at every load, and overlay the measured rows of its set-up.
 
@@ -111,9 +112,9 @@ class Predictor:
         """
         from .load_curve import load_curve
 
-        rates = request.pop("request_rate", None) if rates is None else rates
-        axis = Axis.of(concurrency, rates, request.get("mode"))
-        found, r, _, machine = self._answer({**request, **axis.middle}, fabric, percentiles)
+        asked = request_of({"concurrency": concurrency, "request_rate": rates, **request})
+        axis = Axis.of(asked, asked.pop("concurrency"), asked.pop("request_rate"))
+        found, r, _, machine = self._answer({**asked, **axis.middle}, fabric, percentiles)
         return load_curve(found, self.model, r, axis, machine, percentiles, measured)
 
     def _answer(

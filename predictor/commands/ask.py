@@ -17,7 +17,7 @@ from .options import CLAIM, REQUEST, takes
 from .shared import Bundle, Check, File, Json, Text, end, fail, load, print_json, show
 
 # With none of these a request says nothing of the load.
-LOADED = {*LOAD, "mode"}
+LOADED = {*LOAD, "mode", "arrival"}
 Fabric = Annotated[File, typer.Option(help="This machine's fabric, from roofcast fabric check --measured.")]
 
 

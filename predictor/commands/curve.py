@@ -16,7 +16,7 @@ from ...data.identity import LOAD
 from .advise import WORKLOAD
 from .ask import Fabric
 from .options import REQUEST, Option, takes
-from .shared import Bundle, File, Json, Number, Text, fail, load, print_json, show
+from .shared import Bundle, Check, File, Json, Number, Text, end, fail, load, print_json, show
 
 if TYPE_CHECKING:
     from ..load_curve import Curve
@@ -57,6 +57,7 @@ def curve(
         Text, typer.Option(help="Draw it: a .png, .svg or .html file; alone or -, in the terminal.")
     ] = None,
     fabric: Fabric = None,
+    check: Check = False,
     bundle: Bundle = None,
     as_json: Json = False,
 ) -> None:
@@ -83,17 +84,13 @@ def curve(
         from ..pictures import draw_curve
 
         draw_curve(found, Path(plot), held)
-    if as_json:
-        print_json(answer)
-        return
-    show(found)
-    if held:
-        show(held)
+    print_json(answer) if as_json else show(found, *([held] if held else ()))
     if plot == TERMINAL:
         from ..pictures import plot_text
 
         for line in plot_text(found):
             typer.echo(line)
+    end(check, found.feasible and (held is None or held.load is not None))
 
 
 def _write(found: Curve, answer: dict[str, Any], path: Path) -> None:

@@ -94,7 +94,7 @@ def test_the_largest_load_holds_its_limits_and_the_next_one_does_not(
     if held.limited_by == "capacity":
         assert not len(after) or found.at(after[0])["served"] == 0.0
     else:
-        name = held.limited_by.replace("_ms", f"_p{held.percentile:g}_ms")
+        name = "users_" + held.limited_by.replace("_ms", f"_p{held.percentile:g}_ms")
         assert found.at(after[0])[name] > limit[held.limited_by]
 
 
@@ -116,7 +116,7 @@ def test_users_meet_the_percentiles_that_the_advisor_holds_them_to(shipped: Pred
         asked = Workload(model="llama-3.3-70b", users=4, isl=1024, osl=1024, percentile=percent)
         met = outcomes(shipped.model, frame, asked, np.array([4.0, 64.0]))
         for times, name in zip(met.times_ms, ("ttft", "tpot"), strict=True):
-            points = [point[f"{name}_p{percent:g}_ms"] for point in found.points]
+            points = [point[f"users_{name}_p{percent:g}_ms"] for point in found.points]
             np.testing.assert_allclose(points, times[0], rtol=1e-6)
 
 
@@ -161,6 +161,33 @@ def test_loads_are_numbers_or_a_range_and_the_rest_is_answered_all_the_same(ship
     assert loads(rates=(0.5, 2)) == loads(request_rate="0.5,2") == [0.5, 2.0]
     assert loads(rates="0.5-2") == [0.5, 0.75, 1.0, 1.5, 2.0]
     assert shipped.curve(**SMALL, measured=False, mode="open-loop").over == "request_rate"
+
+
+def test_requests_come_as_they_are_said_to(shipped: Predictor) -> None:
+    def asked(**how: Any) -> Curve:
+        return shipped.curve(**SMALL, measured=False, **how)
+
+    for how in (
+        {"concurrency": (8,)},
+        {"rates": (0.5,)},
+        {"arrival": "burst"},
+        {"rates": (2,), "arrival": "constant"},
+    ):
+        found = asked(**how)
+        came = {"mode": found.request["mode"], "arrival": found.request["arrival"]}
+        point = found.points[-1]
+        one = shipped.predict(**SMALL, **came, **{found.over: point[found.over]})
+        assert (one.ttft_ms, one.output_tok_s) == pytest.approx((point["ttft_ms"], point["output_tok_s"]))
+    assert asked(max_concurrency=(3, 4)).points == asked(concurrency=(3, 4)).points
+
+
+def test_with_check_the_exit_code_says_whether_it_fits_and_a_load_holds(run: Run) -> None:
+    for line, code in (
+        (f"curve {options(SMALL)}", 0), (f"curve {options(SMALL)} --tpot-ms 60", 0),
+        (f"curve {options(SMALL)} --tpot-ms 0.1", 3), (f"curve {options(TOO_LARGE)} --json", 3),
+        (f"predict {options(TOO_LARGE)}", 3),
+    ):  # fmt: skip
+        assert run(f"{line} --check")[0] == code
 
 
 def test_a_load_beyond_what_is_held_is_answered_but_holds_nothing(shipped: Predictor) -> None:
@@ -244,6 +271,7 @@ def test_predict_without_a_load_shows_the_curve_and_with_one_a_point(run: Run, s
         ("--concurrency 1,x", "a range (1-64)"), ("--rates 5-1", "numbers (1,2,8)"),
         ("--concurrency 0", "each from 0.5"), ("--concurrency 4 --rates 3", "either concurrency or rates"),
         ("--mode offline", "closed-loop or static-batch"), ("--rates 1 --mode static-batch", "open-loop"),
+        ("--arrival poisson", "steady or burst"), ("--rates 1 --arrival burst", "poisson or constant"),
         ("--percentile 95", "add --ttft-ms or --tpot-ms"), ("--ttft-ms -3", "a number above 0"),
         ("--ttft-ms 3 --percentile 101", "below 100"), ("--out x.pdf", ".csv or .json"),
         ("--plot x.pdf", ".png, .svg, .html"), ("--plot --json", "name a file"), ("--tp 3", "heads"),
@@ -252,7 +280,7 @@ def test_predict_without_a_load_shows_the_curve_and_with_one_a_point(run: Run, s
 )  # fmt: skip
 def test_a_mistake_is_one_line(line: str, words: str, run: Run) -> None:
     code, out, err = run(f"curve --model llama-3.1-8b --gpu h100 {line}")
-    assert (code, out, err.count("\n"), err[:10]) == (2, "", 1, "roofcast: ")
+    assert (code, out, err.count("\n"), err[:10]) == (1 if "x.csv" in line else 2, "", 1, "roofcast: ")
     assert words in err
 
 

@@ -17,6 +17,7 @@ from .conftest import QUESTION, requests_frame
 COLUMNS = [
     *(f"{name}{bound}" for name in ANSWERS for bound in ("", "_lo", "_hi")),
     *(f"{level}_{name}" for level in ("baseline", "floor") for name in ANSWERS),
+    *(f"goodput_request_s{bound}" for bound in ("", "_lo", "_hi")),
     "support", "feasible", "laid_out", "reason",
 ]  # fmt: skip
 INDICES = {
