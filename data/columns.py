@@ -117,6 +117,8 @@ TABLE = (
     _asked("arrival", "name", "load", ", ".join(ARRIVALS) + ": how requests come.", allowed=ARRIVALS,
            otherwise="poisson at a rate, burst of `concurrency` offline, else steady", stored=False),
     _asked("prefix_cached_frac", "share", "load", "Share of the prompt found in a cache.", high=1.0),
+    *(_asked(f"{name.lower()}_limit_ms", "number", "load", f"Limit of {name} for goodput.", unit="ms",
+             stored=False) for name in ("TTFT", "TPOT")),
     _asked("source", "text", "origin",
            "Who measures: a source of the table, or any other name for wider intervals.", required=True),
     _asked("accept_length", "number", "setting", "Tokens per step under speculation, with the verified one",
@@ -164,7 +166,8 @@ TABLE = (
               low=1e-3, high=1e10),
     _measured("total_tok_s", "tok/s", "tokens per second, in and out, the whole deployment",
               "input + output", low=1e-3, high=1e11),
-    _measured("request_s", "1/s", "requests per second, the whole deployment", low=1e-7, high=1e8),
+    _measured("request_s", "1/s", "requests per second, the whole deployment", "requests",
+              low=1e-7, high=1e8),
     _measured("ttft_ms", "ms", "time to first token, in ms", "time to first token", low=1e-2, high=1e8),
     _measured("tpot_ms", "ms", "time per output token after the first, in ms", "time per output token",
               low=1e-3, high=1e6),
@@ -174,8 +177,9 @@ TABLE = (
                 f"{figure.upper()}, p{percent}") for figure in ("ttft", "tpot") for percent in (90, 99)),
     _measured("e2e_ms", "ms", "time of a whole request, in ms", "end to end"),
     _measured("power_w", "W"),
-    _measured("tok_s_per_user", "tok/s", "tokens per second of one stream: 1000 / TPOT", stored=False),
-    _measured("output_tok_s_per_gpu", "tok/s", "output tokens per second and GPU", stored=False),
+    _measured("tok_s_per_user", "tok/s", "tokens per second of one stream: 1000 / TPOT", "output per user",
+              stored=False),
+    _measured("tok_s_per_gpu", "tok/s", "output tokens per second and GPU", "output per GPU", stored=False),
     _measured("total_tok_s_per_gpu", "tok/s", "tokens per second and GPU, in and out", stored=False),
     Column(name="weight", kind="number", role="weight", high=1.0, missing=1.0),
     Column(name="duplicates", kind="number", role="weight", high=1e6, missing=0.0),
@@ -184,11 +188,13 @@ COLUMNS = {column.name: column for column in TABLE}
 
 # The figures that are learned, judged and explained; the answers of a prediction, and the bounds of each.
 FIGURES = ("tpot_ms", "ttft_ms", "output_tok_s", "ttft_mean_ms")
-ANSWERS = (
+LEARNED = (
     "output_tok_s", "total_tok_s", "ttft_ms", "ttft_mean_ms", "ttft_p90_ms", "ttft_p99_ms", "tpot_ms",
     "tpot_p90_ms", "tpot_p99_ms", "e2e_ms",
 )  # fmt: skip
+ANSWERS = (*LEARNED, "request_s", "tok_s_per_gpu", "tok_s_per_user")  # the last follow from the first
 BOUNDS = ("", "_lo", "_hi")
+GOODPUT = "goodput_request_s"  # of requests that hold the limits asked for
 
 
 def names(*, asked: bool | None = None, stored: bool | None = None, text: bool | None = None,

@@ -53,7 +53,7 @@ FAULT_TEXTS = {
     "held-at-cap": "held at the cap, not at {value:g} requests/s",
     "more-came": "more requests came than the {value:g}/s asked for",
     "fewer-served": "served fewer requests than came",
-    "burst": "all requests at once: TTFT left out",
+    "burst": "all requests at once, nobody says how many: TTFT left out",
     "tokens-per-step": "{value:.2f} tokens per step",
     "data-set": "data set {value}",
     "fabric": "fabric {column}: {value}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -36,9 +36,9 @@ def resolve_hardware(text: str, kind: str = "gpu") -> NamedHardware:
     """
     if found := _own_name(text, kind):
         return found
-    from .spellings import machines
+    from .spellings import Machine, machines
 
-    for reading in machines(text):
+    for reading in (*machines(text), Machine(name=text)):
         if reading.known:
             if reading.name in catalogue.gpus():
                 return NamedHardware(gpu=reading.name, num_gpus=reading.count, how="instance")
@@ -46,12 +46,20 @@ def resolve_hardware(text: str, kind: str = "gpu") -> NamedHardware:
         # So many of a thing are GPUs: eight "b200" are no eight boxes of one.
         for spec in _called(reading.name, "gpu" if reading.count else kind):
             if isinstance(spec, PlatformSpec):
-                gpus = spec.num_gpus * reading.count if reading.count else 0
+                gpus = spec.num_gpus * reading.count
                 return NamedHardware(gpu=spec.gpu, platform=spec.name, num_gpus=gpus)
             return NamedHardware(gpu=spec.name, num_gpus=reading.count, among=_among(reading.name, spec.name))
-    # Raises the error of that kind: nothing else was meant.
-    (catalogue.platform if kind == "platform" else catalogue.gpu)(text)
-    raise UnknownName(kind, text)
+    near = _nearest(catalogue.platform if kind == "platform" else catalogue.gpu, text)
+    raise UnknownName(kind, text, near)
+
+
+def _nearest(find: Callable[[str], object], text: str) -> tuple[str, ...]:
+    """Return the names near one that is unknown."""
+    try:
+        find(text)
+    except UnknownName as error:
+        return error.nearest
+    return ()
 
 
 def _own_name(text: str, kind: str) -> NamedHardware | None:
@@ -70,8 +78,6 @@ def _called(name: str, kind: str) -> Iterator[GpuSpec | PlatformSpec]:
 
 
 def _among(text: str, gpu: str) -> tuple[str, ...]:
-    """Return the GPUs that a text fits where there are several, () where it says one of them."""
-    if text.strip().lower() == gpu:
-        return ()
+    """Return the GPUs that a text fits where they are several and `gpu` is the usual one, else ()."""
     fits = catalogue.gpus_called(text)
     return tuple(sorted(fits)) if len(fits) > 1 and gpu in fits else ()

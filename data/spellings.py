@@ -142,7 +142,8 @@ def squashed(words: list[str]) -> str:
 _NOISE = re.compile(
     r"nvidia|amd|instinct|geforce|tesla|intel|habana|google|virtualized|grace|hopper|superchip|blackwell|edition"
     r"|generation|gpus?|accelerators?|graphics|card|cards|ac|lc|o|cg1|tensor|core|cores|aarch64|hbm\w*"
-    r"|gddr\w*|nodes?|of|with|each|a|single|the|trt|cloud|gcp|aws|azure|(tp|dp|ep|pp|dep|tep)\d+"
+    r"|gddr\w*|nodes?|of|on|with|each|a|single|the|trt|tensorrt|triton|nvlink|nvswitch|cloud|gcp|gke|aws|azure"
+    r"|runpod|lambda|nebius|coreweave|(tp|dp|ep|pp|dep|tep)\d+"
 )
 # Forms of one chip that differ in speed; of several words the first counts ("Max-Q Workstation", "NVL PCIe").
 _FORMS = (
@@ -150,12 +151,17 @@ _FORMS = (
     ("pcie", r"pcie\d?"), ("sxm", r"sxm\d?|mega"), ("oam", r"oam"),
 )  # fmt: skip
 _MEMORY = re.compile(r"(?<![a-z0-9.])(\d{1,3}) ?g(?:i?b)?(?![a-z0-9.])")
+_SWAPPED = {
+    "rtx6000pro": "rtxpro6000", "6000pro": "rtxpro6000", "pro6000": "rtxpro6000", "6000ada": "rtx6000ada",
+}  # fmt: skip
 _MEMORY_KIND = {("h100", "hbm3"): "sxm", ("h100", "hbm2e"): "pcie"}  # how the driver tells the two apart
 # The host's memory, which the driver puts into the chip's name, and the chip's own.
 _LPDDR_GB = {("gh200", 120): 96, ("gh200", 480): 96}
 _MEMORY_SLACK = 0.08
 _BEFORE = re.compile(r"^(?:(\d{1,3})\s*(?:nodes?\s*)?[x×*]\s*(?=[a-z0-9])|(\d{1,3})\s+(?=[a-z]))")
-_AFTER = re.compile(r"(?:[\s(\-]|(?<=gb))[x×](\d{1,3})\)?$|[\s(]x\s(\d{1,3})\)?$|(?<=[a-z0-9]):(\d{1,3})$")
+_AFTER = re.compile(
+    r"(?:[\s(\-]|(?<=gb)|(?<=\d))[x×](\d{1,3})\)?$|[\s(]x\s(\d{1,3})\)?$|(?<=[a-z0-9]):(\d{1,3})$"
+)
 _MOST = 100_000  # GPUs of one deployment: more is no number of them
 _TIMES = re.compile(r"\d{1,3}\s*x|x\s*\d{1,3}")
 _BRACKETS = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
@@ -187,7 +193,11 @@ _INSTANCES: tuple[tuple[str, str, int | dict[str, int]], ...] = (
     (r"nd96ams?r[_ -]a100[_ -]v4", "a100-80g", 8), (r"nc24ads[_ -]a100[_ -]v4", "a100-pcie", 1),
     (r"nc48ads[_ -]a100[_ -]v4", "a100-pcie", 2), (r"nc96ads[_ -]a100[_ -]v4", "a100-pcie", 4),
     (r"nc40ads[_ -]h100[_ -]v5", "h100-nvl", 1), (r"nc80adi?s[_ -]h100[_ -]v5", "h100-nvl", 2),
-    (r"bm\.gpu4\.8", "a100-40g", 8),
+    (r"bm\.gpu4\.8", "a100-40g", 8), (r"inf2\.(\w+)", "inf2", {"24xlarge": 6, "48xlarge": 12}),
+    (r"trn1n?\.32xlarge", "trn1", 16), (r"trn2\.48xlarge", "trn2", 16),
+    (r"(?:tpu[ -])?v5(?:e|litepod)-(\d+)", "tpu-v5e", {}), (r"ct5lp-hightpu-(\d)t", "tpu-v5e", {}),
+    (r"(?:tpu[ -])?v6e-(\d+)", "tpu-v6e", {}), (r"ct6e-standard-(\d)t", "tpu-v6e", {}),
+    (r"tpu7x-standard-(\d)t", "tpu-v7x", {}),
 )  # fmt: skip
 
 
@@ -229,7 +239,7 @@ def chip(text: str) -> Chip:
     memory = [int(found) for found in _MEMORY.findall(line)]
     words = _MEMORY.sub(" ", line).split()
     core = [word for word in words if not _NOISE.fullmatch(word) and not _form(word)]
-    key = "".join(core)
+    key = _SWAPPED.get("".join(core), "".join(core))
     forms = [*map(_form, words), *(_MEMORY_KIND.get((key, word), "") for word in words)]
     form = next((name for name, _ in _FORMS if name in forms), "")
     size = memory[0] if memory else 0
@@ -266,10 +276,12 @@ def machines(text: str) -> tuple[Machine, ...]:
 
 def _counted(text: str) -> tuple[int, str]:
     """Return how many a text says there are (0: it does not say), and of what."""
-    name = re.sub(
-        r"^bm\.gpu\.([a-z]+\d+[a-z]*)\.(\d+)$", r"\2x \1", text.split(",")[0].strip()
-    )  # Oracle's shapes
+    name = re.split(r"[,;]", text)[0].strip(" .")
+    name = re.sub(r"^bm\.gpu\.([a-z]+\d+[a-z]*)\.(\d+)$", r"\2x \1", name)  # Oracle's shapes
     name, count = re.sub(r"^gpu[\s:-]+", "", name.replace("_", " ")), 0
+    first = re.search(r"(?<![a-z0-9])\d{1,3}\s*[x×]", name)
+    if first and not chip(name[: first.start()]).core:  # "Nebius 8xH200"
+        name = name[first.start() :]
     while found := _BEFORE.match(name):
         count, name = max(count, 1) * int(found[1] or found[2]), name[found.end() :].strip()
     if found := _AFTER.search(name):

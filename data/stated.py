@@ -31,12 +31,14 @@ _SPELLED: Mapping[str, Callable[[str], str]] = {
 def as_said(drafts: pd.DataFrame) -> pd.DataFrame:
     """Return draft rows in their source's terms, as long as nothing of them has been aligned.
 
-    Without the GPU: whoever reads a row names it, and what the source calls the system is `platform_raw`.
+    Without the GPU: whoever reads a row names it, and what the source calls the system is `platform_raw`. A
+    dp that counts copies is no degree: the number of GPUs says as much.
     """
     named = drafts["model_raw"].where(drafts["model_raw"] != "", drafts["model"])
     nominal = {name: drafts[f"{name}_nominal"].fillna(drafts[name]) for name in ("isl", "osl")}
     spread = drafts[SPREAD].mask(drafts["length_kind"] == "dataset", "dataset")
-    return drafts.drop(columns="gpu").assign(model=named, **nominal, **{SPREAD: spread})
+    dp = drafts["dp"].mask(drafts["dp_means"] == "replicas")
+    return drafts.drop(columns="gpu").assign(model=named, dp=dp, **nominal, **{SPREAD: spread})
 
 
 def statements(said: pd.DataFrame, rows: pd.DataFrame) -> pd.Series[str]:
@@ -75,15 +77,14 @@ def as_stated(table: pd.DataFrame, roles: Sequence[str] = ROLES) -> pd.DataFrame
     """Return the table's rows as questions in their sources' terms: request columns, without a source.
 
     roles: of which columns (see `columns.ROLES`) the source's terms are taken; the others stay as the table
-    says. A model's name that the catalogue does not know stays the table's. Needs the column `stated`.
+    says, and so do a model's name that the catalogue does not know and the number of GPUs where the source
+    is silent: whoever asks has counted them. Needs the column `stated`.
     """
     asked = table[[name for name in ASKED if name in table]].copy()
-    said: dict[str, dict[int, Any]] = {}
-    for at, text in enumerate(table["stated"]):
-        for name, value in (json.loads(text) if text else {}).items():
-            said.setdefault(name, {})[at] = value
-    known = {name: _known(name) for name in set(said.get("model", {}).values())}
-    said["model"] = {at: name for at, name in said.get("model", {}).items() if known[name]}
+    said = _by_column(table)
+    known = set(filter(understood, set(said["model"].values())))
+    said["model"] = {at: name for at, name in said["model"].items() if name in known}
+    said["num_gpus"] = {at: n for at, n in said.get("num_gpus", {}).items() if n is not None}
     for name in (n for n in said if n in ASKED and COLUMNS[n].role in roles):
         silent, kind = ("", object) if COLUMNS[name].is_text else (np.nan, np.float64)
         start = asked[name] if name in asked else [silent] * len(asked)
@@ -93,8 +94,27 @@ def as_stated(table: pd.DataFrame, roles: Sequence[str] = ROLES) -> pd.DataFrame
     return asked.assign(source="") if "origin" in roles else asked
 
 
-def _known(name: str) -> str:
-    """Return the catalogue's name of a model, "" where it knows none."""
+def names_stated(table: pd.DataFrame) -> dict[str, Any]:
+    """Return of the rows whose source writes another model's name than the table: rows, names, unknown.
+
+    unknown: the names that the catalogue does not know, most rows first, each with its rows.
+    """
+    rows = pd.Series(_by_column(table)["model"], dtype=str).value_counts()
+    unknown = {str(name): int(n) for name, n in rows.items() if not understood(str(name))}
+    return {"rows": int(rows.sum()), "names": len(rows), "unknown": unknown}
+
+
+def understood(name: str) -> bool:
+    """Return whether the catalogue knows a model by this name."""
     with suppress(UnknownName, ValueError):
-        return catalogue.model(name).name
-    return ""
+        return bool(catalogue.model(name).name)
+    return False
+
+
+def _by_column(table: pd.DataFrame) -> dict[str, dict[int, Any]]:
+    """Return what the sources say, by column and then by position."""
+    said: dict[str, dict[int, Any]] = {"model": {}}
+    for at, text in enumerate(table["stated"]):
+        for name, value in (json.loads(text) if text else {}).items():
+            said.setdefault(name, {})[at] = value
+    return said

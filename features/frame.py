@@ -59,7 +59,8 @@ def feature_columns(r: Requests, floor: Estimate, base: Estimate) -> dict[str, F
     out |= _logs({f"log_{name}": values for name, values in sizes.items()})
     plain = {
         "tp": r.tp, "pp": r.pp, "ep": r.ep, "dp": r.dp, "replicas": r.replicas,
-        "length_spread": r.spread, "disagg": r.disagg, "prefill_tp": r.prefill_tp,
+        "length_spread": np.where(np.isnan(r.spread), -1.0, r.spread), "disagg": r.disagg,
+        "prefill_tp": r.prefill_tp,
         "prefill_workers": r.prefill_workers, "prefill_share": r.prefill_gpus / r.num_gpus,
         "spec_decode": r.spec_decode,
         "engine": r.engine, "mode": r.mode, "weight_precision": r.weight_precision,

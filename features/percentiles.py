@@ -125,3 +125,13 @@ def log_percentile(medians: FloatArray, scales: FloatArray, shares: FloatArray, 
         below = (shares / (1.0 + np.exp(-(middle[:, None] - logs) / widths))).sum(axis=1) < percent / 100.0
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     return high
+
+
+def share_within(limit: FloatArray, median: FloatArray, scale: FloatArray) -> FloatArray:
+    """Return the share of requests whose time is at most `limit`, of log-logistic times, shape (n,).
+
+    >>> share_within(np.array([1.0, 2.0, np.inf]), np.ones(3), np.full(3, 0.5)).round(2).tolist()
+    [0.5, 0.8, 1.0]
+    """
+    steps = (np.log(limit) - np.log(median)) / np.maximum(scale, 1e-6)
+    return np.asarray(np.exp(-np.logaddexp(0.0, -steps)))

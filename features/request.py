@@ -96,6 +96,8 @@ class Requests(Arrays):
     request_rate: FloatArray
     arrival: IntArray
     settings: Settings
+    ttft_limit_s: FloatArray
+    tpot_limit_s: FloatArray
     prefix_cached_frac: FloatArray
     prefix_on_host: BoolArray
     kv_hot_tokens: FloatArray
@@ -289,6 +291,8 @@ def _load(rows: Rows) -> dict[str, Any]:
         "osl": np.maximum(default(osl, _DEFAULT["osl"]) * scale, 1.0), "spread": spread,
         "concurrency": concurrency, "request_rate": rate, "arrival": arrival,
         "prefix_cached_frac": cached_share(rows),
+        "ttft_limit_s": default(rows.number("ttft_limit_ms") / 1e3, np.inf),
+        "tpot_limit_s": default(rows.number("tpot_limit_ms") / 1e3, np.inf),
     }  # fmt: skip
 
 

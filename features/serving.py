@@ -45,16 +45,18 @@ class Estimate(Arrays):
     """What floor or baseline answer, shape (n,): seconds, rates of the whole deployment, bytes per GPU.
 
     ttft_s is the median over requests, ttft_mean_s their mean, which the opening burst of a run raises.
-    burst_s is the time that all prompts in flight take when they arrive at once; limit_s the requests per
-    second that can last, stable is False where more are asked for. `terms` holds seconds per output token
-    (weights, kv, compute, communication, launch, host, queue) and, prefixed ttft_, seconds until the first
-    token. Infeasible or invalid rows are NaN.
+    last_s is the end-to-end time of the last of those that start together, elsewhere that of each; burst_s
+    the time that all prompts in flight take when they arrive at once; limit_s the requests per second that
+    can last, stable is False where more are asked for. `terms` holds seconds per output token (weights, kv,
+    compute, communication, launch, host, queue) and, prefixed ttft_, seconds until the first token.
+    Infeasible or invalid rows are NaN.
     """
 
     ttft_s: FloatArray
     ttft_mean_s: FloatArray
     tpot_s: FloatArray
     e2e_s: FloatArray
+    last_s: FloatArray
     output_tok_s: FloatArray
     total_tok_s: FloatArray
     request_s: FloatArray
@@ -279,8 +281,8 @@ def steady_state(s: System) -> Estimate:
     wait = wait + np.where(once | by_rate | rates.perfect_overlap, 0.0, short)
     ttft = first + prefill.total + wait + queued
     e2e = ttft + opening + (r.osl - 1.0) * tpot
-    # A measured offline run starts and ends, which costs it throughput.
-    cycle = np.where(once, last + 2.0 * queued, e2e) * np.where(offline, rates.offline, 1.0)
+    last = np.where(once, last + 2.0 * queued, e2e)
+    cycle = last * np.where(offline, rates.offline, 1.0)  # a measured offline run starts and ends
     total = np.where(by_rate & stable, asked_rate(r) * e2e, total)
     served = np.where(stable, total / cycle, np.minimum(limit, 1e9) * r.replicas)
     # The floor's prompts wait for nobody, yet even it answers no more of them than that.
@@ -295,8 +297,8 @@ def steady_state(s: System) -> Estimate:
     beside = np.maximum(ttft - prefill.total - (wait + queued), 0.0)  # handling, transfer, a step's end
     terms["ttft_launch"] = beside + prefill.launch
     return Estimate(
-        ttft_s=ttft, ttft_mean_s=ttft + opening, tpot_s=tpot, e2e_s=e2e, request_s=served, limit_s=limit,
-        output_tok_s=served * r.osl, total_tok_s=served * (r.isl + r.osl),
+        ttft_s=ttft, ttft_mean_s=ttft + opening, tpot_s=tpot, e2e_s=e2e, last_s=last, request_s=served,
+        limit_s=limit, output_tok_s=served * r.osl, total_tok_s=served * (r.isl + r.osl),
         concurrency=concurrency, batch=batch, burst_s=burst,
         max_batch=s.fit.max_batch, bytes_needed=s.fit.needed_bytes, bytes_available=s.fit.available_bytes,
         feasible=usable, stable=stable, terms=terms,

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..data.columns import ANSWERS, ASKED
+from ..data.columns import ASKED, LEARNED
 from ..data.errors import BadRequest, BadRows
 from ..data.files import for_json
 from ..data.measurements import medians
@@ -42,8 +42,8 @@ from .request_types import Claim
 
 # Figures that can be claimed, and the answer each one is another form of.
 ANSWER_OF = {
-    **{name: name for name in ANSWERS if name.endswith("_ms")}, "tok_s_per_user": "tpot_ms",
-    "output_tok_s": "output_tok_s", "output_tok_s_per_gpu": "output_tok_s", "request_s": "output_tok_s",
+    **{name: name for name in LEARNED if name.endswith("_ms")}, "tok_s_per_user": "tpot_ms",
+    "output_tok_s": "output_tok_s", "tok_s_per_gpu": "output_tok_s", "request_s": "output_tok_s",
     "total_tok_s": "total_tok_s", "total_tok_s_per_gpu": "total_tok_s",
 }  # fmt: skip
 # A measurement may lie this much beyond a floor before it is impossible: clocks and lengths are rounded.
@@ -57,7 +57,7 @@ MARGIN = {"tpot_ms": 1.45, "ttft_ms": 2.1, "e2e_ms": 1.35, "output_tok_s": 1.4, 
 OUTSIDE = {"tpot_ms": 1.6, "ttft_ms": 6.0, "e2e_ms": 1.6, "output_tok_s": 1.6, "total_tok_s": 1.6}
 _RATES = ("output_tok_s", "total_tok_s")
 # The time that each answered statistic is one of: a floor bounds them alike.
-_KIND = {name: f"{OF[name.removesuffix('_ms')]}_ms" if name not in _RATES else name for name in ANSWERS}
+_KIND = {name: f"{OF[name.removesuffix('_ms')]}_ms" if name not in _RATES else name for name in LEARNED}
 # A time without any of these is that of one request alone.
 _ASKED_LOAD = ("mode", "concurrency", "request_rate")
 _LOAD = (*_ASKED_LOAD, *(k for k, of in ANSWER_OF.items() if of in _RATES))
@@ -239,7 +239,7 @@ def _claims_of(r: Requests, rows: pd.DataFrame) -> _Claims:
         **{name: getattr(whole, name) for name in _RATES},
     }
     floors = dict.fromkeys(best, whole) | {"tpot_ms": token, "ttft_ms": first}
-    floors, best = ({name: bound[_KIND[name]] for name in ANSWERS} for bound in (floors, best))
+    floors, best = ({name: bound[_KIND[name]] for name in LEARNED} for bound in (floors, best))
     return _Claims(requests=r, figures=figures, streams=streams, floors=floors, best=best)
 
 

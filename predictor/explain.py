@@ -107,7 +107,7 @@ class Explanation(Shown):
 @dataclass(frozen=True, kw_only=True)
 class Comparison(Shown):
     """Two predictions: `differs` the values (first, second) that are not equal, `ratios` first over second of
-    the five answers, `terms` and `ttft_terms` first minus second [ms], `reason` the largest cause in words.
+    the answers, `terms` and `ttft_terms` first minus second [ms], `reason` the largest cause in words.
     """
 
     first: Prediction

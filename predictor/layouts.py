@@ -29,6 +29,7 @@ Degrees = tuple[int, int, int, int]  # tp, pp, ep, dp
 _GPUS = (1, 2, 4, 8, 16, 32, 64)  # tried in turn where a request does not say how many
 _HELD = 32.0  # of the requests in flight are to find a place at once, where the number of GPUs is open
 _MOST_GPUS = 1e6
+_WIDEST, _LONGEST = 512, 16  # tp and pp: wider and longer than anything measured
 _KEPT = 3  # layouts per request that the physics leaves to be answered in full
 _WITHIN = 1.3  # of the best one's figure: what the physics finds further off is not answered, but for two
 _STAGED = ENGINES.index("llamacpp")  # parts a model by layers unless told otherwise
@@ -48,8 +49,8 @@ def layouts(
     ([(1, 1, 1, 1), (2, 1, 1, 1)], [(2, 1, 1, 1), (2, 1, 2, 1), (2, 1, 2, 2)])
     """
     boxes = max(gpus // box, 1)
-    for tp in _degrees(gpus):
-        for pp in _degrees(max(gpus // tp, 1) if staged else boxes):
+    for tp in _degrees(min(gpus, _WIDEST)):
+        for pp in _degrees(min(max(gpus // tp, 1) if staged else boxes, _LONGEST)):
             if tp * pp > gpus or (pp > 1 and not staged and tp * pp <= box):
                 continue
             spread = is_moe and spreads and tp > 1
@@ -181,23 +182,29 @@ def layout_name(tp: float, pp: float, ep: float, dp: float, copies: float = 1.0)
     return f"{f'{copies:.0f} x ' if copies > 1 else ''}tp{tp:.0f}{more}"
 
 
+def layout_names(r: Requests) -> NDArray[np.object_]:
+    """Return each request's layout in words, shape (n,); None where it cannot be read."""
+    parts = np.stack([getattr(r, name) for name in ("tp", "pp", "ep", "dp", "replicas")], axis=1)
+    distinct, which = np.unique(parts, axis=0, return_inverse=True)
+    names = np.array([layout_name(*degrees) for degrees in distinct], dtype=object)[which.ravel()]
+    names[~r.valid] = None
+    return names
+
+
 def _noted(
     r: Requests, rows: IntArray, tried: Requests, score: FloatArray, chosen: IntArray, runner_up: IntArray
 ) -> Notes:
     """Return the notes of the requests with the layout chosen for these rows, and the next best."""
-    best, next_best = chosen[rows], runner_up[rows]
-
-    def names(at: IntArray) -> NDArray[np.object_]:
-        parts = (getattr(tried, name)[at] for name in ("tp", "pp", "ep", "dp", "replicas"))
-        return np.array([layout_name(*degrees) for degrees in zip(*parts, strict=True)], dtype=object)
-
+    best, next_best, names = chosen[rows], runner_up[rows], layout_names(tried)
+    idle = (tried.num_gpus - tried.replicas * tried.tp * tried.pp)[best]
     notes, alone, open_gpus = r.notes, best == next_best, r.gpus_open[rows]
     ratio = np.exp(np.minimum(score[next_best] - score[best], 0.0))
-    after = names(next_best) + np.array([f" ({share:.0%} as fast)" for share in ratio], dtype=object)
+    after = names[next_best] + np.array([f" ({share:.0%} as fast)" for share in ratio], dtype=object)
     for where, note in (
+        (idle > 0.0, Note(code="idle", column="num_gpus", value=idle, limit=tried.num_gpus[best])),
         (open_gpus, Note(code="assumed-fewest", column="num_gpus", value=tried.num_gpus[best])),
-        (~alone, Note(code="chosen-layout", column="layout", value=names(best), limit=after)),
-        (alone & (tried.num_gpus[best] > 1.0), Note(code="only-layout", column="layout", value=names(best))),
+        (~alone, Note(code="chosen-layout", column="layout", value=names[best], limit=after)),
+        (alone & (tried.num_gpus[best] > 1.0), Note(code="only-layout", column="layout", value=names[best])),
     ):
         if where.any():
             notes = notes.and_also(rows[where], note.of(where))

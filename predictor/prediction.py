@@ -1,4 +1,4 @@
-"""One prediction: five answers with intervals, where the time goes, and the request as it was understood."""
+"""One prediction: the answers with intervals, where the time goes, and the request as it was understood."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import catalogue
-from ..data.columns import ANSWERS, BOUNDS
+from ..data.columns import ANSWERS, BOUNDS, GOODPUT, LEARNED
 from ..data.errors import BadRequest
 from ..data.files import for_json
 from ..data.vocabulary import ARRIVALS, ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
 from ..features.facts import FloatArray
 from ..features.memory import uses_host
-from ..features.percentiles import itl_ratio, tpot_ratio, ttft_ratio
+from ..features.percentiles import itl_ratio, share_within, spread, tpot_ratio, ttft_ratio
 from ..features.request import Requests
 from ..features.serving import sent_at_a_rate
 from ..features.settings import MAX_SEQUENCES, PASS_TOKENS, USABLE_SHARE
@@ -29,7 +29,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BOUNDED = tuple(f"{name}{bound}" for name in ANSWERS for bound in BOUNDS)
-NUMBERS = BOUNDED + tuple(f"{level}_{name}" for level in ("baseline", "floor") for name in ANSWERS)
+_GOODPUT = tuple(f"{GOODPUT}{bound}" for bound in BOUNDS)
+NUMBERS = (
+    *BOUNDED,
+    *(f"{level}_{name}" for level in ("baseline", "floor") for name in ANSWERS),
+    *_GOODPUT,
+)
 # The physics of one output token and of the first one, and what the learned model adds or takes.
 TERMS = (
     "weights", "kv", "compute", "communication", "host_memory", "launch_scheduler", "queue",
@@ -38,6 +43,10 @@ TERMS = (
 _PHYSICS = {"launch_scheduler": "launch", "host_memory": "host"}  # what the baseline calls them
 _NORMAL = NormalDist()
 CURVE_PERCENTILES = (50.0, 90.0, 95.0, 99.0)
+_WIDE = 90.0  # the percentile that gives a distribution its width
+# Which bound of a rate follows from which of a time.
+_TURNED = (("", ""), ("_lo", "_hi"), ("_hi", "_lo"))
+_DERIVED = (*(("", turned) for turned in _TURNED), ("baseline_", ("", "")), ("floor_", ("", "")))
 # The times at a percentile: each the ratio to one of the answers.
 _RATIOS = (
     ("ttft_ms", "ttft_ms", ttft_ratio),
@@ -75,7 +84,9 @@ class Prediction(Shown):
 
     Rates [tok/s] are of the whole deployment, times [ms] per request; `_lo` and `_hi` bound the 90 %
     interval. TTFT and TPOT are medians over requests; beside them stand the mean of TTFT and the percentiles
-    of both. `baseline` and `floor` hold the same answers of the calibrated physics and of the ideal roofline.
+    of both. `tok_s_per_gpu` counts output, `tok_s_per_user` is 1000 / TPOT; `goodput_request_s` are the
+    requests per second that hold `ttft_limit_ms` and `tpot_limit_ms`, NaN where neither was asked for.
+    `baseline` and `floor` hold the same answers of the calibrated physics and of the ideal roofline.
     `support` is "in", "near" or "far" from what was measured. `terms` splits TPOT and `ttft_terms` TTFT [ms]
     by TERMS: each sums to its answer. `percentiles[percent]` holds the times [ms] that so many % of the
     requests do not exceed: ttft_ms, tpot_ms (of requests' means) and itl_ms (of single gaps between two
@@ -113,6 +124,18 @@ class Prediction(Shown):
     e2e_ms: float
     e2e_ms_lo: float
     e2e_ms_hi: float
+    request_s: float
+    request_s_lo: float
+    request_s_hi: float
+    tok_s_per_gpu: float
+    tok_s_per_gpu_lo: float
+    tok_s_per_gpu_hi: float
+    tok_s_per_user: float
+    tok_s_per_user_lo: float
+    tok_s_per_user_hi: float
+    goodput_request_s: float
+    goodput_request_s_lo: float
+    goodput_request_s_hi: float
     baseline: Mapping[str, float]
     floor: Mapping[str, float]
     support: str
@@ -136,7 +159,7 @@ class Prediction(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as one flat mapping fit for JSON: numbers, text, booleans, None for no number."""
-        names = (*BOUNDED, "bottleneck", "bottleneck_share", "support", "feasible", "reason")
+        names = (*BOUNDED, *_GOODPUT, "bottleneck", "bottleneck_share", "support", "feasible", "reason")
         flat = dict(self.request) | {name: getattr(self, name) for name in names}
         flat["notes"] = " ".join(":".join(filter(None, (n.code, n.about.get("column")))) for n in self.notes)
         for prefix, suffix, values in (
@@ -187,7 +210,7 @@ def prediction_of(
     times = times_at(answers.requests, answers, percents) if feasible and len(percents) else {}
     percentiles = {p: {k: float(v[i, 0]) for k, v in times.items()} for i, p in enumerate(percents) if times}
     return Prediction(
-        **{name: numbers[name] for name in BOUNDED},
+        **{name: numbers[name] for name in (*BOUNDED, *_GOODPUT)},
         baseline={name: numbers[f"baseline_{name}"] for name in ANSWERS},
         floor={name: numbers[f"floor_{name}"] for name in ANSWERS},
         support=str(answers.support[0]), feasible=feasible, notes=notes,
@@ -219,14 +242,42 @@ def times_at(r: Requests, answers: Answers, percents: Sequence[float]) -> dict[s
 
 def numbers_of(answers: Answers) -> dict[str, FloatArray]:
     """Return the arrays of NUMBERS by name, shape (n,) each, in ms and tok/s."""
-    numbers = {name: answers.values[name] for name in BOUNDED}
+    r = answers.requests
+    numbers = {f"{name}{k}": answers.values[f"{name}{k}"] for name in LEARNED for k in BOUNDS}
     low, base = answers.floor, answers.baseline
     levels = (("baseline", base, answers.base_s), ("floor", low, floor_seconds(low)))
     for level, estimate, seconds in levels:
-        for name in ANSWERS:
+        for name in LEARNED:
             of = name.removesuffix("_ms")
             numbers[f"{level}_{name}"] = seconds[of] * 1e3 if of in seconds else getattr(estimate, name)
-    return numbers
+    for before, (after, other) in _DERIVED:
+        output = numbers[f"{before}output_tok_s{after}"]
+        numbers[f"{before}request_s{after}"] = output / r.osl
+        numbers[f"{before}tok_s_per_gpu{after}"] = output / r.num_gpus
+        numbers[f"{before}tok_s_per_user{after}"] = 1e3 / numbers[f"{before}tpot_ms{other}"]
+    return numbers | _goodput(answers, numbers)
+
+
+def _goodput(answers: Answers, numbers: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Return the requests per second that hold both limits, with bounds; NaN where none was asked for.
+
+    Times are log-logistic through their median and 90th percentile; that both limits hold is taken as
+    independent.
+    """
+    r, base = answers.requests, answers.baseline
+    found = {name: np.full(len(r), np.nan) for name in _GOODPUT}
+    rows = np.flatnonzero(np.isfinite(r.ttft_limit_s) | np.isfinite(r.tpot_limit_s))
+    if len(rows):
+        part, physics = r.take(rows), base.take(rows)
+        token = np.where(part.osl > 1.0, part.tpot_limit_s, np.inf)  # one token alone has no time per token
+        limited = (("ttft_ms", part.ttft_limit_s, ttft_ratio), ("tpot_ms", token, tpot_ratio))
+        scales = [spread(ratio(part, physics, _WIDE), _WIDE) for _, _, ratio in limited]
+        for here, there in _TURNED:
+            good = numbers[f"request_s{here}"][rows]
+            for (name, limit, _), scale in zip(limited, scales, strict=True):
+                good = good * share_within(limit * 1e3, numbers[f"{name}{there}"][rows], scale)
+            found[f"{GOODPUT}{here}"][rows] = good
+    return found
 
 
 def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
@@ -255,6 +306,8 @@ def _understood(r: Requests, answers: Answers) -> dict[str, Any]:
         **of(float, "request_rate", "prefix_cached_frac"),
     }
     request |= {name: value for name, (value, usual) in _settings(r).items() if value != usual}
+    limits = {f"{name}_limit_ms": float(getattr(r, f"{name}_limit_s")[0] * 1e3) for name in ("ttft", "tpot")}
+    request |= {name: limit for name, limit in limits.items() if math.isfinite(limit)}
     if uses_host(r)[0]:
         request |= of(float, "kv_hot_tokens", "kv_reread_every")
         request["prefix_tier"] = TIERS[int(r.prefix_on_host[0])]

@@ -26,7 +26,7 @@ from ..training.model.bundle import load_bundle
 from ..training.model.model import Answers, Model
 from ..training.model.times import PERCENTS
 from .door import frame_of, near_misses, request_of
-from .layouts import answer_laid_out
+from .layouts import answer_laid_out, layout_names
 from .load_axis import Axis, Loads
 from .prediction import CURVE_PERCENTILES, NUMBERS, Prediction, Remark, numbers_of, prediction_of
 from .reasons import reasons, remarks
@@ -38,10 +38,11 @@ if TYPE_CHECKING:
     from .explain import Explanation
     from .load_curve import Curve
 
-ANSWER_COLUMNS = (*NUMBERS, "support", "feasible", "reason")
+ANSWER_COLUMNS = (*NUMBERS, "support", "feasible", "laid_out", "reason")
 # Small enough that the physics' temporaries stay in the processor's cache, and few enough calls.
 CHUNK_ROWS = 8192
 WORKERS = 2
+TRIED_PER_ROW = 4  # layouts, about, where none is given
 _SORT_COLUMNS = ("gpu", "platform", "model", "engine", "tp", "weight_precision", "concurrency", "isl", "osl")
 _REGISTRY = "models:/"
 # This machine's fabric, measured by `roofcast fabric check --measured`: the file, or what it holds.
@@ -146,18 +147,21 @@ class Predictor:
             warnings.warn(misspelt, UserWarning, stacklevel=2)
         told, measured = frame_of(frame), _measured(fabric)
         wanted = told[[name for name in told.columns if name in ASKED]]
-        empty = dict.fromkeys(NUMBERS, np.nan) | {"support": None, "feasible": False, "reason": None}
+        empty = dict.fromkeys(NUMBERS, np.nan) | {"support": None, "feasible": False}
+        empty |= {"laid_out": None, "reason": None}
         columns = {name: np.full(len(frame), value) for name, value in empty.items()}
 
         def work(rows: IntArray) -> None:
             r, answers = answer_laid_out(self.model, normalise(wanted.iloc[rows]), measured)
             found: dict[str, Any] = {**numbers_of(answers), "feasible": answers.baseline.feasible}
             found["support"] = np.where(r.valid, answers.support, "far").astype(object)
+            found["laid_out"] = layout_names(r)
             found["reason"] = reasons(r, answers, self.model.coefficients)
             for name, values in found.items():
                 columns[name][rows] = values
 
-        in_chunks(wanted, work)
+        given = "tp" in wanted and bool(wanted["tp"].notna().all())
+        in_chunks(wanted, work, CHUNK_ROWS if given else max(CHUNK_ROWS // TRIED_PER_ROW, 1))
         return pd.DataFrame(columns, index=frame.index)
 
 

@@ -88,6 +88,14 @@ def _prediction(p: Prediction) -> Iterable[RenderableType]:
         f"{number(times['tpot_ms'])} ms per token; of single gaps: {number(times['itl_ms'])} ms"
         for percent, times in p.percentiles.items()
     ]
+    if p.goodput_request_s == p.goodput_request_s:
+        limits = (f"{k[:4].upper()} within {number(v)} ms" for k, v in p.request.items() if "_limit_" in k)
+        good = p.goodput_request_s / p.request_s if p.request_s else 0.0
+        low, high = number(p.goodput_request_s_lo), number(p.goodput_request_s_hi)
+        lines.append(
+            f"goodput: {number(p.goodput_request_s)} requests/s ({low} to {high}), {good:.0%} of all, with "
+            + " and ".join(limits)
+        )
     share = f"{p.bottleneck_share:.0%} of the baseline's time per token"
     lines.append(f"bottleneck: {LABELS[p.bottleneck]} ({share})")
     lines.append(f"support: {p.support} ({_SUPPORT[p.support]})")

@@ -22,6 +22,7 @@ import pandas as pd
 from ..data import catalogue
 from ..data.files import for_json, replace_text
 from ..data.progress import Progress, silent
+from ..data.stated import names_stated
 from ..data.store import BenchmarkStore
 from ..features.request import normalise
 from .advice import METHODS, advice_tables
@@ -31,7 +32,16 @@ from .metrics import METRICS, NAMES, UNITS, answered, by_support, slices, summar
 from .model.support import STRATA
 from .posts import Answer, posts_compared, posts_shown
 from .splits import PROTOCOLS
-from .stated import PROTOCOL, RATIO_TARGET, Ask, reworded, stated_figures, stated_scores, stated_shown
+from .stated import (
+    PROTOCOL,
+    RATIO_TARGET,
+    Ask,
+    names_shown,
+    reworded,
+    stated_figures,
+    stated_scores,
+    stated_shown,
+)
 from .trust import all_scores
 
 # Wanted: median absolute percentage error [%] by protocol, of TPOT, TTFT, throughput and mean TTFT.
@@ -82,7 +92,8 @@ def evaluate(
         "minutes": round((time.perf_counter() - start) / 60.0, 1),
     }  # fmt: skip
     posts = posts_compared(answer) if answer else None
-    figures = accuracy(scores, meta, advice_tables(scores, sample.table), stated, posts)
+    more = {"advice": advice_tables(scores, sample.table), "stated": stated, "posts": posts}
+    figures = accuracy(scores, meta, more, names_stated(table))
     write_report(figures, out)
     draw_predictions(scores, out / "predicted_against_measured.png")
     draw_residuals(scores, out / "residuals.png", "family")
@@ -90,12 +101,13 @@ def evaluate(
 
 
 def accuracy(
-    scores: pd.DataFrame, meta: Mapping[str, Any], advice: pd.DataFrame | None = None,
-    stated: pd.DataFrame | None = None, posts: pd.DataFrame | None = None,
+    scores: pd.DataFrame, meta: Mapping[str, Any], more: Mapping[str, pd.DataFrame | None] | None = None,
+    names: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return every figure of the report as JSON-ready values.
 
-    advice: `advice.advice_tables`' frame; stated: `stated.stated_figures`'; posts: `posts.posts_compared`'s.
+    more: the frames of `advice.advice_tables`, `stated.stated_figures` and `posts.posts_compared`, as advice,
+    stated and posts; names: `stated.names_stated`.
     """
     overall = _records(summarise(scores))
     for row in overall:
@@ -108,10 +120,9 @@ def accuracy(
         "own_ground": list(_own_ground(scores)),
         "slices": _records(slices(scores)[SLICE_COLUMNS]),
         "worst": list(_worst_where_missed(scores, overall)),
-        **{
-            name: [] if frame is None else _records(frame)
-            for name, frame in (("advice", advice), ("stated", stated), ("posts", posts))
-        },
+        **{name: [] for name in ("advice", "stated", "posts")},
+        **{name: _records(frame) for name, frame in (more or {}).items() if frame is not None},
+        "names": dict(names or {}),
     }
 
 
@@ -176,6 +187,7 @@ def render(report: Mapping[str, Any]) -> str:
         overall=_table(overall, _OVERALL), support=_table(support, _SUPPORT), far=_table(far, _FAR),
         ground=_table(ground, _GROUND), advice=_table(advice, _ADVICE),
         ratio=RATIO_TARGET, stated=_markdown(stated), families=_markdown(families),
+        names=names_shown(report["names"]),
         posts=_markdown(posts), posts_errors=errors,
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ like.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ TERMS: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 RATIO_TARGET = 1.3  # wanted: at most, of the error as stated to the error aligned
 E2E = "e2e_ms"
+_FEW = 8  # names that are listed
 _SAME = 1e-9  # of a logarithm: nothing was asked otherwise
 _SETTLED_MODES = ("closed-loop", "static-batch", "offline")  # where end-to-end time follows from throughput
 _SHOWN = {
@@ -63,7 +64,7 @@ def stated_scores(records: Sequence[Records], answered: Sequence[Records]) -> pd
         here = np.flatnonzero(own.fold == fold)
         trust = learn_trust(records, own.rows[here], bounds=False)
         frames = {
-            name: pd.concat(_with_e2e(one.take(here), list(fold_scores(one.take(here), trust))))
+            name: _with_e2e(one.take(here), pd.concat(fold_scores(one.take(here), trust)))
             for name, one in zip(("aligned", *TERMS), (own, *answered), strict=True)
         }
         keys = ["row", "metric"]
@@ -76,17 +77,16 @@ def stated_scores(records: Sequence[Records], answered: Sequence[Records]) -> pd
     return scores.assign(source_family=families[scores["row"]])
 
 
-def _with_e2e(part: Records, frames: list[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Yield the frames, and end-to-end time [ms] where it was measured: of throughput, by Little's law."""
-    yield from frames
-    output = next(frame for frame in frames if (frame["metric"] == "output_tok_s").all())
+def _with_e2e(part: Records, scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores, and those of end-to-end time [ms]: of throughput, by Little's law."""
+    output = scores[(scores["metric"] == "output_tok_s") & scores["mode"].isin(_SETTLED_MODES)]
     tokens = pd.Series(part.in_flight * part.held.requests.osl, index=part.rows)
     measured = pd.Series(part.held.table[E2E].to_numpy(), index=part.rows)
     seconds = tokens.reindex(output["row"]).to_numpy() / output["blend"]
     whole = output.assign(
         metric=E2E, measured=measured.reindex(output["row"]).to_numpy(), blend=1e3 * seconds
     )
-    yield whole[whole["measured"].notna() & whole["mode"].isin(_SETTLED_MODES)]
+    return pd.concat([scores, whole[whole["measured"].notna()]])
 
 
 def stated_figures(scores: pd.DataFrame) -> pd.DataFrame:
@@ -145,3 +145,14 @@ def stated_shown(figures: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd
 def _cell(row: Mapping[Any, Any]) -> str:
     mark = "**" if row["ratio"] > RATIO_TARGET else ""
     return f"{row['aligned']:.1f} / {row['asked']:.1f} ({mark}{row['ratio']:.2f}{mark})"
+
+
+def names_shown(names: Mapping[str, Any]) -> str:
+    """Return in words how many rows' models are known by the names that their sources write."""
+    if not names:
+        return "none"
+    unknown = names["unknown"]
+    share = 1.0 - sum(unknown.values()) / max(names["rows"], 1)
+    most = ", ".join(f"{name} ({rows:,})" for name, rows in list(unknown.items())[:_FEW])
+    text = f"of {names['rows']:,} rows under {names['names']} names {share:.1%}"
+    return f"{text}; of the others most are {most}" if most else text

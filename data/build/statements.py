@@ -8,7 +8,7 @@ import pandas as pd
 from ..columns import names
 from ..stated import SPREAD, as_said
 
-_LAYOUT = names(asked=True, roles=("layout", "pool"))
+_LAYOUT = names(asked=True, stored=True, roles=("layout", "pool"))
 # Layouts that whoever collected the row worked out.
 _WORKED_OUT = r"tp not stated|tp inferred|parallelism not stated|(?:TP=?\d+(?: per worker)?|replicas) assumed"
 _NOMINAL = r"(?:nominal |uniform 1\.\.)(\d+)(k?)/?(?:1\.\.)?(\d+)(k?)"
@@ -20,9 +20,11 @@ def said(collected: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
     """Return the rows in their sources' terms; `aligned`: the same rows after their family's steps.
 
     Those steps read from notes what the source does say: the pools of disaggregated rows with their widths,
-    the day of a configuration's runs, and where the listing of a run had multiplied its degrees.
+    the day of a configuration's runs, and where the listing of a run had multiplied its degrees. What kind of
+    load a run is, and whether its prompts were cached, follows from the tool.
     """
-    out = collected.assign(length_kind=aligned["length_kind"])
+    out = collected.assign(**aligned[["length_kind", "mode", "prefix_cached_frac", "dp_means"]])
+    out["dp"] = out["dp"].mask(aligned["replicas"].notna(), aligned["dp"])
     from_notes = (aligned["disagg"] == 1) | (aligned["source"] == "aic-silicon-inferencex")
     unsaid = collected["notes"].str.contains(_WORKED_OUT)
     for name in _LAYOUT:

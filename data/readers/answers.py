@@ -107,7 +107,8 @@ def answered(draft: Draft, answers: Mapping[str, Any], tool: str) -> Draft:
     row["kv_precision"] = row.get("kv_precision") or checkpoint(row["model"]).kv_precision
     row["spec_decode"] = row.get("spec_decode") or "none"
     if row.get("mode") == "offline":
-        drop(row, "ttft_")
+        if not _known(row.get("concurrency")):  # of an endless run, or a burst of nobody knows how many
+            drop(row, "ttft_")
     elif _LOADED.get(row.get("mode", "")) == "concurrency" and _known(row.get("in_flight")):
         row.setdefault("concurrency", row["in_flight"])
     requests, output, total = (row.get(f"{name}_tput", math.nan) for name in ("req", "output", "total"))

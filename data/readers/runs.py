@@ -32,10 +32,10 @@ def in_flight(draft: Draft) -> float:
 def load(draft: Draft, *, rate: Any = None, cap: Any = None, requests: Any = None) -> None:
     """Settle the mode from the client's settings, none or infinite where it had none.
 
-    No rate but a cap on requests in flight: a closed loop. All requests within the cap: a static batch.
-    Neither: a burst, whose TTFT is the draining of its own queue and is dropped. A rate: an open loop, unless
-    the requests in flight stood at the cap, which makes it closed. Where clearly more were served than the
-    rate asks for, arrivals came in clumps and the rate is the one served.
+    No rate but a cap on requests in flight: a closed loop. All requests within the cap, or neither: a burst,
+    whose TTFT is the draining of its own queue; where nobody says of how many, it is dropped. A rate: an open
+    loop, unless the requests in flight stood at the cap, which makes it closed. Where clearly more were
+    served than the rate asks for, arrivals came in clumps and the rate is the one served.
     """
     rate, cap, requests = setting(rate), setting(cap), setting(requests)
     if 0 < rate < math.inf and in_flight(draft) >= AT_CAP * cap:
@@ -48,9 +48,10 @@ def load(draft: Draft, *, rate: Any = None, cap: Any = None, requests: Any = Non
         if overrun or served < RATE_REACHED * rate:
             draft["weight"] = UNSTEADY_WEIGHT
             remark(draft, "more-came" if overrun else "fewer-served", value=rate)
+    elif 0 < requests < math.inf and not 0 < cap < requests:
+        draft.update(mode="offline", concurrency=requests)
     elif 0 < cap < math.inf:
-        alone = requests <= cap
-        draft.update(mode="static-batch" if alone else "closed-loop", concurrency=requests if alone else cap)
+        draft.update(mode="closed-loop", concurrency=cap)
     else:
         draft["mode"] = "offline"
         drop(draft, "ttft_")

@@ -24,7 +24,7 @@ def serving() -> Serving:
     from ...training.tracking import Serving
     from ..predictor import ANSWER_COLUMNS
 
-    kinds = {"support": "string", "reason": "string", "feasible": "boolean"}
+    kinds = {"support": "string", "laid_out": "string", "reason": "string", "feasible": "boolean"}
     return Serving(
         code=Path(__file__).parents[1] / "pyfunc_model.py",
         packages=("roofcast.data", "roofcast.features", "roofcast.training.model", "roofcast.predictor"),

@@ -132,6 +132,12 @@ gpu_8x_h100_sxm5 | h100-sxm | 8
 AMD MI300X GPU (8x) | mi300x | 8
 8x H100 (p5.48xlarge) | h100-sxm | 8
 1x H100 (Modal) | h100-sxm | 1
+Nebius 8xH200 node | h200-sxm | 8
+NVIDIA H200x8 | h200-sxm | 8
+RTX 6000 Pro Blackwell Server Edition | rtx-pro-6000
+8x NVIDIA B200 183GB NVSwitch, Xeon 8570 | b200-sxm | 8
+trn1.32xlarge | trn1 | 16
+TPU v6e-8 (Trillium) | tpu-v6e | 8
 Dell PowerEdge XE9680 (8x H100-SXM-80GB, TensorRT) | h100-sxm | 8
 p5.48xlarge | h100-sxm | 8
 p5en.48xlarge | h200-sxm | 8

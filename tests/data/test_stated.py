@@ -61,9 +61,10 @@ def test_a_question_takes_its_source_s_terms_and_no_source() -> None:
     assert lengths.drop(columns="isl").equals(rows[list(lengths)].drop(columns="isl"))
 
 
-def test_a_name_that_nobody_knows_stays_the_table_s() -> None:
-    asked = as_stated(pd.DataFrame([ROW | {"stated": '{"model": "in-house 70b"}'}]))
-    assert asked["model"].tolist() == ["llama-3.3-70b"]
+def test_a_name_that_nobody_knows_and_a_number_of_gpus_that_nobody_states_stay_the_table_s() -> None:
+    said = '{"model": "in-house 70b", "num_gpus": null}'
+    asked = as_stated(pd.DataFrame([ROW | {"num_gpus": 8.0, "stated": said}]))
+    assert asked[["model", "num_gpus"]].to_numpy().tolist() == [["llama-3.3-70b", 8.0]]
 
 
 def test_the_shipped_table_knows_nominal_lengths_spreads_and_which_layouts_were_not_stated(

@@ -112,7 +112,7 @@ def test_half_the_floor_is_impossible_in_whatever_form_of_a_figure(predictor: Pr
         bound, beyond = one(predictor, **SMALL, **{figure: 1.0}).bound, 0.5 if figure.endswith("_ms") else 2.0
         assert one(predictor, **SMALL, **{figure: bound * beyond}).verdict == "impossible", figure
         assert one(predictor, **SMALL, **{figure: bound / beyond}).verdict != "impossible", figure
-    rates = ({"output_tok_s": 800.0}, {"output_tok_s_per_gpu": 200.0}, {"request_s": 800 / 512})
+    rates = ({"output_tok_s": 800.0}, {"tok_s_per_gpu": 200.0}, {"request_s": 800 / 512})
     for claims in (rates, ({"tok_s_per_user": 50.0}, {"tpot_ms": 20.0})):
         ratios = [one(predictor, **SMALL, osl=512, **claim).ratio for claim in claims]
         assert max(ratios) == pytest.approx(min(ratios))

@@ -114,6 +114,8 @@ def test_another_gpu_replaces_the_platform_and_keeps_the_number_of_gpus(predicto
     there = with_changes(request, {"gpu": "h200-sxm"}, first)
     assert there == {"model": "llama-3.1-70b", "gpu": "h200-sxm", "num_gpus": 8, "concurrency": 8}
     assert with_changes(there, {"platform": "hgx-b200"}, first) == request
+    counted = {"model": "llama-3.1-70b", "gpu": "8x H100", "concurrency": 8}
+    assert with_changes(counted, {"gpu": "h200-sxm"}, predictor.predict(**counted)) == there
 
 
 def test_the_command_prints_words_json_a_comparison_or_an_error(

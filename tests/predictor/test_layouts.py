@@ -83,6 +83,17 @@ def test_gpus_not_counted_are_the_fewest_that_hold_the_load_or_the_platform(
     assert ("num_gpus assumed" in found.reason) == ("platform" not in asked)
 
 
+def test_gpus_that_the_best_layout_leaves_idle_are_counted(predictor: Predictor) -> None:
+    found = predictor.predict(model="llama-3.1-70b", gpu="h100-sxm", num_gpus=5, concurrency=1)
+    assert found.request["tp"] == 4
+    assert "1 of the 5 GPUs are idle" in found.reason
+
+
+def test_a_number_of_gpus_beyond_all_bounds_is_laid_out_too(predictor: Predictor) -> None:
+    for model in ("deepseek-r1", "llama-3.1-8b"):
+        assert predictor.predict(model=model, gpu="h100-sxm", num_gpus=99_999, mode="offline").feasible
+
+
 def test_what_no_layout_holds_is_infeasible(predictor: Predictor) -> None:
     found = predictor.predict(model="deepseek-r1", gpu="h100-sxm", num_gpus=2)
     assert not found.feasible
@@ -98,6 +109,8 @@ def test_a_frame_chooses_row_by_row_as_one_request_does(
     for (_, answer), row in zip(answers.iloc[:4].iterrows(), rows, strict=False):
         alone = predictor.predict(**row)
         assert (answer["output_tok_s"], answer["reason"]) == (pytest.approx(alone.output_tok_s), alone.reason)
+    found = answers["laid_out"].fillna("none").tolist()
+    assert found == ["tp8 ep8 dp8", "2 x tp4", "tp1", "tp8", "none", "tp1"]
 
 
 def test_a_frame_of_layouts_given_searches_nothing(

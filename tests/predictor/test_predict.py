@@ -92,6 +92,34 @@ def test_an_answer_is_one_line_flat_plain_json_and_survives_a_pickle(prediction:
     assert "\n" not in str(prediction)
 
 
+def test_other_units_follow_from_the_answers_with_their_intervals(prediction: Prediction) -> None:
+    gpus, osl = prediction.request["num_gpus"], prediction.request["osl"]
+    for here, there in (("", ""), ("_lo", "_hi"), ("_hi", "_lo")):
+        output = getattr(prediction, f"output_tok_s{here}")
+        assert getattr(prediction, f"request_s{here}") == pytest.approx(output / osl)
+        assert getattr(prediction, f"tok_s_per_gpu{here}") == pytest.approx(output / gpus)
+        assert getattr(prediction, f"tok_s_per_user{here}") == 1e3 / getattr(prediction, f"tpot_ms{there}")
+
+
+def test_goodput_is_of_the_requests_that_hold_the_limits(
+    predictor: Predictor, prediction: Prediction
+) -> None:
+    """Half of them at the median, nearly all far above it, few below; without limits there is none."""
+    assert math.isnan(prediction.goodput_request_s)
+    assert prediction.to_dict()["goodput_request_s"] is None
+    shares = []
+    for of_median in (0.9, 1.0, 1.1, 100.0):
+        found = predictor.predict(**QUESTION, tpot_limit_ms=of_median * prediction.tpot_ms)
+        assert found.goodput_request_s_lo <= found.goodput_request_s <= found.goodput_request_s_hi
+        assert found.request["tpot_limit_ms"] == pytest.approx(of_median * prediction.tpot_ms)
+        shares.append(found.goodput_request_s / found.request_s)
+    assert shares == sorted(shares)
+    assert shares[0] < 0.2 < shares[1] == pytest.approx(0.5)
+    assert shares[-1] == pytest.approx(1.0, abs=1e-3)
+    both = predictor.predict(**QUESTION, tpot_limit_ms=prediction.tpot_ms, ttft_limit_ms=prediction.ttft_ms)
+    assert both.goodput_request_s == pytest.approx(0.25 * both.request_s)
+
+
 def test_more_of_the_requests_take_longer(predictor: Predictor, prediction: Prediction) -> None:
     wider = predictor.predict(**QUESTION, percentiles=(50, 90, 99.5)).percentiles
     assert wider[90] == prediction.percentiles[90]

@@ -17,7 +17,8 @@ from .conftest import QUESTION, requests_frame
 COLUMNS = [
     *(f"{name}{bound}" for name in ANSWERS for bound in ("", "_lo", "_hi")),
     *(f"{level}_{name}" for level in ("baseline", "floor") for name in ANSWERS),
-    "support", "feasible", "reason",
+    *(f"goodput_request_s{bound}" for bound in ("", "_lo", "_hi")),
+    "support", "feasible", "laid_out", "reason",
 ]  # fmt: skip
 INDICES = {
     "text with repeats": pd.Index(["b", "a", "a", "c"] * 100),

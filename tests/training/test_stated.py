@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from roofcast.data.columns import ASKED, names
+from roofcast.data.stated import names_stated
 from roofcast.data.store import BenchmarkStore
 from roofcast.features.request import normalise
 from roofcast.training import crossfit, posts, stated, trust
@@ -81,6 +82,13 @@ def test_figures_compare_the_rows_answered_both_ways_and_count_the_others() -> N
     table, families = stated.stated_shown(figures.reset_index().to_dict("records"))
     assert table["TPOT"].tolist()[1] == "10.0 / 20.0 (**2.00**)"
     assert families["asked"].tolist()[0] == "a"
+
+
+def test_names_that_nobody_knows_are_counted_by_their_rows() -> None:
+    said = ['{"model": "dsv4-in-house"}'] * 3 + ['{"model": "meta-llama/Llama-3.3-70B-Instruct"}', ""]
+    names = names_stated(pd.DataFrame({"stated": said}))
+    assert names == {"rows": 4, "names": 2, "unknown": {"dsv4-in-house": 3}}
+    assert "25.0%; of the others most are dsv4-in-house (3)" in stated.names_shown(names)
 
 
 def test_posts_are_asked_in_their_words_and_compared_like_with_like() -> None:

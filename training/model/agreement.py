@@ -26,9 +26,9 @@ from .times import CORRECTED, MEAN, OF, PERCENTS, TAILED, TAILS, ByName, floor_s
 
 # About how far each learned time is off, in log. A run's throughput is also that of its start and its end.
 _OFF = {"tpot": 0.08, MEAN: 0.20, "e2e": 0.11}
-# How far throughput may stay from the times, in log: a run's start and end cost it some per cent. Of a static
-# batch hardly anything but throughput was measured: it stays, and the times come within a third.
-_RUN_APART, _STATIC_OFF, _STATIC_APART = 0.05, 0.02, 0.3
+# How far throughput may stay from the times, in log: a run's start and end cost it some per cent. Of what
+# starts together hardly more than throughput was measured: it stays, and the times come within a third.
+_RUN_APART, _ONCE_OFF, _ONCE_APART = 0.05, 0.02, 0.3
 _ROUNDS = 2
 _FIRST = tuple(name for name in CORRECTED if OF[name] == "ttft")  # statistics of the first token
 # Numbers in flight tried for the closed loop that serves most, of what memory and the engine hold.
@@ -40,21 +40,21 @@ _OVERLOAD, _EDGE = 1e12, 0.99  # requests/s, more than anything sustains; of the
 def log_times(r: Requests, low: Estimate, base_s: ByName, correction: ByName) -> dict[str, FloatArray]:
     """Return the log seconds of all times: corrected, in agreement, never under the floor.
 
-    base_s: the baseline's seconds by name in CORRECTED, shape (n,). e2e is requests in flight over requests
-    per second (`Estimate.cycle_s`): agreement keeps its ratio to mean ttft + (osl - 1) x tpot as the physics
-    has it, 1 in a closed loop. At a request rate, and in a run that starts and ends, it is learned for
-    itself. Other statistics move with the one that is tied; a percentile is never under a lower one.
+    base_s: the baseline's `base_seconds`, shape (n,). e2e is requests in flight over requests per second:
+    agreement keeps its ratio to mean ttft + (osl - 1) x tpot as the physics has it (`Estimate.last_s`), 1 in
+    a closed loop, but for `_RUN_APART`. At a request rate, and in an endless run, it is learned for itself.
+    Other statistics move with the one that is tied; a percentile is never under a lower one.
     """
     later = np.maximum(r.osl - 1.0, 0.0)
-    static = r.is_mode("static-batch")
-    tied = (static | r.is_mode("closed-loop", "server")) & ~sent_at_a_rate(r)
+    once = r.is_mode("static-batch") | r.burst
+    tied = (once | r.is_mode("closed-loop", "server")) & ~sent_at_a_rate(r)
     with np.errstate(all="ignore"):
         least = {name: np.log(time) for name, time in floor_seconds(low).items()}
         logs = {name: np.maximum(np.log(base_s[name]) + correction[name], least[name]) for name in CORRECTED}
-        more = np.log(base_s["e2e"] / (base_s[MEAN] + later * base_s["tpot"]))
-        apart = np.where(later > 0.0, np.where(static, _STATIC_APART, _RUN_APART), 0.0)
+        more = np.log(base_s["last"] / (base_s[MEAN] + later * base_s["tpot"]))
+        apart = np.where(later > 0.0, np.where(once, _ONCE_APART, _RUN_APART), 0.0)
         more = more + np.clip(logs["e2e"] - more - _sum(logs, later), -apart, apart)
-        moved = _reconciled(logs, later, more, _OFF | {"e2e": np.where(static, _STATIC_OFF, _OFF["e2e"])})
+        moved = _reconciled(logs, later, more, _OFF | {"e2e": np.where(once, _ONCE_OFF, _OFF["e2e"])})
         moved = {name: np.maximum(moved[name], least[name]) for name in (MEAN, "tpot")}
         whole = _sum(moved, later) + more
         lift = np.maximum(least["e2e"] - whole, 0.0)
@@ -98,7 +98,7 @@ def with_rates(r: Requests, base: Estimate, low: Estimate, times: ByName) -> dic
     rate = {k: base.concurrency * 1e3 / values[f"e2e_ms{k}"] for k in BOUNDS}
     apart = sent_at_a_rate(r) | r.is_mode("offline")
     # Of a static batch in turns the last request's time is known: the mean is less, by as much as in physics.
-    last = np.where(r.is_mode("static-batch"), base.cycle_s / base.e2e_s, 1.0)
+    last = np.where(r.is_mode("static-batch"), base.last_s / base.e2e_s, 1.0)
     for k in BOUNDS:
         alone = values[f"{MEAN}_ms{k}"] + values[f"tpot_ms{k}"] * (r.osl - 1.0)
         whole = np.where(apart, alone, values[f"e2e_ms{k}"] / last)

@@ -32,11 +32,12 @@ TREES = (*LEARNED, *(name + TAIL for name in TAILED))  # all that trees are grow
 
 
 def base_seconds(r: Requests, base: Estimate) -> dict[str, FloatArray]:
-    """Return the baseline's seconds by name in CORRECTED, shape (n,).
+    """Return the baseline's seconds by name in CORRECTED, shape (n,), and its `last_s` under "last".
 
     e2e is requests in flight over requests per second, as a measured throughput gives it.
     """
     out = {name: getattr(base, f"{name}_s") for name in ("tpot", "ttft", MEAN)} | {"e2e": base.cycle_s}
+    out["last"] = base.last_s
     asked = np.array(PERCENTS, dtype=np.float64)[:, None]
     for name, ratio in _RATIOS.items():
         over = np.maximum(ratio(r, base, asked), 1.0)

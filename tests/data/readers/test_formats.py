@@ -79,12 +79,12 @@ def test_every_tool_s_file_of_one_run_gives_the_same_row(
 
 
 CASES: dict[str, tuple[str, Changes, dict[str, Any], dict[str, Any]]] = {
-    "vLLM: neither a rate nor a cap is a burst, whose TTFT is its queue": (
+    "vLLM: neither a rate nor a cap is a burst of all requests": (
         "vllm", {"max_concurrency": None}, ANSWERS,
-        {"mode": "offline", "concurrency": NAN, "ttft_ms": NAN, "remarks": ["burst"]},
+        {"mode": "offline", "concurrency": 80, "ttft_ms": 58.0, "remarks": []},
     ),
-    "vLLM: all requests within the cap are a static batch": (
-        "vllm", {"max_concurrency": 80, **SPEEDS}, ANSWERS, {"mode": "static-batch", "concurrency": 80}),
+    "vLLM: so are all requests within the cap": (
+        "vllm", {"max_concurrency": 80, **SPEEDS}, ANSWERS, {"mode": "offline", "concurrency": 80}),
     "vLLM: a rate is an open loop": (
         "vllm", {"request_rate": 3.5, "max_concurrency": None}, ANSWERS,
         {**OPEN, "ttft_ms": 58.0, "remarks": []},
