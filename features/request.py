@@ -25,16 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.columns import COLUMNS, TIER_COLUMNS
-from ..data.vocabulary import (
-    ARRIVALS,
-    ENGINES,
-    LAYOUTS,
-    MODES,
-    PRECISIONS,
-    SWITCHES,
-    TIERS,
-    length_spread,
-)
+from ..data.vocabulary import ARRIVALS, ENGINES, LAYOUTS, MODES, PRECISIONS, SWITCHES, TIERS, length_spread
 from .cells import Rows, Table, default
 from .facts import BOX, Arrays, BoolArray, Facts, FloatArray, IntArray, facts_of, runs_precisions
 from .names import engine_codes, hardware_codes, model_codes
