@@ -193,13 +193,12 @@ def served(
         low[rows], middle[rows] = (np.minimum(asked[rows], rate[k]) for k in ("_lo", ""))
         over = asked[rows] >= rate[""]
         high[rows] = np.minimum(asked[rows], np.where(over, rate["_hi"], asked[rows]))
-        for k in BOUNDS:
-            wait = np.where(
-                over, np.maximum(limits[f"{MEAN}_ms{k}"][m:] - limits[f"{MEAN}_ms{k}"][:m], 0.0), 0.0
-            )
-            for name in (*_FIRST, "e2e"):
+        for name in (*_FIRST, "e2e"):
+            of = MEAN if name == "e2e" else name
+            for k in BOUNDS:
+                wait = np.maximum(limits[f"{of}_ms{k}"][m:] - limits[f"{of}_ms{k}"][:m], 0.0)
                 out[f"{name}_ms{k}"] = out[f"{name}_ms{k}"].copy()
-                out[f"{name}_ms{k}"][rows] += wait
+                out[f"{name}_ms{k}"][rows] += np.where(over, wait, 0.0)
     return out | _throughput(r, low, middle, high)
 
 
