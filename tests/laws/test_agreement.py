@@ -207,6 +207,14 @@ def test_an_endless_run_serves_no_less_than_the_best_closed_loop(ladders: Any) -
     assert np.quantile(share, 0.1) > 0.9
 
 
+def test_a_percentile_and_its_bounds_are_never_under_a_lower_one(every: Asked) -> None:
+    _, a = every
+    for name in ("ttft", "tpot"):
+        for lower, higher in (("", "_p90"), ("_p90", "_p99")):
+            for k in ("", "_lo", "_hi"):
+                assert (a[f"{name}{higher}_ms{k}"] >= a[f"{name}{lower}_ms{k}"] * (1 - EXACT)).all(), name + k
+
+
 def test_percentiles_rise(predictor: Predictor) -> None:
     frame, rng = _random(60, np.random.default_rng(5)), np.random.default_rng(6)
     for row in frame.to_dict("records"):

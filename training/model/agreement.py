@@ -31,6 +31,12 @@ _OFF = {"tpot": 0.08, MEAN: 0.20, "e2e": 0.11}
 _RUN_APART, _ONCE_OFF, _ONCE_APART = 0.05, 0.02, 0.3
 _ROUNDS = 2
 _FIRST = tuple(name for name in CORRECTED if OF[name] == "ttft")  # statistics of the first token
+# What each percentile is never under, its bounds included: the one before it, the first the median.
+_ABOVE = {
+    f"{name}_p{percent}": f"{name}_p{before}" if before else name
+    for name in TAILED
+    for before, percent in zip((0, *PERCENTS), PERCENTS, strict=False)
+}
 # Numbers in flight tried for the closed loop that serves most, of what memory and the engine hold.
 _FILLS = (1.0, 4.0)
 _NEAR = 0.3  # of the physics' limit: from here on a rate may be more than what was learned sustains
@@ -108,6 +114,8 @@ def with_rates(r: Requests, base: Estimate, low: Estimate, times: ByName) -> dic
             tail = values[f"{name}_ms{k}"] if name in TAILS else 0.0
             only = np.maximum(values[f"e2e_ms{k}"], tail)
             values[f"{name}_ms{k}"] = np.where(r.osl <= 1.0, only, values[f"{name}_ms{k}"])
+        for name, lower in _ABOVE.items():
+            values[f"{name}_ms{k}"] = np.maximum(values[f"{name}_ms{k}"], values[f"{lower}_ms{k}"])
     return values | _throughput(r, rate["_hi"], rate[""], rate["_lo"])
 
 
