@@ -195,7 +195,8 @@ def length_spread(text: str) -> tuple[float, float] | None:
         least, most = (float(ends[1]), float(ends[2])) if ends else (float(lower) or 1.0, 1.0)
     except ValueError:
         return None
-    return ((least + most) / 2.0, 1.0 - least / most) if 0.0 <= least <= most and most > 0.0 else None
+    known = 0.0 <= least <= most and most > 0.0
+    return ((least + most) / 2.0, round(1.0 - least / most, 9)) if known else None  # 1 - 0.8 is 0.2
 
 
 def printed_precision(text: str) -> str:
