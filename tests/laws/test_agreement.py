@@ -166,7 +166,7 @@ def test_what_is_sent_is_served_or_the_reason_begins_with_the_overload(every: As
 
 
 def test_an_overloaded_server_serves_what_it_sustains_and_says_so_in_its_first_token(ladders: Any) -> None:
-    """At every rate beyond the same rate is served, and nobody waits less than at lower ones (by 2 %)."""
+    """At every rate beyond the same rate is served, and nobody waits less than at lower ones."""
     rates = [10.0**k for k in range(-3, 7)]
     frame, a = ladders("open-loop", "request_rate", rates)
     served = a["output_tok_s"] / frame["osl"].to_numpy()[:, None]
@@ -175,9 +175,9 @@ def test_an_overloaded_server_serves_what_it_sustains_and_says_so_in_its_first_t
     assert known.sum() > 50
     most = served[:, -1:]
     _close(served[known], np.minimum(np.array(rates), most)[known])
-    idle = np.nanmax(np.where(over, np.nan, a["ttft_ms"]), axis=1, initial=0.0)
-    last = a["ttft_ms"][:, -1]
-    assert (last >= idle * 0.98)[known].all()
+    for name in ("ttft_ms", "ttft_mean_ms"):
+        idle = np.nanmax(np.where(over, np.nan, a[name]), axis=1, initial=0.0)
+        assert (a[name][:, -1] >= idle * (1 - EXACT))[known].all(), name
 
 
 def test_a_higher_rate_never_shortens_the_wait_of_the_physics(ladders: Any) -> None:
