@@ -10,8 +10,8 @@ vllm; `weight_precision` what the model's name states, else the published checkp
 engine runs it on the GPU; `kv_precision` fp8 with fp8 or fp4 weights under trtllm on a GPU with fp8 units,
 else bf16; `pp`, `ep`, `dp` 1; `mode` open-loop with a request_rate, offline with arrival burst, else
 closed-loop; `arrival` poisson at a rate, burst where a number of prompts is sent offline, else steady; `isl`,
-`osl` 1024; `concurrency` 32 where the mode needs one; `date` 2026-07 (the newest engines measured).
-Everything lies in HBM unless a tier column says otherwise.
+`osl` 1024; `concurrency` 32 where the mode needs one; `date` the month in which the engine's version came
+out, else 2026-07 (the newest engines measured). Everything lies in HBM unless a tier column says otherwise.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ..data.vocabulary import (
 from .cells import Rows, Table, default
 from .degrees import layout_of, pools_of
 from .facts import BOX, Arrays, BoolArray, Facts, FloatArray, IntArray, facts_of, runs_precisions
-from .names import engine_codes, hardware_codes, model_codes
+from .names import engine_codes, hardware_codes, model_codes, months_of_releases
 from .notes import Notes
 from .settings import Settings, cached_share, settings_of, speculation_of
 
@@ -299,7 +299,7 @@ def normalise(frame: Table) -> Requests:
     shared = (nodes > 1.0) & (hardware["domain"] <= BOX)
     per_node = np.maximum(np.ceil(parts["num_gpus"] / nodes), 1.0)
     hardware["domain"] = np.where(shared, np.minimum(hardware["domain"], per_node), hardware["domain"])
-    months = rows.months("date")
+    months = months_of_releases(rows, rows.months("date"))
     rows.note(months > _months_now(), "future", "date")
     spec_decode, accepted, drafted = speculation_of(rows)
     who, sources = rows.text("source")
