@@ -126,16 +126,17 @@ def test_one_token_is_the_first_and_the_last(every: Asked) -> None:
 
 
 def test_a_request_takes_its_first_token_and_all_others(every: Asked) -> None:
-    """By the mean TTFT, exactly; within 5 % in a closed loop, whose run starts and ends, and offline, as
-    which it may answer; within a half in a static batch, where throughput is known better than the times.
+    """By the mean TTFT, exactly; from 2 % less to 6 % more in a closed loop, whose run starts and ends, and
+    offline, which it may answer; within a half in a static batch, where throughput is known better.
     """
     frame, a = every
     parts = a["ttft_mean_ms"] + (frame["osl"] - 1.0) * a["tpot_ms"]
-    apart = np.abs(np.log(a["e2e_ms"] / parts)).to_numpy()
+    more = np.log(a["e2e_ms"] / parts).to_numpy()
+    apart = np.abs(more)
     static, steady = (frame["mode"] == "static-batch").to_numpy(), _steady(frame)
     steady = steady | (frame["mode"] == "offline").to_numpy()
     assert (apart[~static & ~steady] < 1e-5).all()
-    assert (apart[steady] < 0.051).all()
+    assert ((more > -0.021) & (more < 0.061))[steady].all()
     assert (apart[static] < np.log(1.5)).all()
 
 
