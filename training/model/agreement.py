@@ -192,8 +192,8 @@ def served(
     """Return the answers with the rates that are served where requests are sent at a rate.
 
     r: as asked; rows: those that were answered at the limit too, limits: those answers, overloaded and then
-    just below it. What is asked for is served, up to what is sustained; and who overloads waits no less than
-    who nearly does.
+    just below it. What is asked for is served, up to what is sustained; and nobody waits for a first token
+    longer than who overloads.
     """
     asked, m = r.request_rate, len(rows)
     own = [values[f"output_tok_s{k}"] / r.osl for k in ("_lo", "", "_hi")]
@@ -205,12 +205,14 @@ def served(
         low[rows], middle[rows] = (np.minimum(asked[rows], rate[k]) for k in ("_lo", ""))
         over = asked[rows] >= rate[""]
         high[rows] = np.minimum(asked[rows], np.where(over, rate["_hi"], asked[rows]))
-        for name in (*_FIRST, "e2e"):
-            of = MEAN if name == "e2e" else name
-            for k in BOUNDS:
-                wait = np.maximum(limits[f"{of}_ms{k}"][m:] - limits[f"{of}_ms{k}"][:m], 0.0)
-                out[f"{name}_ms{k}"] = out[f"{name}_ms{k}"].copy()
-                out[f"{name}_ms{k}"][rows] += np.where(over, wait, 0.0)
+        for k in BOUNDS:
+            before = out[f"{MEAN}_ms{k}"][rows]
+            for name in (f"{first}_ms{k}" for first in _FIRST):
+                alone, longest = out[name][rows], np.maximum(limits[name][:m], limits[name][m:])
+                out[name] = out[name].copy()
+                out[name][rows] = np.where(over, longest, np.minimum(alone, longest))
+            out[f"e2e_ms{k}"] = out[f"e2e_ms{k}"].copy()
+            out[f"e2e_ms{k}"][rows] += out[f"{MEAN}_ms{k}"][rows] - before
     return out | _throughput(r, low, middle, high)
 
 
