@@ -77,7 +77,7 @@ TABLE = (
     _asked("num_nodes", "count", "layout", "Machines of the whole deployment."),
     _asked("engine", "text", "subject", "vllm, trtllm, sglang, ...", required=True, default="vllm"),
     _asked("engine_version", "text", "subject", "Version of the engine."),
-    _asked("date", "text", "subject", "Age of the software, YYYY-MM", otherwise="the newest"),
+    _asked("date", "text", "subject", "Age of the software, YYYY-MM", otherwise="of the version, or newest"),
     _asked("weight_precision", "name", "subject", "bf16, fp8, fp4, int8, int4",
            allowed=_STORED_PRECISIONS, missing="bf16", spellings=("quantization", "dtype")),
     _asked("kv_precision", "name", "subject", "Precision of the KV cache, as above.",

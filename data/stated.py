@@ -97,10 +97,10 @@ def as_stated(table: pd.DataFrame, roles: Sequence[str] = ROLES) -> pd.DataFrame
 def names_stated(table: pd.DataFrame) -> dict[str, Any]:
     """Return of the rows whose source writes another model's name than the table: rows, names, unknown.
 
-    unknown: the names that the catalogue does not know, most rows first, each with its rows.
+    unknown: (name, rows) of the names that the catalogue does not know, most rows first.
     """
     rows = pd.Series(_by_column(table)["model"], dtype=str).value_counts()
-    unknown = {str(name): int(n) for name, n in rows.items() if not understood(str(name))}
+    unknown = [[str(name), int(n)] for name, n in rows.items() if not understood(str(name))]
     return {"rows": int(rows.sum()), "names": len(rows), "unknown": unknown}
 
 

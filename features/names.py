@@ -12,6 +12,7 @@ import numpy as np
 from ..data import catalogue
 from ..data.errors import RoofcastError, UnknownName
 from ..data.hardware import resolve_hardware
+from ..data.releases import released
 from ..data.sizes import NamedModel, resolve_model
 from ..data.vocabulary import ENGINES, PRECISIONS, engine_named, precision_named
 from .cells import Rows
@@ -162,3 +163,22 @@ def engine_codes(rows: Rows) -> IntArray:
         elif not ENGINES.spells(value) and name not in value.lower():  # "nim", but not "dynamo-sglang"
             rows.note(where, "understood", "engine", name, value)
     return lookup[codes]
+
+
+def months_of_releases(rows: Rows, months: FloatArray) -> FloatArray:
+    """Return months since 2025-01, where missing those of the engine's version: beside its name, or in it."""
+    missing = np.isnan(months)
+    if not missing.any():
+        return months
+    months = months.copy()
+    (engine, engines), (version, versions) = rows.text("engine"), rows.text("engine_version")
+    pairs = np.where(missing, engine * len(versions) + version, -1)
+    for pair in np.flatnonzero(np.bincount(pairs[missing])):
+        name, stated = engines[pair // len(versions)], versions[pair % len(versions)]
+        found = released(name, stated or name) if stated or engine_named(name)[1] else None
+        if found:
+            year, month = found.month.split("-")
+            months[pairs == pair] = (int(year) - 2025) * 12 + int(month) - 1
+            code = "understood" if found.exact else "nearest-release"
+            rows.note(pairs == pair, code, "date", found.month, found.name)
+    return months

@@ -46,6 +46,7 @@ _NOTES = {  # how the row was understood
     "assumed-every-step": "{column} assumed 1: the cold cache is read at every step",
     "mean-lengths": "isl and osl are taken {value} times: the mean of lengths that vary",
     "understood": "{column} {value} understood from {limit!r}",
+    "nearest-release": "{column} {value} assumed: that of {limit}, the nearest known release below",
     "usual": "{column} {value} assumed, the usual one of {limit}",
     "gpu-taken": "gpu {quoted} is the platform {limit}: taken as platform",
     "platform-taken": "platform {quoted} is the GPU {limit}: taken as gpu",

@@ -287,7 +287,7 @@ def steady_state(s: System) -> Estimate:
     served = np.where(stable, total / cycle, np.minimum(limit, 1e9) * r.replicas)
     # The floor's prompts wait for nobody, yet even it answers no more of them than that.
     served = np.where(rates.perfect_overlap, np.minimum(served, prompts), served)
-    ttft, tpot, e2e = _least(s, ttft, tpot, e2e, np.where(once | offline | ~stable, 0.0, total / served))
+    ttft, tpot, e2e = _least(s, ttft, tpot, e2e, np.where(once | offline | by_rate, 0.0, total / served))
     usable = r.valid & s.fit.fits
     concurrency = np.where(stable, total, served * e2e)
     ttft, tpot, e2e, served = (np.where(usable, answer, np.nan) for answer in (ttft, tpot, e2e, served))
@@ -329,6 +329,7 @@ def _least(
         part = s.take(rows)
         tpot = tpot.copy()
         tpot[rows] = decode_step(part, np.ones(len(rows)), part.context).total / part.rates.accepted
+        e2e = np.where(ideal & r.disagg, ttft + (r.osl - 1.0) * tpot, e2e)
     e2e = np.where(ideal, np.maximum(e2e, cycle), e2e)
     return np.where(ideal & (r.osl <= 1.0), e2e, ttft), tpot, e2e
 

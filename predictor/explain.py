@@ -42,7 +42,7 @@ _GROUPS = (
     ("layout on GPUs", r"^(log_)?(tp|pp|ep|dp|replicas|num_gpus|domain)$|per_gpu|disagg|prefill_[tws]"),
     ("engine and its age", r"^engine|months|launch|^statistic|^log_over_median"),
     ("precision and speculation", r"precision|spec_decode"),
-    ("prompt and answer lengths", r"isl|osl|context|prefix"),
+    ("prompt and answer lengths", r"isl|osl|length_spread|context|prefix"),
     ("the model's shape", r"^model_|moe|expert|mla|linear|sliding|sparse|active_share|log_active"),
     ("the GPU", r"^gpu_|architecture"),
     ("the physics' own times", r"^log_(tpot|ttft|e2e|floor|prefill|weights|kv|compute|communication)|share_"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.columns import BOUNDS
+from ..data.columns import BOUNDS, GOODPUT
 from ..data.errors import BadRequest
 from ..data.files import for_json
 from ..data.identity import LOAD
@@ -69,8 +69,8 @@ class Curve(Shown):
     """One configuration at every load, the least first.
 
     request: as understood, all but the load. over: "concurrency" [requests in flight] or "request_rate"
-    [1/s]. columns: by name a number for each load: the load; `concurrency`; `request_s` served; the answers
-    of a `Prediction` with `_lo` and `_hi`; `ttft_pN_ms` and `tpot_pN_ms` for each N of `percentiles` (the
+    [1/s]. columns: by name a number for each load: the load; `concurrency`; the answers of a `Prediction`
+    with `_lo` and `_hi`; `ttft_pN_ms` and `tpot_pN_ms` for each N of `percentiles` (the
     median has the plain names), as a benchmark client measures them, and with `users_` before the name of
     users, who do not all start at once: what limits are held against; `kv_bytes` and `free_bytes` per GPU
     [B]; `served`, 1 where everybody has a slot, or the rate is sustained. shown: the places of the loads that
@@ -229,8 +229,10 @@ def _columns(r: Requests, answers: Answers, percentiles: Sequence[float]) -> dic
     # Little's law gives the requests in flight at a rate.
     in_flight = np.where(at_rate, rate * values["e2e_ms"] / 1e3, r.concurrency)
     columns = {"request_rate": r.request_rate} if at_rate.all() else {}
-    numbers = numbers_of(answers)
-    columns |= {"concurrency": in_flight, "request_s": rate, **{name: numbers[name] for name in BOUNDED}}
+    # Goodput where limits were asked for.
+    numbers = {k: v for k, v in numbers_of(answers).items() if k in BOUNDED or np.isfinite(v).any()}
+    good = [name for name in numbers if name.startswith(GOODPUT)]
+    columns |= {"concurrency": in_flight, **{name: numbers[name] for name in (*BOUNDED, *good)}}
     others = [percent for percent in percentiles if percentile_name(LIMITED[0], percent) not in values]
     times = times_at(answers.requests, answers, others) if others else {}
     columns |= {percentile_name(k, p): times[k][i] for i, p in enumerate(others) for k in LIMITED}

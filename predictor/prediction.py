@@ -228,6 +228,7 @@ def times_at(r: Requests, answers: Answers, percents: Sequence[float]) -> dict[s
     scores = [0.0, *(_NORMAL.inv_cdf(p / 100.0) for p in PERCENTS)]
     at = [_NORMAL.inv_cdf(p / 100.0) for p in percents]
     share = np.stack([np.interp(at, scores, known) for known in ([0.0, 1.0, 0.0], [0.0, 0.0, 1.0])], axis=1)
+    order = np.argsort(percents)  # more of the requests never take less
     every, times = np.array([*percents, *PERCENTS], dtype=np.float64)[:, None], {}
     for name, of, ratio in _RATIOS:
         over, middle = ratio(r, answers.baseline, every), answers.values[of]
@@ -237,6 +238,7 @@ def times_at(r: Requests, answers: Answers, percents: Sequence[float]) -> dict[s
             for i, tail in enumerate(tails):
                 learned[i] = 0.0 if tail is None else np.log(tail / middle / over[len(percents) + i])
             times[name] = middle * over[: len(percents)] * np.exp(share @ np.nan_to_num(learned))
+        times[name][order] = np.maximum.accumulate(times[name][order])
     return times
 
 
@@ -245,7 +247,11 @@ def numbers_of(answers: Answers) -> dict[str, FloatArray]:
     r = answers.requests
     numbers = {f"{name}{k}": answers.values[f"{name}{k}"] for name in LEARNED for k in BOUNDS}
     low, base = answers.floor, answers.baseline
-    levels = (("baseline", base, answers.base_s), ("floor", low, floor_seconds(low)))
+    # What is learned as end-to-end time is that of the rate; one request's own may be less.
+    levels = (
+        ("baseline", base, {**answers.base_s, "e2e": base.e2e_s}),
+        ("floor", low, {**floor_seconds(low), "e2e": low.e2e_s}),
+    )
     for level, estimate, seconds in levels:
         for name in LEARNED:
             of = name.removesuffix("_ms")

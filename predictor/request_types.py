@@ -36,6 +36,8 @@ class Configuration(TypedDict, total=False):
     length_spread: str | None  # How lengths vary about isl and osl: fixed, dataset (they are means), a ...
     arrival: str | None  # steady, burst, poisson, constant: how requests come
     prefix_cached_frac: float | None  # Share of the prompt found in a cache
+    ttft_limit_ms: float | None  # Limit of TTFT for goodput
+    tpot_limit_ms: float | None  # Limit of TPOT for goodput
     source: str | None  # Who measures: a source of the table, or any other name for wider intervals
     accept_length: float | None  # Tokens per step under speculation, with the verified one
     accept_rate: float | None  # Share of the draft tokens that is accepted, instead
@@ -84,5 +86,5 @@ class Claim(Request, total=False):
     tpot_p99_ms: float | None  # 99th percentile of TPOT, in ms
     e2e_ms: float | None  # time of a whole request, in ms
     tok_s_per_user: float | None  # tokens per second of one stream: 1000 / TPOT
-    output_tok_s_per_gpu: float | None  # output tokens per second and GPU
+    tok_s_per_gpu: float | None  # output tokens per second and GPU
     total_tok_s_per_gpu: float | None  # tokens per second and GPU, in and out

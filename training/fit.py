@@ -17,7 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..data.errors import BadRequest
+from ..data.identity import LENGTHS
 from ..data.measurements import medians
+from ..data.stated import as_stated
 from ..features.baseline import Estimate, baseline, floor
 from ..features.coefficients import Coefficients
 from ..features.facts import FloatArray
@@ -118,7 +120,7 @@ def fit(
     coefficients = coefficients or calibrate(
         sample.table, seed=settings.seed, max_evaluations=settings.calibration_steps
     )
-    sample = _partly_told(sample, settings.seed)
+    count, sample = len(sample.table), _as_asked(sample, settings.seed)
     base = baseline(sample.requests, coefficients)
     seconds = base_seconds(sample.requests, base)
     matrix, names = feature_matrix(sample.requests, sample.floor, base)
@@ -136,7 +138,8 @@ def fit(
         name: _grown(name, taught[name], weight, names, parameters, settings.trees[name]) for name in TREES
     }
     keys, coordinates = set_up_keys(sample.requests), coordinates_of(sample.requests, base.concurrency)
-    kept = np.arange(len(keys)) if asked is None else np.flatnonzero(np.isin(keys, set_up_keys(asked)))
+    # What is left is that of the rows as they ran.
+    kept = np.arange(count) if asked is None else np.flatnonzero(np.isin(keys[:count], set_up_keys(asked)))
     left = {name: np.zeros(0) for name in (*LEARNED, MEAN)}
     if len(kept):
         threads: dict[str, Any] = {"num_threads": settings.threads}
@@ -149,11 +152,23 @@ def fit(
     return Fitted(coefficients=coefficients, boosters=boosters, residuals=residuals, names=names)
 
 
-def _partly_told(sample: Sample, seed: int) -> Sample:
-    """Return the sample with half of its rows as people ask them: how lengths spread is not said."""
-    silent = np.random.default_rng(seed).random(len(sample.table)) < 0.5
-    spread = np.where(silent, np.nan, sample.requests.spread)
-    return replace(sample, requests=replace(sample.requests, spread=spread))
+def _as_asked(sample: Sample, seed: int) -> Sample:
+    """Return the sample as people ask: without how lengths spread, and by nominal lengths.
+
+    Rows whose lengths were drawn teach twice: as they ran, and by the lengths their client was given. Half of
+    the others do not say how lengths spread.
+    """
+    stated, count = as_stated(sample.table, ("load",)), len(sample.table)
+    nominal = {name: stated[name].to_numpy(np.float64) for name in LENGTHS}
+    drawn = np.any([nominal[name] != getattr(sample.requests, name) for name in LENGTHS], axis=0)
+    rows = np.concatenate([np.arange(count), np.flatnonzero(drawn)])
+    again, taught = np.arange(len(rows)) >= count, sample.take(rows)
+    silent = again | (~drawn[rows] & (np.random.default_rng(seed).random(len(rows)) < 0.5))
+    changed: dict[str, Any] = {
+        name: np.where(again, nominal[name][rows], getattr(taught.requests, name)) for name in LENGTHS
+    }
+    requests = replace(taught.requests, **changed, spread=np.where(silent, np.nan, taught.requests.spread))
+    return replace(taught, requests=requests, floor=floor(requests))
 
 
 def _grown(

@@ -152,7 +152,7 @@ def names_shown(names: Mapping[str, Any]) -> str:
     if not names:
         return "none"
     unknown = names["unknown"]
-    share = 1.0 - sum(unknown.values()) / max(names["rows"], 1)
-    most = ", ".join(f"{name} ({rows:,})" for name, rows in list(unknown.items())[:_FEW])
+    share = 1.0 - sum(rows for _, rows in unknown) / max(names["rows"], 1)
+    most = ", ".join(f"{name} ({rows:,})" for name, rows in unknown[:_FEW])
     text = f"of {names['rows']:,} rows under {names['names']} names {share:.1%}"
     return f"{text}; of the others most are {most}" if most else text

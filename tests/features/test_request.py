@@ -272,3 +272,24 @@ def test_a_frame_without_rows_or_columns_is_no_requests_or_all_faults() -> None:
         ("required", "model"),
         ("gpu-or-platform", "gpu"),
     ]
+
+
+def test_a_missing_date_is_the_month_in_which_the_engine_s_version_came_out() -> None:
+    beside, inside = ask(engine="vllm", engine_version="v0.9.1"), ask(engine="vllm 0.9.1")
+    assert (beside.months[0], inside.months[0]) == (5.0, 5.0)
+    assert "date 2025-06 understood from 'vllm 0.9.1'" in beside.reason[0]
+    unknown = ask(engine_version="0.9.7")
+    assert unknown.months[0] == 6.0
+    assert "date 2025-07 assumed: that of vllm 0.9.2, the nearest known release below" in unknown.reason[0]
+    for given in ({"date": "2026-03"}, {"engine_version": "nightly"}, {}):
+        r = ask(**{"engine_version": "0.9.1", **given} if "date" in given else given)
+        assert r.months[0] == (14.0 if "date" in given else DEFAULT_DATE_MONTHS)
+        assert "date" not in r.reason[0]
+
+
+def test_a_table_may_give_dates_and_versions_in_turn() -> None:
+    frame = pd.DataFrame({
+        "model": "qwen3-8b", "gpu": "h100-sxm", "engine": ["vllm", "sglang", "vllm", "trtllm 1.2.0rc3"],
+        "engine_version": ["0.9.1", "0.5.9", None, None], "date": [None, None, "2025-01", None],
+    })  # fmt: skip
+    assert normalise(frame).months.tolist() == [5.0, 13.0, 0.0, 10.0]

@@ -116,20 +116,27 @@ def test_no_answer_beats_the_floor(every: Asked) -> None:
 
 
 def test_one_token_is_the_first_and_the_last(every: Asked) -> None:
+    """Of the physics alone the mean: its median leaves out a run's opening."""
     frame, a = every
     one = (frame["osl"] == 1).to_numpy()
     assert one.sum() > 100
-    for level in ("", "baseline_"):
-        _close(a[f"{level}ttft_ms"][one], a[f"{level}e2e_ms"][one])
+    for name in ("ttft_ms", "ttft_mean_ms", "baseline_ttft_mean_ms"):
+        level = "baseline_" if name.startswith("baseline_") else ""
+        _close(a[name][one], a[f"{level}e2e_ms"][one])
 
 
 def test_a_request_takes_its_first_token_and_all_others(every: Asked) -> None:
-    """Exactly, but for a static batch, where throughput is known better than the times: within a half."""
+    """By the mean TTFT, exactly; within 5 % in a closed loop, whose run starts and ends, and offline, as
+    which it may answer; within a half in a static batch, where throughput is known better than the times.
+    """
     frame, a = every
-    parts = a["ttft_ms"] + (frame["osl"] - 1.0) * a["tpot_ms"]
-    static = (frame["mode"] == "static-batch").to_numpy()
-    _close(a["e2e_ms"][~static], parts[~static], 1e-5)
-    assert (np.abs(np.log(a["e2e_ms"] / parts))[static] < np.log(1.5)).all()
+    parts = a["ttft_mean_ms"] + (frame["osl"] - 1.0) * a["tpot_ms"]
+    apart = np.abs(np.log(a["e2e_ms"] / parts)).to_numpy()
+    static, steady = (frame["mode"] == "static-batch").to_numpy(), _steady(frame)
+    steady = steady | (frame["mode"] == "offline").to_numpy()
+    assert (apart[~static & ~steady] < 1e-5).all()
+    assert (apart[steady] < 0.051).all()
+    assert (apart[static] < np.log(1.5)).all()
 
 
 def test_littles_law_holds_in_a_closed_loop(every: Asked) -> None:
@@ -159,7 +166,7 @@ def test_what_is_sent_is_served_or_the_reason_begins_with_the_overload(every: As
 
 
 def test_an_overloaded_server_serves_what_it_sustains_and_says_so_in_its_first_token(ladders: Any) -> None:
-    """At every rate beyond the same rate is served, and nobody waits less than at lower ones."""
+    """At every rate beyond the same rate is served, and nobody waits less than at lower ones (by 2 %)."""
     rates = [10.0**k for k in range(-3, 7)]
     frame, a = ladders("open-loop", "request_rate", rates)
     served = a["output_tok_s"] / frame["osl"].to_numpy()[:, None]
@@ -170,7 +177,7 @@ def test_an_overloaded_server_serves_what_it_sustains_and_says_so_in_its_first_t
     _close(served[known], np.minimum(np.array(rates), most)[known])
     idle = np.nanmax(np.where(over, np.nan, a["ttft_ms"]), axis=1, initial=0.0)
     last = a["ttft_ms"][:, -1]
-    assert (last >= idle * (1 - EXACT))[known].all()
+    assert (last >= idle * 0.98)[known].all()
 
 
 def test_a_higher_rate_never_shortens_the_wait_of_the_physics(ladders: Any) -> None:
@@ -198,6 +205,14 @@ def test_an_endless_run_serves_no_less_than_the_best_closed_loop(ladders: Any) -
     assert len(share) > 50
     assert share.min() > 0.75
     assert np.quantile(share, 0.1) > 0.9
+
+
+def test_a_percentile_and_its_bounds_are_never_under_a_lower_one(every: Asked) -> None:
+    _, a = every
+    for name in ("ttft", "tpot"):
+        for lower, higher in (("", "_p90"), ("_p90", "_p99")):
+            for k in ("", "_lo", "_hi"):
+                assert (a[f"{name}{higher}_ms{k}"] >= a[f"{name}{lower}_ms{k}"] * (1 - EXACT)).all(), name + k
 
 
 def test_percentiles_rise(predictor: Predictor) -> None:

@@ -83,7 +83,7 @@ def test_the_wheel_holds_every_module_and_all_package_data(installed: Installed,
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     modules = [path for package in PACKAGES for path in (repo_root / package).rglob("*.py")]
     modules = [path for path in modules if not path.is_relative_to(repo_root / "data/build")]
-    patterns = ("data/*.toml", "data/*.parquet", "data/*.md", "training/*.md")
+    patterns = ("data/*.toml", "data/*.parquet", "data/*.csv", "data/*.md", "training/*.md")
     data = [path for pattern in patterns for path in repo_root.glob(pattern)]
     bundle = [path for path in (repo_root / "predictor/bundle").iterdir() if path.is_file()]
     typed = [repo_root / package / "py.typed" for package in PACKAGES]

@@ -145,7 +145,7 @@ def test_a_row_is_judged_as_if_it_stood_alone(predictor: Predictor) -> None:
 @pytest.mark.parametrize(
     ("claim", "error", "words"),
     [
-        ({}, BadRequest, "at least one of tpot_ms"), ({"tpot": 1.0}, UnknownName, "tpot_ms"),
+        ({}, BadRequest, "at least one of ttft_ms"), ({"tpot": 1.0}, UnknownName, "tpot_ms"),
         ({"tpot_ms": 0.0}, BadRequest, "above 0"), ({"tpot_ms": float("inf")}, BadRequest, "above 0"),
         ({"tpot_ms": "fast"}, BadRequest, "above 0"), ({"tpot_ms": 9.0, "tp": 3}, BadRequest, "tp"),
     ],

@@ -88,7 +88,7 @@ def test_figures_compare_the_rows_answered_both_ways_and_count_the_others() -> N
 def test_names_that_nobody_knows_are_counted_by_their_rows() -> None:
     said = ['{"model": "dsv4-in-house"}'] * 3 + ['{"model": "meta-llama/Llama-3.3-70B-Instruct"}', ""]
     names = names_stated(pd.DataFrame({"stated": said}))
-    assert names == {"rows": 4, "names": 2, "unknown": {"dsv4-in-house": 3}}
+    assert names == {"rows": 4, "names": 2, "unknown": [["dsv4-in-house", 3]]}
     assert "25.0%; of the others most are dsv4-in-house (3)" in stated.names_shown(names)
 
 

@@ -13,6 +13,7 @@ from roofcast.predictor.commands.learn import serving
 from roofcast.training import crossfit, trust
 from roofcast.training.fit import Settings, sample_of
 from roofcast.training.model.times import TREES
+from roofcast.training.posts import posted
 from roofcast.training.report import evaluate
 from roofcast.training.train import TrainResult, train
 
@@ -75,9 +76,12 @@ def test_records_cover_every_row_once_and_the_interval_of_a_fold_knows_nothing_o
 
 def test_an_evaluation_writes_the_report_and_the_plots(small_store: Path, tmp_path: Path) -> None:
     figures = evaluate(
-        store=small_store, out=tmp_path, protocols=("configuration", "family"), settings=QUICK, n_folds=2
-    )
+        store=small_store, out=tmp_path, protocols=("configuration", "family"), settings=QUICK, n_folds=2,
+        answer=Predictor.load().predict_frame,
+    )  # fmt: skip
     written = {p.name for p in tmp_path.iterdir()}
     assert {"accuracy.md", "accuracy.json", "predicted_against_measured.png", "residuals.png"} <= written
     assert "fingerprint" in str(figures)
+    assert {row["value"] for row in figures["stated"]} >= {"all", "asked otherwise", "lengths", "layout"}
+    assert len(figures["posts"]) == len(posted())
     assert pd.read_json(tmp_path / "accuracy.json", typ="series") is not None
