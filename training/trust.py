@@ -188,13 +188,14 @@ def fold_scores(part: Records, trust: Trust) -> Iterator[pd.DataFrame]:
     applied = shrink(trust.blend, part.raw, part.stratum)
     logs, whole = (log_times(requests, floor, part.base_s, each) for each in (applied, part.raw))
     keys = interval_keys(requests, part.stratum)
-    scale = spreads(trust.spreads, part.matrix, part.raw, part.near, part.stratum)
+    bounds = bool(trust.intervals)
+    scale = spreads(trust.spreads, part.matrix, part.raw, part.near, part.stratum) if bounds else {}
     for metric, name in LEARNED_AS.items():
         times = {
             "measured": part.measured_s[name], "blend": np.exp(logs[name]), "corrected": np.exp(whole[name]),
             "baseline": part.base_s[name], "floor": least[name],
         }  # fmt: skip
-        if trust.intervals:
+        if bounds:
             ends = trust.intervals[name].interval(logs[name], keys, scale[name])
             # The rate of the longest time is the lowest.
             ends = ends[::-1] if metric == "output_tok_s" else ends

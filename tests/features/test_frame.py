@@ -10,7 +10,7 @@ from roofcast.data.vocabulary import MODES
 from roofcast.features.baseline import baseline, floor
 from roofcast.features.coefficients import Coefficients
 from roofcast.features.facts import FloatArray
-from roofcast.features.frame import feature_columns, feature_matrix
+from roofcast.features.frame import STATISTICS, feature_columns, feature_matrix, of_statistic
 from roofcast.features.request import Requests, normalise
 
 
@@ -41,8 +41,17 @@ def test_names_are_unique_in_an_order_of_their_own_and_name_the_columns() -> Non
     assert len(set(names)) == len(names)
     assert matrix_of(varied(5, seed=1))[1] == names
     columns = feature_columns(r, floor(r), baseline(r, Coefficients()))
-    assert tuple(columns) == names
-    np.testing.assert_array_equal(matrix, np.stack(list(columns.values()), axis=1))
+    assert (*columns, "statistic", "log_over_median") == names
+    np.testing.assert_array_equal(matrix[:, :-2], np.stack(list(columns.values()), axis=1))
+
+
+def test_another_statistic_is_asked_in_columns_of_its_own_and_leaves_the_median_asked_in_the_matrix() -> None:
+    matrix, _ = matrix_of(varied(5))
+    over = np.linspace(0.1, 0.5, 5)
+    asked = of_statistic(matrix, "p90", over)
+    assert not matrix[:, -2:].any()
+    np.testing.assert_array_equal(asked[:, :-2], matrix[:, :-2])
+    np.testing.assert_array_equal(asked[:, -2:].T, [np.full(5, STATISTICS.index("p90")), over])
 
 
 def test_every_feature_of_a_feasible_row_is_finite() -> None:

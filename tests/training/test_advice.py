@@ -73,6 +73,6 @@ def test_a_gpu_without_a_price_has_no_cost() -> None:
 
 
 def test_the_report_shows_every_method(measured: Measured, scores: pd.DataFrame) -> None:
-    section = render(accuracy(scores, {}, advice=advice_tables(*measured))).split("## As advice")[1]
+    section = render(accuracy(scores, {}, {"advice": advice_tables(*measured)})).split("## As advice")[1]
     assert section.count("| family") == 1
     assert all(f"| {method}: success" in section for method in METHODS)

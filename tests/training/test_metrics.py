@@ -43,7 +43,7 @@ def test_slices_add_up_small_ones_are_left_out_and_the_worst_rows_are_a_factor_o
 def test_references_that_are_absent_are_left_out(scores: pd.DataFrame) -> None:
     figures = metrics.summarise(scores.drop(columns=["neighbour", "pure_ml"]))
     assert "neighbour_median_ape" not in figures
-    assert len(figures) == 6
+    assert len(figures) == 8
     assert figures["coverage"].between(0.86, 0.94).all()
 
 

@@ -23,11 +23,12 @@ from roofcast.predictor.commands.learn import serving
 from roofcast.training import crossfit, fit, registry, tracking, trust
 from roofcast.training.fit import Settings, sample_of
 from roofcast.training.judge import decide, judge
+from roofcast.training.model.times import TREES
 from roofcast.training.retrain import RetrainResult, retrain
 from roofcast.training.train import train
 
 mlflow = pytest.importorskip("mlflow")
-QUICK = Settings(trees={"tpot": 12, "ttft": 12, "e2e": 12}, threads=1, calibration_steps=2)
+QUICK = Settings(trees=dict.fromkeys(TREES, 12), threads=1, calibration_steps=2)
 NEW_GPU = "mi355x"
 REQUEST = {"model": "llama-3.3-70b", "gpu": NEW_GPU, "tp": 4, "concurrency": 32.0}
 Retrain = Callable[..., RetrainResult]
@@ -218,7 +219,7 @@ from roofcast.training import crossfit, fit, registry, retrain, tracking, train
 warm, folder, table, old = (Path(argument) for argument in sys.argv[1:])
 crossfit.WORKERS = 1
 fit.calibrate = lambda table, **_: Coefficients()
-quick = fit.Settings(trees={"tpot": 5, "ttft": 5, "e2e": 5}, threads=1, calibration_steps=2)
+quick = fit.Settings(trees=dict.fromkeys(fit.TREES, 5), threads=1, calibration_steps=2)
 before, rows = pd.read_parquet(old), pd.read_parquet(table)
 sample, first = fit.sample_of(rows), fit.sample_of(before)
 learnt = [train.learn(s, quick, protocols=["configuration"], n_folds=3) for s in (first, sample)]

@@ -14,8 +14,9 @@ from roofcast.data.store import BenchmarkStore
 from roofcast.features.request import normalise
 from roofcast.training import crossfit, posts, stated, trust
 from roofcast.training.fit import Sample, Settings, sample_of
+from roofcast.training.model.times import TREES
 
-QUICK = Settings(trees={"tpot": 10, "ttft": 10, "e2e": 10}, threads=1, calibration_steps=2)
+QUICK = Settings(trees=dict.fromkeys(TREES, 10), threads=1, calibration_steps=2)
 TERMS = list(stated.TERMS)
 
 

@@ -12,11 +12,12 @@ from roofcast.predictor import Predictor
 from roofcast.predictor.commands.learn import serving
 from roofcast.training import crossfit, trust
 from roofcast.training.fit import Settings, sample_of
+from roofcast.training.model.times import TREES
 from roofcast.training.posts import posted
 from roofcast.training.report import evaluate
 from roofcast.training.train import TrainResult, train
 
-QUICK = Settings(trees={"tpot": 15, "ttft": 15, "e2e": 15}, threads=1, calibration_steps=2)
+QUICK = Settings(trees=dict.fromkeys(TREES, 15), threads=1, calibration_steps=2)
 REQUEST = {"model": "llama-3.3-70b", "gpu": "h200-sxm", "tp": 4, "concurrency": 32.0}
 
 

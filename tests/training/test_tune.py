@@ -15,6 +15,7 @@ from roofcast.data.store import BenchmarkStore
 from roofcast.features.coefficients import Coefficients
 from roofcast.training import crossfit, splits, tracking, tune
 from roofcast.training.fit import DEFAULT_PARAMETERS, Sample, Settings, sample_of
+from roofcast.training.model.times import TREES
 
 ONE = {"protocols": ("configuration",), "n_folds": 2}
 
@@ -23,7 +24,7 @@ ONE = {"protocols": ("configuration",), "n_folds": 2}
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crossfit, "WORKERS", 1)
     monkeypatch.setattr(tune, "calibrate", lambda table, **_: Coefficients())
-    few = {"tpot": 20, "ttft": 20, "e2e": 20}
+    few = dict.fromkeys(TREES, 20)
     monkeypatch.setattr(tune, "Settings", partial(Settings, trees=few, threads=1))
 
 
