@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from ..data.columns import COLUMNS, FIGURES
-from .model.times import CORRECTED
+from .model.times import CORRECTED, TAILS
 
 METRICS = FIGURES
 NAMES = dict(zip(METRICS, ("TPOT", "TTFT", "output throughput", "mean TTFT"), strict=True))
+NAMES |= {f"{name}_ms": f"{NAMES[f'{of}_ms']} {statistic}" for name, (of, statistic) in TAILS.items()}
 UNITS = {name: COLUMNS[name].unit for name in METRICS}
 # The time that each metric is learned as: throughput is end-to-end time, by Little's law.
 LEARNED_AS = {f"{name}_ms": name for name in CORRECTED if name != "e2e"} | {"output_tok_s": "e2e"}

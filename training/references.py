@@ -44,12 +44,17 @@ _PURE_ML: dict[str, Any] = {
 
 
 def references_of(table: pd.DataFrame, train: Rows, test: Rows, seed: int) -> dict[str, Floats]:
-    """Both references for the tested rows, by "neighbour_<metric>" and "pure_ml_<metric>", (len(test),)."""
+    """Both references for the tested rows, by "neighbour_<metric>" and "pure_ml_<metric>", (len(test),).
+
+    NaN for percentiles and means that no row of `train` has.
+    """
     raw, weight = raw_columns(table), table["weight"].to_numpy(dtype=np.float64)
     measured = {metric: table[metric].to_numpy(dtype=np.float64) for metric in LEARNED_AS}
-    near = {f"neighbour_{name}": neighbour(raw, values, train, test) for name, values in measured.items()}
-    learnt = {f"pure_ml_{k}": pure_ml(raw, x, train, test, weight, seed) for k, x in measured.items()}
-    return near | learnt
+    none = {k: np.full(len(test), np.nan) for k, x in measured.items() if not np.nansum(x[train])}
+    found = {name: values for name, values in measured.items() if name not in none}
+    near = {f"neighbour_{k}": neighbour(raw, x, train, test) for k, x in found.items()}
+    learnt = {f"pure_ml_{k}": pure_ml(raw, x, train, test, weight, seed) for k, x in found.items()}
+    return near | learnt | {f"{name}_{k}": x for name in ("neighbour", "pure_ml") for k, x in none.items()}
 
 
 def raw_columns(table: pd.DataFrame) -> pd.DataFrame:

@@ -229,7 +229,7 @@ def _table(frame: pd.DataFrame, columns: Mapping[str, str]) -> str:
     """Return columns of a frame, renamed, in markdown; by protocol, metric and stratum in their order."""
     if frame.empty:
         return _markdown(frame)
-    order = {"protocol": PROTOCOLS, "metric": METRICS, "stratum": STRATA}
+    order = {"protocol": PROTOCOLS, "metric": tuple(NAMES), "stratum": STRATA}
     ranks = [frame[name].map(values.index) for name, values in order.items() if name in columns]
     shown = frame.iloc[np.lexsort(ranks[::-1])]
     shown = shown[[name for name in columns if name in shown]].replace({"metric": NAMES})

@@ -20,7 +20,7 @@ from ..features.baseline import floor
 from ..features.request import Requests, normalise
 from .crossfit import Records
 from .fit import Sample
-from .metrics import NAMES
+from .metrics import METRICS, NAMES
 from .trust import fold_scores, learn_trust
 
 PROTOCOL = "configuration"
@@ -134,7 +134,8 @@ def stated_shown(figures: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd
     if not figures:
         return pd.DataFrame(), pd.DataFrame()
     frame = pd.DataFrame(figures)
-    metrics = [name for name in (*NAMES, E2E) if name in set(frame["metric"])]
+    metrics = [name for name in (*METRICS, E2E) if name in set(frame["metric"])]
+    frame = frame[frame["metric"].isin(metrics)]
     found: dict[str, list[dict[str, Any]]] = {"terms": [], "source_family": []}
     for (part, value), rows in frame.groupby(["part", "value"], sort=False):
         cells = {row["metric"]: _cell(row) for row in rows.to_dict("records")}

@@ -77,6 +77,8 @@ def learn_trust(records: Sequence[Records], leave_out: Iterable[int] = (), *, bo
     part = np.concatenate(turns) % _SPREAD_PARTS
     with np.errstate(all="ignore"):
         residual = {name: np.log(every.measured_s[name]) - predicted[name] for name in CORRECTED}
+    # A statistic that nobody measured is as sure as the time that it is one of.
+    residual |= {k: residual[OF[k]] for k, gap in residual.items() if not np.isfinite(gap).any()}
     boosters, scales = {}, {}
     for name in LEARNED:
         seen = spread_matrix(every.matrix, every.raw[name], every.near[name], every.stratum)

@@ -61,6 +61,14 @@ def test_a_question_takes_its_source_s_terms_and_no_source() -> None:
     assert lengths.drop(columns="isl").equals(rows[list(lengths)].drop(columns="isl"))
 
 
+def test_who_asks_by_nominal_lengths_says_nothing_of_their_spread_which_stays_the_row_s_elsewhere() -> None:
+    said = json.dumps({"isl": 1024.0, SPREAD: "0.8-1"})
+    drawn = {"length_kind": "uniform", "stated": said}
+    rows = pd.DataFrame([ROW | drawn, ROW | {"length_kind": "fixed", "stated": ""}])
+    assert as_stated(rows)[SPREAD].tolist() == ["", "fixed"]
+    assert as_stated(rows, roles=("layout",))[SPREAD].tolist() == ["uniform", "fixed"]
+
+
 def test_a_name_that_nobody_knows_and_a_number_of_gpus_that_nobody_states_stay_the_table_s() -> None:
     said = '{"model": "in-house 70b", "num_gpus": null}'
     asked = as_stated(pd.DataFrame([ROW | {"num_gpus": 8.0, "stated": said}]))

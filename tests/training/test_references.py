@@ -8,6 +8,7 @@ import pytest
 
 from roofcast.data import errors
 from roofcast.training import references, splits
+from roofcast.training.metrics import LEARNED_AS
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,15 @@ def test_rows_without_the_figure_are_never_neighbours(table: pd.DataFrame, raw: 
     assert np.isfinite(references.neighbour(raw, measured, rows, rows)).all()
     with pytest.raises(errors.BadRequest):
         references.neighbour(raw, np.full(len(table), np.nan), rows, rows)
+
+
+def test_a_statistic_that_no_row_has_is_no_reference(table: pd.DataFrame) -> None:
+    silent = table.assign(**{name: np.nan for name in LEARNED_AS if name != "tpot_ms"})
+    train, test = splits.protocol_folds(silent, "configuration", 5, 0)[0]
+    found = references.references_of(silent, train, test, 4)
+    known = {name for name, values in found.items() if np.isfinite(values).all()}
+    assert set(found) == {f"{by}_{name}" for by in ("neighbour", "pure_ml") for name in LEARNED_AS}
+    assert known == {"neighbour_tpot_ms", "pure_ml_tpot_ms"}
 
 
 def test_pure_ml_learns_what_it_saw_and_repeats_itself(table: pd.DataFrame, raw: pd.DataFrame) -> None:

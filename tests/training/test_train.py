@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from roofcast.predictor import Predictor
 from roofcast.predictor.commands.learn import serving
 from roofcast.training import crossfit, trust
 from roofcast.training.fit import Settings, sample_of
-from roofcast.training.model.times import TREES
+from roofcast.training.model.times import TAILS, TREES
 from roofcast.training.posts import posted
 from roofcast.training.report import evaluate
 from roofcast.training.train import TrainResult, train
@@ -56,12 +57,24 @@ def test_a_training_reports_error_and_coverage_by_protocol(trained: TrainResult)
         assert 0.6 < figures["coverage"] <= 1
 
 
-def test_records_cover_every_row_once_and_the_interval_of_a_fold_knows_nothing_of_its_rows(
-    small_store: Path,
-) -> None:
+@pytest.fixture(scope="module")
+def records(small_store: Path) -> crossfit.Records:
     sample = sample_of(BenchmarkStore(small_store).load())
-    (records,) = crossfit.cross_fit(sample, ["family"], QUICK, n_folds=2)
-    np.testing.assert_array_equal(np.sort(records.rows), np.arange(len(sample.table)))
+    return crossfit.cross_fit(sample, ["family"], QUICK, n_folds=2)[0]
+
+
+def test_a_percentile_that_nobody_measured_is_as_sure_as_its_median(records: crossfit.Records) -> None:
+    unknown = dict.fromkeys(TAILS, np.full(len(records.rows), np.nan))
+    taught = trust.learn_trust([replace(records, measured_s={**records.measured_s, **unknown})])
+    assert {name: taught.intervals[name] for name in TAILS} == {
+        name: taught.intervals[of] for name, (of, _) in TAILS.items()
+    }
+
+
+def test_records_cover_every_row_once_and_the_interval_of_a_fold_knows_nothing_of_its_rows(
+    records: crossfit.Records,
+) -> None:
+    np.testing.assert_array_equal(np.sort(records.rows), np.arange(len(records.sample.table)))
     left = records.rows[records.fold == 0]
     honest = trust.learn_trust([records], left)
     poisoned = records.measured_s["tpot"].copy()
@@ -82,6 +95,9 @@ def test_an_evaluation_writes_the_report_and_the_plots(small_store: Path, tmp_pa
     written = {p.name for p in tmp_path.iterdir()}
     assert {"accuracy.md", "accuracy.json", "predicted_against_measured.png", "residuals.png"} <= written
     assert "fingerprint" in str(figures)
+    assert {"mean TTFT", "TTFT p99"} <= set(
+        re.findall(r"^\| family +\| (.+?) +\|", (tmp_path / "accuracy.md").read_text(), re.M)
+    )
     assert {row["value"] for row in figures["stated"]} >= {"all", "asked otherwise", "lengths", "layout"}
     assert len(figures["posts"]) == len(posted())
     assert pd.read_json(tmp_path / "accuracy.json", typ="series") is not None
