@@ -132,6 +132,10 @@ class Predictor:
             notes = (*notes, Remark(code="fabric", about={"source": measured.source}, text=told))
         return prediction_of(r, answers, notes, percentiles), r, answers, measured
 
+    def laid_out(self, frame: pd.DataFrame) -> Requests:
+        """Return a frame's rows as the requests that are answered: each in its layout, or in the best one."""
+        return answer_laid_out(self.model, normalise(frame_of(frame)))[0]
+
     def predict_frame(self, frame: pd.DataFrame, *, fabric: Fabric = None) -> pd.DataFrame:
         """Predict every row of a frame: `ANSWER_COLUMNS` in the frame's own order and index.
 

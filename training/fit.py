@@ -155,8 +155,8 @@ def fit(
 def _as_asked(sample: Sample, seed: int) -> Sample:
     """Return the sample as people ask: without how lengths spread, and by nominal lengths.
 
-    Rows whose lengths were drawn teach twice: as they ran, and by the lengths their client was given. Half of
-    the others do not say how lengths spread.
+    Rows whose lengths were drawn teach twice, at half the weight: as they ran, and as their client was told.
+    Half of the others do not say how lengths spread.
     """
     stated, count = as_stated(sample.table, ("load",)), len(sample.table)
     nominal = {name: stated[name].to_numpy(np.float64) for name in LENGTHS}
@@ -168,7 +168,9 @@ def _as_asked(sample: Sample, seed: int) -> Sample:
         name: np.where(again, nominal[name][rows], getattr(taught.requests, name)) for name in LENGTHS
     }
     requests = replace(taught.requests, **changed, spread=np.where(silent, np.nan, taught.requests.spread))
-    return replace(taught, requests=requests, floor=floor(requests))
+    weight = taught.table["weight"] * np.where(drawn[rows], 0.5, 1.0)
+    table = taught.table.assign(weight=weight)
+    return replace(taught, table=table, requests=requests, floor=floor(requests))
 
 
 def _grown(

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.columns import ROLES
-from ..data.stated import as_stated
+from ..data.stated import SPREAD, as_stated
 from ..features.baseline import floor
 from ..features.request import Requests, normalise
 from .crossfit import Records
@@ -27,7 +27,9 @@ PROTOCOL = "configuration"
 # Which columns take the source's words: all of them, and each kind alone.
 TERMS: Mapping[str, Sequence[str]] = {
     "stated": ROLES, "lengths": ("load",), "layout": ("layout", "pool"), "subject": ("subject",),
+    "bare": ROLES,
 }  # fmt: skip
+_LEFT_OUT = {"bare": (SPREAD,)}  # what is not told in those terms, though the source does
 RATIO_TARGET = 1.3  # wanted: at most, of the error as stated to the error aligned
 E2E = "e2e_ms"
 _FEW = 8  # names that are listed
@@ -37,6 +39,7 @@ _SHOWN = {
     "all": "as stated: all rows", "asked otherwise": "as stated: rows so asked otherwise",
     "lengths": "lengths and load alone", "layout": "layout alone",
     "subject": "names, precision, speculation, date alone",
+    "bare": "as stated, but not how lengths spread",
 }  # fmt: skip
 # A frame of request columns to requests: `normalise`, or what settles more of them first.
 Ask = Callable[[pd.DataFrame], Requests]
@@ -45,9 +48,9 @@ Ask = Callable[[pd.DataFrame], Requests]
 def reworded(sample: Sample, ask: Ask = normalise) -> list[Sample]:
     """Return the sample's rows, row for row, in the words of each of TERMS."""
     samples = []
-    for roles in TERMS.values():
-        asked = as_stated(sample.table, roles).assign(ttft_stat=sample.table["ttft_stat"])
-        requests = ask(asked)
+    for name, roles in TERMS.items():
+        asked = as_stated(sample.table, roles)
+        requests = ask(asked.drop(columns=[*_LEFT_OUT.get(name, ())], errors="ignore"))
         samples.append(Sample(table=sample.table, requests=requests, floor=floor(requests)))
     return samples
 

@@ -70,8 +70,8 @@ def evaluate(
     shipped = shared.load(None)
     with progress_bar(as_json) as progress:
         figures = run(
-            store=store, out=out, protocols=tuple(protocol or PROTOCOLS), answer=shipped.predict_frame,
-            progress=progress,
+            store=store, out=out, protocols=tuple(protocol or PROTOCOLS), ask=shipped.laid_out,
+            answer=shipped.predict_frame, progress=progress,
         )  # fmt: skip
     report(figures, as_json)
 

@@ -126,16 +126,17 @@ def test_one_token_is_the_first_and_the_last(every: Asked) -> None:
 
 
 def test_a_request_takes_its_first_token_and_all_others(every: Asked) -> None:
-    """By the mean TTFT, exactly; within 5 % in a closed loop, whose run starts and ends, and offline, as
-    which it may answer; within a half in a static batch, where throughput is known better than the times.
+    """By the mean TTFT, exactly; from 2 % less to 6 % more in a closed loop, whose run starts and ends, and
+    offline, which it may answer; within a half in a static batch, where throughput is known better.
     """
     frame, a = every
     parts = a["ttft_mean_ms"] + (frame["osl"] - 1.0) * a["tpot_ms"]
-    apart = np.abs(np.log(a["e2e_ms"] / parts)).to_numpy()
+    more = np.log(a["e2e_ms"] / parts).to_numpy()
+    apart = np.abs(more)
     static, steady = (frame["mode"] == "static-batch").to_numpy(), _steady(frame)
     steady = steady | (frame["mode"] == "offline").to_numpy()
     assert (apart[~static & ~steady] < 1e-5).all()
-    assert (apart[steady] < 0.051).all()
+    assert ((more > -0.021) & (more < 0.061))[steady].all()
     assert (apart[static] < np.log(1.5)).all()
 
 
@@ -166,7 +167,7 @@ def test_what_is_sent_is_served_or_the_reason_begins_with_the_overload(every: As
 
 
 def test_an_overloaded_server_serves_what_it_sustains_and_says_so_in_its_first_token(ladders: Any) -> None:
-    """At every rate beyond the same rate is served, and nobody waits less than at lower ones (by 2 %)."""
+    """At every rate beyond the same rate is served, and nobody waits less than at lower ones."""
     rates = [10.0**k for k in range(-3, 7)]
     frame, a = ladders("open-loop", "request_rate", rates)
     served = a["output_tok_s"] / frame["osl"].to_numpy()[:, None]
@@ -175,9 +176,9 @@ def test_an_overloaded_server_serves_what_it_sustains_and_says_so_in_its_first_t
     assert known.sum() > 50
     most = served[:, -1:]
     _close(served[known], np.minimum(np.array(rates), most)[known])
-    idle = np.nanmax(np.where(over, np.nan, a["ttft_ms"]), axis=1, initial=0.0)
-    last = a["ttft_ms"][:, -1]
-    assert (last >= idle * 0.98)[known].all()
+    for name in ("ttft_ms", "ttft_mean_ms"):
+        idle = np.nanmax(np.where(over, np.nan, a[name]), axis=1, initial=0.0)
+        assert (a[name][:, -1] >= idle * (1 - EXACT))[known].all(), name
 
 
 def test_a_higher_rate_never_shortens_the_wait_of_the_physics(ladders: Any) -> None:

@@ -71,6 +71,7 @@ def test_figures_compare_the_rows_answered_both_ways_and_count_the_others() -> N
         "row": range(4), "metric": "tpot_ms", "measured": 10.0, "aligned": [11.0, 9.0, 11.0, 10.0],
         "stated": [12.0, 8.0, 11.0, np.nan], "lengths": [12.0, 8.0, 11.0, 10.0],
         "layout": [11.0, 9.0, 11.0, np.nan], "subject": [11.0, 9.0, 11.0, 10.0],
+        "bare": [12.0, 8.0, 11.0, 10.0],
         "source_family": ["a", "a", "b", "b"],
     })  # fmt: skip
     figures = stated.stated_figures(rows).set_index(["part", "value"])

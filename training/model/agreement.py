@@ -29,7 +29,8 @@ _OFF = {"tpot": 0.08, MEAN: 0.20, "e2e": 0.11}
 # How far requests in flight over the rate may stay from the times, in log: a measured run starts and ends,
 # which makes it longer by 2.6 % (median; 5 to 95 %: -1 to 12). Of what starts together hardly more than
 # throughput was measured: it stays, and the times come within a third.
-_RUN_APART, _ONCE_APART, _ONCE_OFF = (-0.02, 0.06), (-0.3, 0.3), 0.02
+_RUN_APART, _ONCE_APART = (-0.02, 0.06), (-0.3, 0.3)
+_ONCE_OFF = {"tpot": 0.10, MEAN: 0.08, "e2e": 0.02}
 _ROUNDS = 2
 _FIRST = tuple(name for name in CORRECTED if OF[name] == "ttft")  # statistics of the first token
 # What each percentile is never under, its bounds included: the one before it, the first the median.
@@ -64,7 +65,9 @@ def log_times(r: Requests, low: Estimate, base_s: ByName, correction: ByName) ->
             for of_once, of_run in zip(_ONCE_APART, _RUN_APART, strict=True)
         )
         more = more + np.clip(logs["e2e"] - more - _sum(logs, later), least_apart, most_apart)
-        moved = _reconciled(logs, later, more, _OFF | {"e2e": np.where(once, _ONCE_OFF, _OFF["e2e"])})
+        moved = _reconciled(
+            logs, later, more, {k: np.where(once, _ONCE_OFF[k], off) for k, off in _OFF.items()}
+        )
         moved = {name: np.maximum(moved[name], least[name]) for name in (MEAN, "tpot")}
         whole = _sum(moved, later) + more
         lift = np.maximum(least["e2e"] - whole, 0.0)
@@ -192,8 +195,8 @@ def served(
     """Return the answers with the rates that are served where requests are sent at a rate.
 
     r: as asked; rows: those that were answered at the limit too, limits: those answers, overloaded and then
-    just below it. What is asked for is served, up to what is sustained; and who overloads waits no less than
-    who nearly does.
+    just below it. What is asked for is served, up to what is sustained; and nobody waits for a first token
+    longer than who overloads.
     """
     asked, m = r.request_rate, len(rows)
     own = [values[f"output_tok_s{k}"] / r.osl for k in ("_lo", "", "_hi")]
@@ -205,12 +208,14 @@ def served(
         low[rows], middle[rows] = (np.minimum(asked[rows], rate[k]) for k in ("_lo", ""))
         over = asked[rows] >= rate[""]
         high[rows] = np.minimum(asked[rows], np.where(over, rate["_hi"], asked[rows]))
-        for name in (*_FIRST, "e2e"):
-            of = MEAN if name == "e2e" else name
-            for k in BOUNDS:
-                wait = np.maximum(limits[f"{of}_ms{k}"][m:] - limits[f"{of}_ms{k}"][:m], 0.0)
-                out[f"{name}_ms{k}"] = out[f"{name}_ms{k}"].copy()
-                out[f"{name}_ms{k}"][rows] += np.where(over, wait, 0.0)
+        for k in BOUNDS:
+            before = out[f"{MEAN}_ms{k}"][rows]
+            for name in (f"{first}_ms{k}" for first in _FIRST):
+                alone, longest = out[name][rows], np.maximum(limits[name][:m], limits[name][m:])
+                out[name] = out[name].copy()
+                out[name][rows] = np.where(over, longest, np.minimum(alone, longest))
+            out[f"e2e_ms{k}"] = out[f"e2e_ms{k}"].copy()
+            out[f"e2e_ms{k}"][rows] += out[f"{MEAN}_ms{k}"][rows] - before
     return out | _throughput(r, low, middle, high)
 
 
