@@ -78,8 +78,7 @@ def as_stated(table: pd.DataFrame, roles: Sequence[str] = ROLES) -> pd.DataFrame
 
     roles: of which columns (see `columns.ROLES`) the source's terms are taken; the others stay as the table
     says, and so do a model's name that the catalogue does not know and the number of GPUs where the source
-    is silent: whoever asks has counted them. Whoever asks by nominal lengths does not say how they are drawn.
-    Needs the column `stated`.
+    is silent: whoever asks has counted them. Needs the column `stated`.
     """
     asked = table[[name for name in ASKED if name in table]].copy()
     if "length_kind" in table:
@@ -88,8 +87,6 @@ def as_stated(table: pd.DataFrame, roles: Sequence[str] = ROLES) -> pd.DataFrame
     known = set(filter(understood, set(said["model"].values())))
     said["model"] = {at: name for at, name in said["model"].items() if name in known}
     said["num_gpus"] = {at: n for at, n in said.get("num_gpus", {}).items() if n is not None}
-    if SPREAD in said:
-        said[SPREAD] = dict.fromkeys(said[SPREAD])
     for name in (n for n in said if n in ASKED and COLUMNS[n].role in roles):
         silent, kind = ("", object) if COLUMNS[name].is_text else (np.nan, np.float64)
         start = asked[name] if name in asked else [silent] * len(asked)

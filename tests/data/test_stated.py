@@ -61,11 +61,11 @@ def test_a_question_takes_its_source_s_terms_and_no_source() -> None:
     assert lengths.drop(columns="isl").equals(rows[list(lengths)].drop(columns="isl"))
 
 
-def test_who_asks_by_nominal_lengths_says_nothing_of_their_spread_which_stays_the_row_s_elsewhere() -> None:
+def test_how_lengths_spread_is_said_as_the_source_does_beside_its_lengths_and_else_as_the_row_does() -> None:
     said = json.dumps({"isl": 1024.0, SPREAD: "0.8-1"})
     drawn = {"length_kind": "uniform", "stated": said}
     rows = pd.DataFrame([ROW | drawn, ROW | {"length_kind": "fixed", "stated": ""}])
-    assert as_stated(rows)[SPREAD].tolist() == ["", "fixed"]
+    assert as_stated(rows)[SPREAD].tolist() == ["0.8-1", "fixed"]
     assert as_stated(rows, roles=("layout",))[SPREAD].tolist() == ["uniform", "fixed"]
 
 
