@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from . import catalogue
 from .errors import UnknownName
 from .specs import GpuSpec, PlatformSpec
+
+if TYPE_CHECKING:
+    from .spellings import Machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +43,9 @@ def resolve_hardware(text: str, kind: str = "gpu") -> NamedHardware:
         return found
     from .spellings import Machine, machines
 
-    for reading in (*machines(text), Machine(name=text)):
+    readings = machines(text)
+    single = [replace(each, name=each.name[:-1]) for each in readings if _is_plural(each)]
+    for reading in (*readings, *single, Machine(name=text)):
         if reading.known:
             if reading.name in catalogue.gpus():
                 return NamedHardware(gpu=reading.name, num_gpus=reading.count, how="instance")
@@ -48,9 +55,25 @@ def resolve_hardware(text: str, kind: str = "gpu") -> NamedHardware:
             if isinstance(spec, PlatformSpec):
                 gpus = spec.num_gpus * reading.count
                 return NamedHardware(gpu=spec.gpu, platform=spec.name, num_gpus=gpus)
+            _refuse_another(text, kind, spec.name)
             return NamedHardware(gpu=spec.name, num_gpus=reading.count, among=_among(reading.name, spec.name))
     near = _nearest(catalogue.platform if kind == "platform" else catalogue.gpu, text)
     raise UnknownName(kind, text, near)
+
+
+def _is_plural(reading: Machine) -> bool:
+    """Return whether a reading says so many "H100s"; V100S and RTX 4080S are chips of their own."""
+    return reading.count > 1 and bool(re.search(r"(?<!v100)(?<!\d{4})s$", reading.name))
+
+
+def _refuse_another(text: str, kind: str, gpu: str) -> None:
+    """Raise UnknownName where another GPU stands behind a comma, whose answer would be missed."""
+    from .spellings import machines
+
+    for part in re.split(r"[,;]", text)[1:]:
+        for other in (spec for reading in machines(part) for spec in _called(reading.name, "gpu")):
+            if isinstance(other, GpuSpec) and other.name != gpu:
+                raise UnknownName(kind, text, [gpu, other.name])
 
 
 def _nearest(find: Callable[[str], object], text: str) -> tuple[str, ...]:

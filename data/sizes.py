@@ -58,7 +58,11 @@ def resolve_model(text: str) -> NamedModel:
         return _of_config(file)
     from .spellings import checkpoint
 
-    spec, stated = own or catalogue.model(text), checkpoint(text)
+    stated = checkpoint(text)
+    if own is None and (size := _SIZE.match(stated.base)):  # "7b-int4"
+        return replace(_of_size(text, size), weight_precision=stated.weight_precision,
+                       kv_precision=stated.kv_precision)  # fmt: skip
+    spec = own or catalogue.model(text)
     told = ", ".join([spec.name, *(f"weight_precision {p}" for p in [stated.weight_precision] if p)])
     return NamedModel(name=spec.name, weight_precision=stated.weight_precision,
                       kv_precision=stated.kv_precision, how="" if own and told == spec.name else "understood",
@@ -71,6 +75,8 @@ def config_file(path: str | Path) -> Path | None:
     """
     place = Path(path)
     with suppress(OSError, ValueError, RuntimeError):  # a name that no file, or no user, can have
+        if "://" in str(path):  # an address in a hub: its name says which model
+            return None
         place = place.expanduser()
         if place.suffix == ".json":
             return place

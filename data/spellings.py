@@ -73,7 +73,9 @@ def checkpoint(text: str) -> Checkpoint:
     weight, kv = _stated(words)
     plain = [*_without_formats(words)]
     bare = [word for word in plain if not _TUNING.fullmatch(word)]
-    bare = bare[1:] if len(bare) > 1 and bare[0] in _VENDORS else bare
+    # "qwen-7b" is no 7b.
+    if len(bare) > 1 and bare[0] in _VENDORS and not all(map(_SIZE.fullmatch, bare[1:])):
+        bare = bare[1:]
     sized = any(map(_SIZE.fullmatch, bare))
     undated = [w for w in bare if not (_MONTH_DAY.fullmatch(w) or (sized and _YEAR_MONTH.fullmatch(w)))]
     size = next((found for word in undated if (found := _SIZE.fullmatch(word))), None)
@@ -91,16 +93,23 @@ def _own_name(text: str) -> str:
     A last part that states nothing but a format ("Qwen3-32B/fp8") is read with the one before.
     """
     parts = [part for part in re.split(r"[/\\]", text.strip().lower()) if part.strip(" .~")]
-    if "snapshots" in parts[1:]:
-        parts = parts[: parts.index("snapshots")]
+    inside = ("snapshots", *(("tree", "blob", "resolve") if "://" in text else ()))  # of a cache, of a hub
+    ends = [place for place, part in enumerate(parts) if place and part in inside]
+    parts = parts[: min(ends, default=len(parts))]
     name = parts.pop().rsplit("--", 1)[-1] if parts else ""
-    if parts and not [*_without_formats([word for word in re.split(r"[^a-z0-9.]+", name) if word])]:
+    if parts and _is_format(name):
         name = f"{parts[-1]}-{name}"
-    name = re.sub(r"@.*$|(?<=\d)\.gguf$", "", name)
+    name, _, revision = name.partition("@")
+    name = f"{name}-{revision}" if revision and _is_format(revision) else name
+    name = re.sub(r"(?<=\d)\.gguf$", "", name)
     name = _KQUANT.sub(lambda found: "".join(filter(None, found.groups())), name)
     name = re.sub(r"(?<=\d)p(?=\d)", ".", name)  # "llama-v3p1"
     name = re.sub(r"(?<=\d)_(?=\d)", ".", name)  # "Llama-3_3"
     return re.sub(r"(?<![a-z0-9])([48])-bit", r"\1bit", name)
+
+
+def _is_format(text: str) -> bool:
+    return not [*_without_formats([word for word in re.split(r"[^a-z0-9.]+", text) if word])]
 
 
 def _stated(words: list[str]) -> tuple[str, str]:
@@ -143,7 +152,7 @@ _NOISE = re.compile(
     r"nvidia|amd|instinct|geforce|tesla|intel|habana|google|virtualized|grace|hopper|superchip|blackwell|edition"
     r"|generation|gpus?|accelerators?|graphics|card|cards|ac|lc|o|cg1|tensor|core|cores|aarch64|hbm\w*"
     r"|gddr\w*|nodes?|of|on|with|each|a|single|the|trt|tensorrt|triton|nvlink|nvswitch|cloud|gcp|gke|aws|azure"
-    r"|runpod|lambda|nebius|coreweave|(tp|dp|ep|pp|dep|tep)\d+"
+    r"|vf|runpod|lambda|nebius|coreweave|(tp|dp|ep|pp|dep|tep)\d+"
 )
 # Forms of one chip that differ in speed; of several words the first counts ("Max-Q Workstation", "NVL PCIe").
 _FORMS = (
@@ -160,9 +169,10 @@ _LPDDR_GB = {("gh200", 120): 96, ("gh200", 480): 96}
 _MEMORY_SLACK = 0.08
 _BEFORE = re.compile(r"^(?:(\d{1,3})\s*(?:nodes?\s*)?[x×*]\s*(?=[a-z0-9])|(\d{1,3})\s+(?=[a-z]))")
 _AFTER = re.compile(
-    r"(?:[\s(\-]|(?<=gb)|(?<=\d))[x×](\d{1,3})\)?$|[\s(]x\s(\d{1,3})\)?$|(?<=[a-z0-9]):(\d{1,3})$"
+    r"(?:[\s(\-]|(?<=gb)|(?<=\d))[x×*](\d{1,3})\)?$|[\s(]x\s(\d{1,3})\)?$|(?<=[a-z0-9]):(\d{1,3})$"
 )
 _MOST = 100_000  # GPUs of one deployment: more is no number of them
+_OF_DRIVER = re.compile(r"^gpu \d+: | \(uuid: .*\)$")
 _TIMES = re.compile(r"\d{1,3}\s*x|x\s*\d{1,3}")
 _BRACKETS = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
 _LARGE = {"12xlarge": 4, "24xlarge": 4, "48xlarge": 8, "metal": 8}
@@ -258,7 +268,7 @@ def machines(text: str) -> tuple[Machine, ...]:
     >>> machines("p5en.48xlarge"), machines("2x 8x H800, 1P1D")[0].count
     ((Machine(name='h200-sxm', count=8, known=True),), 16)
     """
-    line = " ".join(text.strip().lower().split())
+    line = _one_line(text)
     if line in _PRINTED:
         return (Machine(name=_PRINTED[line], known=True),)
     brackets = [inside.strip() for inside in _BRACKETS.findall(line)]
@@ -274,9 +284,21 @@ def machines(text: str) -> tuple[Machine, ...]:
     return (Machine(name=" ".join([name, *about]), count=count), *boxes)
 
 
+def _one_line(text: str) -> str:
+    """Return a text as one line; a driver's list of like GPUs, one per line, as so many of one.
+
+    >>> _one_line("GPU 0: NVIDIA H200 (UUID: GPU-5a)\\nGPU 1: NVIDIA H200 (UUID: GPU-7c)")
+    '2x nvidia h200'
+    """
+    lines = [_OF_DRIVER.sub("", " ".join(line.split())) for line in text.lower().splitlines() if line.strip()]
+    alike = len(lines) > 1 and len({*lines}) == 1
+    return f"{len(lines)}x {lines[0]}" if alike else " ".join(lines)
+
+
 def _counted(text: str) -> tuple[int, str]:
     """Return how many a text says there are (0: it does not say), and of what."""
     name = re.split(r"[,;]", text)[0].strip(" .")
+    none = re.match(r"-\d|0+\s*[x×*]|0+\s", name)  # "0x H100"
     name = re.sub(r"^bm\.gpu\.([a-z]+\d+[a-z]*)\.(\d+)$", r"\2x \1", name)  # Oracle's shapes
     name, count = re.sub(r"^gpu[\s:-]+", "", name.replace("_", " ")), 0
     first = re.search(r"(?<![a-z0-9])\d{1,3}\s*[x×]", name)
@@ -287,7 +309,7 @@ def _counted(text: str) -> tuple[int, str]:
     if found := _AFTER.search(name):
         count = max(count, 1) * int(next(filter(None, found.groups())))
         name = name[: found.start()]
-    return (count, name.strip(" -_")) if count <= _MOST else (0, "")
+    return (count, name.strip(" -_")) if count <= _MOST and not none else (0, "")
 
 
 def _instance(name: str) -> tuple[str, int] | None:

@@ -25,6 +25,12 @@ models--Qwen--Qwen3-32B | qwen3-32b |
 C:\\models\\Qwen3-32B-AWQ | qwen3-32b | int4
 /nowhere/hub/models--Qwen--Qwen3-32B-FP8/snapshots/98b63908b41686889a6ade39 | qwen3-32b | fp8
 Qwen/Qwen3-32B@main | qwen3-32b |
+qwen3-32b@fp8 | qwen3-32b | fp8
+https://huggingface.co/Qwen/Qwen3-32B-FP8/tree/main | qwen3-32b | fp8
+https://huggingface.co/Qwen/Qwen3-32B/blob/main/config.json | qwen3-32b |
+qwen-7b-chat-int4 | qwen-7b | int4
+7b-int4 | 7b | int4
+30b-a3b-fp8 | 30b-a3b | fp8
 unsloth/Qwen3-32B-unsloth-bnb-4bit | qwen3-32b | int4
 bartowski/Qwen_Qwen3-32B-GGUF | qwen3-32b |
 hf.co/unsloth/Qwen3-32B-GGUF:UD-Q4_K_XL | qwen3-32b | int4
@@ -124,6 +130,13 @@ NVIDIA RTX PRO 6000 Blackwell Server Edition | rtx-pro-6000
 Intel Gaudi 3 | gaudi3
 8xH100 | h100-sxm | 8
 8 x H200 | h200-sxm | 8
+8x H200s | h200-sxm | 8
+2x L40s | l40s | 2
+2x RTX 4080S | rtx4080-super | 2
+H200*8 | h200-sxm | 8
+GPU 0: NVIDIA H200 (UUID: GPU-5a-7c) | h200-sxm
+NVIDIA H200, 143771 MiB | h200-sxm
+AMD Instinct MI300X VF | mi300x
 4*H200 | h200-sxm | 4
 H100:8 | h100-sxm | 8
 gpu_8x_h100_sxm5 | h100-sxm | 8
@@ -202,6 +215,21 @@ def test_hardware_is_a_gpu_how_many_and_perhaps_a_platform(
 ) -> None:
     named = resolve_hardware(typed)
     assert (named.gpu, named.num_gpus, named.platform) == (gpu, int(count or 0), platform)
+
+
+def test_a_drivers_list_of_like_gpus_is_so_many_of_one() -> None:
+    listed = "".join(f"GPU {i}: NVIDIA H200 (UUID: GPU-{i})\n" for i in range(4))
+    for text in (listed, "NVIDIA H200\n" * 4, "NVIDIA H200, 143771 MiB\n" * 4):
+        assert (resolve_hardware(text).gpu, resolve_hardware(text).num_gpus) == ("h200-sxm", 4)
+
+
+@pytest.mark.parametrize("typed", [
+    "H100,H200", "8x H100; 8x H200", "NVIDIA H100 PCIe\nNVIDIA H200", "0x H100", "-1x H100", "0 H100",
+    "4x V100S",
+])  # fmt: skip
+def test_two_chips_or_none_of_one_are_no_gpu(typed: str) -> None:
+    with pytest.raises(UnknownName):
+        resolve_hardware(typed)
 
 
 @pytest.mark.parametrize(("typed", "among"), [

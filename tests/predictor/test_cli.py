@@ -74,6 +74,18 @@ def test_an_expected_error_is_one_line_and_exit_code_2(line: str, words: str, ru
     assert words in err
 
 
+@pytest.mark.parametrize(("line", "name"), [
+    ("models Qwen/Qwen3-32B-AWQ", "qwen3-32b"), ("gpus 8xH200", "h200-sxm"),
+    ("platforms '2x HGX B200'", "hgx-b200"),
+])  # fmt: skip
+def test_a_list_is_searched_by_what_a_request_may_say(line: str, name: str, run: Run) -> None:
+    code, out, err = run(f"{line} --json")
+    assert (code, err, [row["name"] for row in json.loads(out)]) == (0, "", [name])
+    code, _, err = run("models qwen3-33b")
+    assert code == 2
+    assert "nearest: qwen3-32b" in err
+
+
 def test_what_cannot_be_read_is_one_line_and_exit_code_1(run: Run) -> None:
     code, out, err = run(f"{B200} --bundle no-such-folder")
     assert (code, out, err.count("\n")) == (1, "", 1)
