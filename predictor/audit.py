@@ -85,9 +85,11 @@ class Finding:
     predicted_lo: float
     predicted_hi: float
     reason: str
+    assumed: str = ""  # what the answer rests on, alike for all figures of a row
 
     def __str__(self) -> str:
-        return f"{self.figure} = {self.claimed:.6g}: {self.reason}"
+        rests = f" ({self.assumed})" if self.assumed else ""
+        return f"{self.figure} = {self.claimed:.6g}: {self.reason}{rests}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as plain values, None for no number."""
@@ -300,21 +302,20 @@ def _findings(predictor: Predictor, rows: pd.DataFrame, first_row: int) -> list[
         with np.errstate(all="ignore"):
             shown = np.array([_convert(figure, r, level, back=True) for level in levels])
         for i in map(int, np.flatnonzero(~np.isnan(claimed))):
-            ratio, note = float(ratios[i]), f" ({notes[i]})" if notes[i] else ""
+            ratio, note = float(ratios[i]), notes[i]
             if claimed[i] == 0.0:
                 verdict, reason = "unknown", f"{rows[figure].iloc[i]!r} is not allowed: a number above 0"
             elif not feasible[i]:
-                verdict, reason = "impossible" if oversized[i] else "unknown", notes[i]
+                verdict, reason, note = "impossible" if oversized[i] else "unknown", notes[i], ""
             elif under[i]:
-                verdict, reason = "impossible", _floor_reason(claims, figure, i) + note
+                verdict, reason = "impossible", _floor_reason(claims, figure, i)
             else:
                 verdict, reason = _verdict(answer, levels[:, i], ratio, float(claims.streams[i]))
-                reason += note
             value, bound, base, predicted, *ends = map(float, shown[:, i])
             found.append(Finding(
                 row=first_row + i, figure=figure, claimed=value, verdict=verdict, bound=bound, ratio=ratio,
                 baseline=base, predicted=predicted, predicted_lo=min(ends), predicted_hi=max(ends),
-                reason=reason,
+                reason=reason, assumed=note,
             ))  # fmt: skip
     return sorted(found, key=lambda finding: finding.row)
 

@@ -18,8 +18,7 @@ from ..features.facts import FloatArray
 from .explain import Explanation
 from .load_axis import IN_FLIGHT
 from .load_curve import USERS, Curve, LargestLoad, percentile_name
-from .prediction import TERMS
-from .show import LABELS, TIMES, curve_lines, largest_line, request_line, short
+from .show import LABELS, TIMES, curve_lines, largest_line, plain, request_line, short, shown_terms
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,10 +41,11 @@ def draw(explanation: Explanation, path: Path) -> None:
     _check(path)
     p, figure = explanation.prediction, Figure(figsize=(11, 4.2), layout="constrained")
     panels = figure.subplots(1, 3)
-    colours = ["tab:blue"] * len(TERMS) + ["tab:green", "tab:orange", "tab:gray"]
+    shown = shown_terms(p.terms, p.ttft_terms)
+    colours = ["tab:blue"] * len(shown) + ["tab:green", "tab:orange", "tab:gray"]
     times = (("tpot_ms", "time per output token [ms]", p.terms), ("ttft_ms", TIMES[1], p.ttft_terms))
     for axis, (name, label, terms) in zip(panels, times, strict=False):
-        bars = {text: terms[term] for term, text in LABELS.items()}
+        bars = {LABELS[term]: terms[term] for term in shown}
         bars |= {"predicted": getattr(p, name), "baseline": p.baseline[name], "floor": p.floor[name]}
         axis.barh([*bars], [*bars.values()], color=colours)
         axis.set_xlabel(label)
@@ -63,6 +63,7 @@ def draw_curve(curve: Curve, path: Path, held: LargestLoad | None = None) -> Non
     Of a configuration that does not fit the reason alone. Raises BadRequest as `draw` does.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
     _check(path)
     figure, points = Figure(figsize=(11, 4.2), layout="constrained"), curve.points
@@ -86,8 +87,11 @@ def draw_curve(curve: Curve, path: Path, held: LargestLoad | None = None) -> Non
             if held.load:
                 axis.axvline(held.load, color="tab:green", linestyle="--")
         axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_formatter(lambda load, _: f"{load:g}")
-        axis.set_yscale("linear" if name == _PANELS[0] else "log")
+        axis.xaxis.set_major_formatter(lambda load, _: plain(load))
+        if name != _PANELS[0]:
+            axis.set_yscale("log")
+            for each in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+                each(LogFormatter())
         axis.set_xlabel(_load_label(curve))
         axis.set_ylabel(f"{COLUMNS[name].label} [{COLUMNS[name].unit}]")
         axis.legend(fontsize=7)
@@ -143,7 +147,7 @@ def _plot(
     for number, line_of_text in enumerate(text):
         label = short(most) if number == 0 else short(least) if number == _HEIGHT - 1 else ""
         yield f"{label:>6} |{''.join(line_of_text)}"
-    ends = [f"{math.exp(place):.4g}" for place in (places.min(), places.max())]
+    ends = [plain(math.exp(place), 4) for place in (places.min(), places.max())]
     yield f"{'':6} +{ends[0]}{ends[1]:->{_WIDTH - len(ends[0])}}"
 
 

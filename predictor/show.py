@@ -22,7 +22,9 @@ from ..data import catalogue
 from ..data.columns import ANSWERS, COLUMNS, FIGURES
 from ..data.prices import price
 from ..features.coefficients import Coefficients
+from ..training.model.times import PERCENTS
 from .explain import Comparison, Explanation
+from .layouts import layout_name
 from .load_axis import AT_RATE, IN_FLIGHT
 from .load_curve import Curve, LargestLoad
 from .narrow import UNBOUNDED, fitting, widths
@@ -83,11 +85,16 @@ def _prediction(p: Prediction) -> Iterable[RenderableType]:
         yield Text(f"infeasible: {p.reason}", style="red")
         return
     yield from _answers_and_terms(p)
+    # The table has the usual percentiles of both times, but not those of single gaps.
     lines = [
         f"{percent:g} % of requests: first token within {number(times['ttft_ms'])} ms, "
-        f"{number(times['tpot_ms'])} ms per token; of single gaps: {number(times['itl_ms'])} ms"
+        f"{number(times['tpot_ms'])} ms per token"
         for percent, times in p.percentiles.items()
+        if percent not in PERCENTS
     ]
+    if p.percentiles:
+        gaps = (f"{number(times['itl_ms'])} ms (p{percent:g})" for percent, times in p.percentiles.items())
+        lines.append(f"gaps between tokens: {', '.join(gaps)}")
     if p.goodput_request_s == p.goodput_request_s:
         limits = (f"{k[:4].upper()} within {number(v)} ms" for k, v in p.request.items() if "_limit_" in k)
         good = p.goodput_request_s / p.request_s if p.request_s else 0.0
@@ -104,16 +111,19 @@ def _prediction(p: Prediction) -> Iterable[RenderableType]:
 
 def request_line(r: Mapping[str, Any]) -> str:
     """Return the request in one line, as it was understood."""
-    layout = " ".join(f"{name}{r[name]}" for name in ("tp", "pp", "ep", "dp") if r[name] > 1 or name == "tp")
+    copies = 1 if r["disagg"] else r["replicas"]
+    layout = layout_name(r["tp"], r["pp"], r["ep"], r["dp"], copies)
     layout += f", {r['prefill_gpus']} prefill + {r['decode_gpus']} decode" if r["disagg"] else ""
     speculation = "" if r["spec_decode"] == "none" else f", speculation {r['spec_decode']}"
     rate = r.get("request_rate", math.nan)
-    load = f"{rate:g} requests/s" if rate == rate else f"concurrency {r.get('concurrency', math.nan):g}"
+    flying = plain(r.get("concurrency", math.nan))
+    load = f"{flying} at once" if r["arrival"] == "burst" else f"concurrency {flying}"
+    load = f"{plain(rate)} requests/s" if rate == rate else load
     load = load if "concurrency" in r else "at every load"
     return (
         f"{r['model']} on {r['num_gpus']} x {r['gpu']} ({layout}), {r['engine']}, weights "
-        f"{r['weight_precision']}, KV {r['kv_precision']}{speculation}, {r['mode']}: {r['isl']:g} tokens in, "
-        f"{r['osl']:g} out, {load}"
+        f"{r['weight_precision']}, KV {r['kv_precision']}{speculation}, {r['mode']}: "
+        f"{plain(r['isl'])} tokens in, {plain(r['osl'])} out, {load}"
     )
 
 
@@ -133,10 +143,14 @@ def _answers_and_terms(p: Prediction) -> Iterable[Table]:
         f"{number(getattr(p, f'{name}_lo'))} to {number(getattr(p, f'{name}_hi'))}",
         number(p.baseline[name]), number(p.floor[name]),
     ) for name in ANSWERS))  # fmt: skip
-    # Where nothing lies in host memory, the term is not shown.
-    shown = [name for name in TERMS if name != "host_memory" or p.terms[name] or p.ttft_terms[name]]
-    rows = ((LABELS[name], f"{p.terms[name]:.2f}", f"{p.ttft_terms[name]:.1f}") for name in shown)
+    shown = shown_terms(p.terms, p.ttft_terms)
+    rows = ((LABELS[name], f"{p.terms[name]:z.2f}", f"{p.ttft_terms[name]:z.1f}") for name in shown)
     yield _table(("where the time goes", *TIMES), rows)
+
+
+def shown_terms(*terms: Mapping[str, float]) -> list[str]:
+    """Return the terms that are shown: that of host memory where something lies there."""
+    return [name for name in TERMS if name != "host_memory" or any(each[name] for each in terms)]
 
 
 def _explanation(e: Explanation) -> Iterable[RenderableType]:
@@ -148,7 +162,7 @@ def _explanation(e: Explanation) -> Iterable[RenderableType]:
     rows = [(group, *(f"{part.groups.get(group, 1.0):.2f}" for part in parts)) for group in groups]
     rows.append(("together", *(f"{part.factor:.2f}" for part in parts)))
     yield _table(("the correction multiplies by", *times.values()), rows)
-    moved = ((fact, *(f"{by[name]:+.2f}" for name in FIGURES)) for fact, by in e.sensitivity.items())
+    moved = ((fact, *(f"{by[name]:+z.2f}" for name in FIGURES)) for fact, by in e.sensitivity.items())
     yield _table(("1 % more changes [%]", *_SHORT.values()), moved)
     yield Text("nearest measured rows:")
     yield from (Text(f"- {line}") for line in (*map(_neighbour, e.neighbours), *e.sentences))
@@ -169,7 +183,8 @@ def _comparison(c: Comparison) -> Iterable[RenderableType]:
         (Text(_TITLES[k]), *map(number, (getattr(c.first, k), getattr(c.second, k), c.ratios[k])))
         for k in ANSWERS
     ))  # fmt: skip
-    terms = ((LABELS[k], f"{c.terms[k]:+.2f}", f"{c.ttft_terms[k]:+.1f}") for k in TERMS)
+    shown = shown_terms(c.first.terms, c.first.ttft_terms, c.second.terms, c.second.ttft_terms)
+    terms = ((LABELS[k], f"{c.terms[k]:+z.2f}", f"{c.ttft_terms[k]:+z.1f}") for k in shown)
     yield _table(("this - other", *TIMES), terms)
     yield Text(f"- {c.reason}.")
 
@@ -211,17 +226,17 @@ def _loads(
     for head in (first, *chain.from_iterable((figure, beside) for figure in figures), *last):
         table.add_column(Text(head), justify="right", no_wrap=True)
     for load, cells, rest in rows:
-        table.add_row(f"{load:.4g}", *chain.from_iterable(cells), *rest)
+        table.add_row(plain(load, 4), *chain.from_iterable(cells), *rest)
     return table
 
 
 def curve_lines(c: Curve) -> tuple[str, str]:
     """Return where throughput saturates and what memory and engine hold, of a curve that has loads."""
     knee, gb = c.at(c.saturation or c.most), {k: f"{v / 1e9:.3g} GB" for k, v in c.memory.items()}
-    unit, most = _UNITS[c.over]
+    (unit, most), output = _UNITS[c.over], number(knee["output_tok_s"])
     return (
-        f"saturation: {c.saturation:.4g} {unit} give {number(knee['output_tok_s'])} tok/s, 95 % of the most; "
-        f"{c.most:.4g} {unit} are {most}",
+        f"saturation: {plain(c.saturation or c.most, 4)} {unit} give {output} tok/s, 95 % of the most; "
+        f"{plain(c.most, 4)} {unit} are {most}",
         f"memory per GPU: {gb['available_bytes']} for weights ({gb['weights_bytes']}) and KV "
         f"({gb['sequence_bytes']} per request of full length)",
     )
@@ -236,10 +251,10 @@ def largest_line(found: LargestLoad) -> str:
         missed = "it does not fit" if found.limited_by == "memory" else f"the least of any load is {times}"
         return f"no load holds {asked}: {missed}"
     unit, most = _UNITS[found.over]
-    low, high = (f"{load:.4g}" if load else "none" for load in (found.load_lo, found.load_hi))
+    low, high = (plain(load, 4) if load else "none" for load in (found.load_lo, found.load_hi))
     by = f"no more are {most}" if found.limited_by == "capacity" else f"more breaks {names[found.limited_by]}"
     return (
-        f"largest load with {asked}: {found.load:.4g} {unit} (90 % interval {low} to {high}); "
+        f"largest load with {asked}: {plain(found.load, 4)} {unit} (90 % interval {low} to {high}); "
         f"there {times}; {by}"
     )
 
@@ -255,6 +270,7 @@ def _findings(findings: Sequence[Finding]) -> Iterable[RenderableType]:
         f"{number(f.predicted_lo)} to {number(f.predicted_hi)}",
     ) for f in findings))  # fmt: skip
     yield from (Text(f"- {f.figure} is {f.verdict}: {f.reason}.") for f in findings)
+    yield from (Text(f"note: {assumed}") for assumed in dict.fromkeys(f.assumed for f in findings) if assumed)
 
 
 def show_short(curve: Curve) -> None:
@@ -302,6 +318,15 @@ def number(value: float) -> str:
     size = abs(value)
     whole = size >= 1000 or (float(value).is_integer() and size < 1e15)
     return f"{value:,.{0 if whole else 1 if size >= 100 else 2 if size >= 10 else 3}f}"
+
+
+def plain(value: float, digits: int = 6) -> str:
+    """Write a number with so many digits, all of a large one.
+
+    >>> plain(921.6), plain(1048576.0), plain(5.1149, 4), plain(18432.2, 4)
+    ('921.6', '1048576', '5.115', '18432')
+    """
+    return f"{value:.0f}" if value >= 10.0**digits else f"{value:.{digits}g}"
 
 
 def short(value: float) -> str:

@@ -45,6 +45,26 @@ def test_on_80_columns_nothing_is_wider_and_nothing_is_cut(
     assert last in out
 
 
+def test_the_request_line_says_copies_bursts_and_large_numbers_in_full(run: Run) -> None:
+    asked = "predict --model llama-3.1-8b --gpu 8xh100-sxm --tp 2"
+    assert "(4 x tp2)" in run(f"{asked} --concurrency 64")[1]
+    assert "2000000 at once" in run(f"{asked} --arrival burst --concurrency 2e6")[1]
+    loads = run(f"{asked} --concurrency 16384".replace("predict", "curve"))[1]
+    assert "16384" in loads
+    assert "e+" not in loads
+
+
+def test_the_usual_percentiles_are_said_once(run: Run) -> None:
+    out = run(f"predict {OPTIONS}")[1]
+    assert "gaps between tokens:" in out
+    assert "% of requests" not in out
+
+
+def test_what_is_assumed_of_a_claim_is_said_once(run: Run) -> None:
+    out = run("audit --model llama-3.1-8b --gpu h100-sxm --concurrency 8 --tpot-ms 9 --e2e-ms 9999")[1]
+    assert out.count("engine assumed vllm") == 1
+
+
 def test_a_table_of_any_width_shows_every_figure(prediction: Prediction, run: Run) -> None:
     rows = json.loads(run("gpus --json")[1])
     for width in (60, 80, 200):
