@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -222,5 +223,11 @@ def runs_precisions(gpu: Facts) -> BoolArray:
 
     A format without units is weight-only: any GPU widens integers, some floats too.
     """
-    units = (np.stack([gpu.columns[f"units_{p}"] for p in PRECISIONS], axis=1) > 0)[gpu.codes]
-    return np.asarray(units | _INTEGERS | (gpu.widens > 0)[:, None])
+    return _runs()[gpu.codes]
+
+
+@cache
+def _runs() -> BoolArray:
+    columns = _columns("gpu")
+    units = np.stack([columns[f"units_{p}"] for p in PRECISIONS], axis=1) > 0
+    return np.asarray(units | _INTEGERS | (columns["widens"] > 0)[:, None])

@@ -229,15 +229,18 @@ def times_at(r: Requests, answers: Answers, percents: Sequence[float]) -> dict[s
     at = [_NORMAL.inv_cdf(p / 100.0) for p in percents]
     share = np.stack([np.interp(at, scores, known) for known in ([0.0, 1.0, 0.0], [0.0, 0.0, 1.0])], axis=1)
     order = np.argsort(percents)  # more of the requests never take less
-    every, times = np.array([*percents, *PERCENTS], dtype=np.float64)[:, None], {}
+    asked = list(dict.fromkeys((*percents, *PERCENTS)))
+    every, times = np.array(asked, dtype=np.float64)[:, None], {}
+    places = [asked.index(percent) for percent in percents]
     for name, of, ratio in _RATIOS:
         over, middle = ratio(r, answers.baseline, every), answers.values[of]
-        tails = [answers.values.get(f"{name.removesuffix('_ms')}_p{p}_ms") for p in PERCENTS]
         learned = np.zeros((len(PERCENTS), len(middle)))
         with np.errstate(all="ignore"):
-            for i, tail in enumerate(tails):
-                learned[i] = 0.0 if tail is None else np.log(tail / middle / over[len(percents) + i])
-            times[name] = middle * over[: len(percents)] * np.exp(share @ np.nan_to_num(learned))
+            for i, percent in enumerate(PERCENTS):
+                tail = answers.values.get(f"{name.removesuffix('_ms')}_p{percent}_ms")
+                if tail is not None:
+                    learned[i] = np.log(tail / middle / over[asked.index(percent)])
+            times[name] = middle * over[places] * np.exp(share @ np.nan_to_num(learned))
         times[name][order] = np.maximum.accumulate(times[name][order])
     return times
 

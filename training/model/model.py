@@ -95,11 +95,15 @@ class Answers(_Found):
 
 
 def corrections(
-    boosters: Boosters, residuals: MeasuredResiduals, r: Requests, base: Estimate, matrix: FloatArray
-) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
-    """Return the raw learned log corrections by name, and how much was measured near, each of shape (n,)."""
+    boosters: Boosters, residuals: MeasuredResiduals, r: Requests, base: Estimate, matrix: FloatArray,
+    base_s: ByName | None = None,
+) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:  # fmt: skip
+    """Return the raw learned log corrections by name, and how much was measured near, each of shape (n,).
+
+    base_s: `base_seconds`, where they are at hand.
+    """
     added, near = near_residuals(residuals, r, base)
-    seconds = base_seconds(r, base)
+    seconds = base_s or base_seconds(r, base)
 
     def learned(trees: str, name: str, statistic: str = "") -> FloatArray:
         asked = of_statistic(matrix, statistic, log_over(seconds, name)) if statistic else matrix
@@ -166,13 +170,14 @@ def _answer(model: Model, r: Requests, fabric: MeasuredFabric | None) -> _Found:
     low, base = floor_and_baseline(r, model.coefficients)
     matrix, _ = feature_matrix(r, low, base)
     stratum = model.support.stratum(r)
-    raw, near = corrections(model.boosters, model.residuals, r, base, matrix)
+    base_s = base_seconds(r, base)
+    raw, near = corrections(model.boosters, model.residuals, r, base, matrix, base_s)
     spread = spreads(model.spreads, matrix, raw, near, stratum)
     if fabric is not None:
         # The correction was learned on healthy machines; what the fabric costs more is carried in full.
         base = baseline(r, model.coefficients, fabric)
+        base_s = base_seconds(r, base)
     applied = shrink(model.blend, raw, stratum)
-    base_s = base_seconds(r, base)
     times = agreement.log_times(r, low, base_s, applied)
     values, cells, least = {}, interval_keys(r, stratum), floor_seconds(low)
     for name in CORRECTED:
