@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..data.vocabulary import Vocabulary
+from ..data.columns import COLUMNS
+from ..data.vocabulary import SWITCHES, Vocabulary
 from .facts import BoolArray, FloatArray, IntArray
 from .notes import Note, Notes
 
@@ -45,10 +46,8 @@ class Rows:
             values = ["" if _missing(v) else str(v).strip() for v in self.table[name]]
             distinct = {value: code for code, value in enumerate(dict.fromkeys(values))}
             return np.array([distinct[v] for v in values], dtype=np.int64), list(distinct)
-        import pandas as pd
-
-        codes, found = pd.factorize(self.table[name])
-        return codes.astype(np.int64) + 1, ["", *(str(value).strip() for value in found)]
+        codes, found = factorized(self.table[name])
+        return codes + 1, ["", *(str(value).strip() for value in found)]
 
     def read_numbers(self, name: str) -> tuple[FloatArray, BoolArray]:
         """Return a new array of numbers (n,), NaN where missing or not a number, and where one was given.
@@ -65,7 +64,10 @@ class Rows:
         import pandas as pd
 
         raw = column if column.dtype.kind in "biufc" else column.astype(object)
-        array = pd.to_numeric(raw, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan).copy()
+        try:
+            array = pd.to_numeric(raw, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan).copy()
+        except TypeError:  # a list or a mapping in some cell
+            array = np.array([np.nan if _missing(v) else _number(v) for v in raw], dtype=np.float64)
         unknown = np.isnan(array)
         if unknown.any():
             unknown &= (column.isna() | (raw == "")).to_numpy(dtype=bool)
@@ -85,11 +87,11 @@ class Rows:
 
     def number(
         self, name: str, low: float = 0.0, whole: bool = False, strict: bool = True,
-        words: BoolArray | bool = False,
+        words: BoolArray | bool = False, endless: bool = False,
     ) -> FloatArray:  # fmt: skip
         """Return a number column, NaN where missing; text, inf and out-of-range values are faults.
 
-        words: where a word stands that is read otherwise, which is no fault.
+        words: where a word stands that is read otherwise, which is no fault; endless: inf may stand.
         """
         if name not in self.table:
             return np.full(self.n, np.nan)
@@ -97,12 +99,16 @@ class Rows:
             values, given = self.read_numbers(name)
             values, given = np.where(words, np.nan, values), given & ~np.asarray(words)
             unknown = np.isnan(values)
-            bad = (unknown & given) | np.isinf(values) | (values < low) | ((values == low) & strict)
+            high = COLUMNS[name].high if COLUMNS[name].kind != "share" else np.inf
+            great = (values > high) & ~(np.isinf(values) & endless)
+            bad = (unknown & given) | (np.isinf(values) & ~np.array(endless)) | great
+            bad |= (values < low) | ((values == low) & strict)
             if whole:
                 bad |= ~unknown & (values != np.round(values))
             if bad.any():
                 allowed = (
                     f"a {'whole ' if whole else ''}number {'above' if strict else 'of at least'} {low:g}"
+                    + (f", {high:g} at most" if (great & np.isfinite(values)).any() else "")
                 )
                 column = self.table[name] if self._lists else self.table[name].array
                 shown = np.full(self.n, "", dtype=object)
@@ -130,6 +136,11 @@ class Rows:
                 self.fault(codes == i, "unknown-word", name, value, ", ".join(vocabulary))
         return lookup[codes]
 
+    def flag(self, name: str) -> tuple[BoolArray, BoolArray]:
+        """Return where a switch is on, and where it is given; words that are no switch are faults."""
+        codes = self.word(name, SWITCHES)
+        return codes == SWITCHES.index("on"), codes >= 0
+
     def months(self, name: str) -> FloatArray:
         """Return months since 2025-01 of a date column (YYYY, YYYY-MM or YYYY-MM-DD), NaN where missing."""
         codes, values = self.text(name)
@@ -142,6 +153,17 @@ class Rows:
             if value and np.isnan(months[i]):
                 self.fault(codes == i, "not-allowed", name, repr(value), "YYYY-MM or YYYY-MM-DD")
         return months[codes]
+
+
+def factorized(column: pd.Series) -> tuple[IntArray, pd.Index[Any]]:
+    """Return the codes of a column's values, -1 where missing, and the distinct values; a list as text."""
+    import pandas as pd
+
+    try:
+        codes, found = pd.factorize(column)
+    except TypeError:  # some cell holds a list or a mapping
+        codes, found = pd.factorize(column.map(lambda value: None if _missing(value) else str(value)))
+    return codes.astype(np.int64), found
 
 
 def default(values: FloatArray, default: FloatArray | float) -> FloatArray:

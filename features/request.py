@@ -34,7 +34,7 @@ from ..data.vocabulary import (
     length_spread,
 )
 from .cells import Rows, Table, default
-from .degrees import layout_of, pools_of
+from .degrees import layout_of, pools_of, split_in_pools
 from .facts import BOX, Arrays, BoolArray, Facts, FloatArray, IntArray, facts_of, runs_precisions
 from .names import engine_codes, hardware_codes, model_codes, months_of_releases
 from .notes import Notes
@@ -178,12 +178,16 @@ def _arrival(rows: Rows, given: IntArray, mode: IntArray, counted: BoolArray, ra
 
 def _load(rows: Rows) -> dict[str, Any]:
     """Fill mode, arrival, lengths, concurrency and rate; without any load 32 requests are in flight."""
-    concurrency, rate = rows.number("concurrency"), rows.number("request_rate")
+    concurrency, rate = rows.number("concurrency"), rows.number("request_rate", endless=True)
+    rows.note(np.isinf(rate), "endless-rate", "request_rate")
+    rate = np.where(np.isinf(rate), np.nan, rate)
     mode, arrival = rows.word("mode", MODES), rows.word("arrival", ARRIVALS)
     mode = np.where(mode < 0, np.where(~np.isnan(rate), 2, 1), mode)
     # All at once and none after: an offline run, as which bursts are measured and learned.
-    mode = np.where((arrival == _BURST) & np.isnan(rate) & (mode != 0), _OFFLINE, mode)
     at_rate = ~np.isnan(rate) & ((mode == 2) | (mode == 4))
+    mode = np.where((arrival == _BURST) & ~at_rate & (mode != 0), _OFFLINE, mode)
+    words = np.array(MODES, dtype=object)[mode]
+    rows.note(~np.isnan(rate) & ~at_rate, "rate-unused", "request_rate", rate, words)
     rows.note(at_rate & ~np.isnan(concurrency), "rate-rules", "concurrency", concurrency, rate)
     needs = ((mode == 0) | (mode == 1) | (arrival == _BURST)) & np.isnan(concurrency)
     rows.note(needs, "assumed", "concurrency", _ASSUMED_CONCURRENCY)
@@ -257,7 +261,8 @@ def _check(rows: Rows, model: Facts, parts: dict[str, Any]) -> None:
     rows.fault(parts["pp"] > model.n_layers, "layers", "pp", parts["pp"], model.n_layers)
     length, most = parts["isl"] + parts["osl"], model.max_position
     rows.note(length > 1.02 * most, "long", "isl", length, most)
-    rows.fault(length > _POSITION_STRETCH * most, "too-long", "isl", length, most)
+    for name, longer in (("isl", parts["isl"] >= parts["osl"]), ("osl", parts["isl"] < parts["osl"])):
+        rows.fault(longer & (length > _POSITION_STRETCH * most), "too-long", name, length, most)
     needed = parts["tp"] * parts["pp"]
     short = (parts["num_gpus"] < needed) & ~parts["disagg"]
     rows.fault(short, "degrees", "num_gpus", parts["num_gpus"], needed)
@@ -290,9 +295,10 @@ def normalise(frame: Table) -> Requests:
     others = ", ".join(term.name for term in ENGINES.terms if not term.nvidia_only)
     rows.fault(foreign, "nvidia-only", "engine", np.array(ENGINES, dtype=object)[engine], others)
     precisions = _precisions(rows, model, gpu, engine, named.weight, named.kv)
-    disagg = default(rows.number("disagg", strict=False), 0.0) > 0
+    disagg = split_in_pools(rows)
     layout = layout_of(rows, model, engine, hardware.pop("num_gpus"), disagg)
-    parts: dict[str, Any] = {**layout, **pools_of(rows, layout, disagg), **_load(rows), "disagg": disagg}
+    parts: dict[str, Any] = {**layout, **pools_of(rows, model, layout, disagg), "disagg": disagg}
+    parts |= _load(rows)
     parts |= _tiers(rows, model, hardware)
     _check(rows, model, parts)
     nodes = default(rows.number("num_nodes"), 1.0)

@@ -30,6 +30,7 @@ from .work import kv_bytes_stored
 
 _SWEEPS = 6
 _NEWTON = 8
+_LEAST_IN_FLIGHT = 1e-9  # of a replica, above 0 for what is divided by it
 # Benchmark clients send about this many requests per slot, the first of which arrive at once.
 WAVES = 10.0
 # Requests that started together end within this share of their duration where lengths are not said to vary
@@ -144,7 +145,7 @@ def _customers(s: System, alone: StepTime) -> tuple[FloatArray, FloatArray]:
     r, most = s.r, s.most * s.r.replicas
     given = np.where(np.isnan(r.concurrency), most, r.concurrency)
     given = np.where(r.is_mode("offline") & ~r.burst, np.minimum(given, most), given)
-    customers = np.maximum(np.maximum(given, 1.0) / r.replicas, 1e-3)
+    customers = np.maximum(np.maximum(given, 1.0) / r.replicas, _LEAST_IN_FLIGHT)
     limit = np.full(len(r), np.inf)
     rows = np.flatnonzero(sent_at_a_rate(r))
     if len(rows):

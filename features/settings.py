@@ -69,7 +69,7 @@ def settings_of(rows: Rows, accepted: FloatArray, drafted: FloatArray) -> Settin
         accepted=accepted, drafted=drafted, memory_share=share,
         max_sequences=default(rows.number("max_num_seqs", whole=True), MAX_SEQUENCES),
         pass_tokens=default(rows.number("max_num_batched_tokens", whole=True), PASS_TOKENS),
-        eager=rows.word("enforce_eager", SWITCHES) > 0,
+        eager=rows.flag("enforce_eager")[0],
         offloaded_bytes=default(rows.number("cpu_offload_gb", strict=False), 0.0) * 2.0**30,
     )  # fmt: skip
 

@@ -197,7 +197,11 @@ def prediction_of(
 
     Raises BadRequest for a percentile outside 1 to 100 (exclusive).
     """
-    for percent in percents:
+    try:
+        numbers_given = [float(percent) for percent in percents]
+    except (TypeError, ValueError):
+        raise BadRequest("percentiles", percents, "numbers, such as (50, 95)") from None
+    for percent in numbers_given:
         if not 1.0 <= percent < 100.0:
             meant = f" (nearest: {100.0 * percent:g})" if 0.0 < percent < 1.0 else ""
             raise BadRequest("percentiles", percent, f"per cent, from 1 to below 100{meant}")

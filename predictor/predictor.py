@@ -19,6 +19,7 @@ import numpy as np
 from ..data import catalogue
 from ..data.columns import ASKED
 from ..data.errors import BadRequest, RoofcastError
+from ..features.cells import factorized
 from ..features.facts import IntArray
 from ..features.measured import MeasuredFabric
 from ..features.request import Requests, normalise
@@ -147,6 +148,8 @@ class Predictor:
         """
         import pandas as pd
 
+        if not isinstance(frame, pd.DataFrame):
+            raise BadRequest("frame", type(frame).__name__, "a pandas DataFrame; predict answers one request")
         for misspelt in near_misses(frame.columns):
             warnings.warn(misspelt, UserWarning, stacklevel=2)
         told, measured = frame_of(frame), _measured(fabric)
@@ -199,8 +202,15 @@ def _request(request: Mapping[str, Any]) -> Requests:
         fault = r.notes.of(0)[0]
         if isinstance(fault.value, RoofcastError):
             raise fault.value
-        raise BadRequest(fault.column, request.get(fault.column), fault.allowed)
+        told = request.get(fault.column)
+        raise BadRequest(fault.column, _assumed(fault.value) if told is None else told, fault.allowed)
     return r
+
+
+def _assumed(value: Any) -> Any:
+    """Return a value that nobody gave as a person would write it."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
 
 
 def _measured(fabric: Fabric) -> MeasuredFabric | None:
@@ -212,10 +222,8 @@ def in_chunks(frame: pd.DataFrame, work: Callable[[IntArray], None], size: int =
 
     Like rows take like ways through the trees: where the processor guesses branches right, half the time.
     """
-    import pandas as pd
-
     known = [frame[name] for name in _SORT_COLUMNS if name in frame]
-    keys = [column if column.dtype.kind in "iuf" else pd.factorize(column)[0] for column in known]
+    keys = [column if column.dtype.kind in "iuf" else factorized(column)[0] for column in known]
     order = (np.lexsort(keys[::-1]) if keys else np.arange(len(frame))).astype(np.int64)
     chunks = [order[start : start + size] for start in range(0, len(order), size)]
     if len(chunks) < WORKERS:

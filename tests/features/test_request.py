@@ -150,6 +150,28 @@ def test_disaggregation_splits_the_gpus_in_half_unless_told() -> None:
     assert (told.num_gpus[0], told.prefill_workers[0], told.prefill_tp[0], told.replicas[0]) == (20, 2, 2, 2)
 
 
+@pytest.mark.parametrize(("columns", "gpus", "pools", "degrees"), [
+    ({"num_gpus": 4, "decode_gpus": 3}, 4, (1, 3), (1, 2)),
+    ({"num_gpus": 4, "prefill_gpus": 1}, 4, (1, 3), (1, 2)),
+    ({"prefill_gpus": 2}, 4, (2, 2), (2, 2)), ({"decode_gpus": 4}, 8, (4, 4), (4, 4)),
+    ({"num_gpus": 4, "prefill_gpus": 4}, 5, (4, 1), (1, 1)), ({"num_gpus": 8, "tp": 8}, 8, (4, 4), (4, 4)),
+])  # fmt: skip
+def test_pools_are_as_told_and_the_degrees_assumed_fit_into_them(
+    columns: Row, gpus: int, pools: tuple[int, int], degrees: tuple[int, int]
+) -> None:
+    """Without a word of disaggregation, which the pools imply."""
+    r = ask({"model": "llama-3.1-8b", "gpu": "h100-sxm", "disagg": "tp" in columns or None, **columns})
+    assert r.valid[0]
+    assert (r.num_gpus[0], r.prefill_gpus[0]) == (gpus, pools[0])
+    assert r.replicas[0] * r.tp[0] <= pools[1]
+    assert (r.prefill_tp[0], r.tp[0]) == degrees
+
+
+def test_an_unused_rate_changes_no_answer() -> None:
+    rated, plain = (ask(mode="closed-loop", arrival="burst", **more) for more in ({"request_rate": 2}, {}))
+    assert (rated.mode[0], rated.arrival[0]) == (plain.mode[0], plain.arrival[0])
+
+
 LLAMA, MOE = {"model": "llama-3.1-8b"}, {"model": "deepseek-r1", "tp": 1}
 
 
@@ -160,6 +182,9 @@ LLAMA, MOE = {"model": "llama-3.1-8b"}, {"model": "deepseek-r1", "tp": 1}
     # Groups that share experts are one copy, and so are experts wider than tp.
     ({**MOE, "dp": 8, "ep": 8, "num_gpus": 16}, (16, 8, 1, 8, 8, 2), "spread-experts"),
     ({**MOE, "ep": 8, "num_gpus": 8}, (8, 8, 1, 8, 8, 1), "spread-experts"),
+    *(({**MOE, "tp": tp, "ep": 16, **n}, (16, 16, 1, 16, 2, 1), "spread-experts")
+      for tp in (8, None) for n in ({}, {"num_gpus": 16})),
+    ({**MOE, "tp": 8, "ep": 16, "num_gpus": 8}, (8, 8, 1, 8, 1, 1), "narrowed"),
     # vLLM writes dp beside tp and ep as a switch, with or without the number of GPUs.
     *(({**MOE, "dp": 8, "ep": ep, **n}, (8, 8, 1, 8, 8, 1), "spread-experts")
       for ep in ("true", True) for n in ({}, {"num_gpus": 8})),
@@ -181,7 +206,8 @@ def test_attention_groups_are_copies_or_share_experts(columns: Row, expected: An
 # ---- notes and faults
 
 
-ANSWERED = ("widened", "long", "uncommon", "future", "idle", "rate-rules", "no-experts-to-spread")
+ANSWERED = ("widened", "long", "uncommon", "future", "idle", "rate-rules", "no-experts-to-spread",
+            "rate-unused", "endless-rate", "implied", "narrowed")  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "code", "column"), [
@@ -191,7 +217,12 @@ ANSWERED = ("widened", "long", "uncommon", "future", "idle", "rate-rules", "no-e
       for gpu, p in (("a100-80g", "fp8"), ("h100-sxm", "fp4"), ("mi300x", "fp4"), ("t4", "fp8"))),
     ({"isl": 200_000}, "long", "isl"), ({"engine": "homemade"}, "uncommon", "engine"),
     ({"date": "2099-01"}, "future", "date"), ({"num_gpus": 9}, "idle", "num_gpus"),
-    ({"request_rate": 2}, "rate-rules", "concurrency"), ({"ep": 8}, "no-experts-to-spread", "ep"),
+    ({"request_rate": 2}, "rate-rules", "concurrency"),
+    *(({"mode": mode, "request_rate": 2}, "rate-unused", "request_rate")
+      for mode in ("closed-loop", "static-batch", "offline")),
+    *(({"request_rate": rate}, "endless-rate", "request_rate") for rate in ("inf", np.inf)),
+    ({"prefill_gpus": 8, "num_gpus": 16}, "implied", "disagg"),
+    ({"disagg": True, "num_gpus": 8}, "narrowed", "decode_tp"), ({"ep": 8}, "no-experts-to-spread", "ep"),
     # Refused.
     *(({"gpu": gpu, "weight_precision": p}, "no-units", "weight_precision")
       for gpu, p in (("v100", "fp8"), ("v100", "fp4"), ("mi250", "fp8"), ("gaudi2", "fp4"))),
@@ -203,14 +234,14 @@ ANSWERED = ("widened", "long", "uncommon", "future", "idle", "rate-rules", "no-e
     ({"dp": 3, "num_gpus": 8}, "divisor", "dp"), ({"pp": 81, "num_gpus": 648}, "layers", "pp"),
     ({"num_gpus": 4}, "degrees", "num_gpus"),
     *(({name: "magic"}, "unknown-word", name)
-      for name in ("weight_precision", "kv_precision", "mode", "spec_decode", "prefix_tier")),
+      for name in ("weight_precision", "kv_precision", "mode", "spec_decode", "prefix_tier", "disagg")),
     ({"mode": "open-loop", "concurrency": None}, "required-rate", "mode"),
     ({"isl": 600_000}, "too-long", "isl"),
     ({"experts_resident_frac": 0.5}, "no-experts", "experts_resident_frac"),
     ({"model": "deepseek-r1", "experts_resident_frac": 1.5}, "not-allowed", "experts_resident_frac"),
     ({"kv_hot_tokens": 1000, "kv_reread_every": 1.5}, "not-allowed", "kv_reread_every"),
     *(({name: value}, "not-allowed", name) for name, value in (
-        ("prefix_cached_frac", 1.5), ("date", "soon"), ("date", "2026-13"), ("disagg", "yes"),
+        ("prefix_cached_frac", 1.5), ("date", "soon"), ("date", "2026-13"),
         ("kv_hot_tokens", -1), ("kv_reread_every", 4), ("host_bandwidth_gb_s", 0))),
     *(({name: 1.5}, "not-allowed", name) for name in ("tp", "pp", "ep", "dp", "num_gpus", "num_nodes")),
 ])  # fmt: skip
@@ -228,7 +259,16 @@ def test_each_odd_value_is_noted_or_refused(changes: Row, code: str, column: str
     "name", ["tp", "pp", "ep", "dp", "num_gpus", "num_nodes", "concurrency", "request_rate", "isl", "osl"]
 )
 def test_no_number_is_zero_negative_infinite_or_text(name: str, value: object) -> None:
-    assert said(ask(**{name: value}))[0] == ("not-allowed", name)
+    endless = name == "request_rate" and value in (np.inf, "1e999")  # as benchmark clients write it
+    assert said(ask(**{name: value}))[0] == ("endless-rate" if endless else "not-allowed", name)
+
+
+@pytest.mark.parametrize(("name", "most"), [
+    ("num_gpus", 1e5), ("isl", 2e7), ("osl", 1e6), ("concurrency", 1e7), ("request_rate", 1e6),
+])  # fmt: skip
+def test_no_number_passes_what_a_serving_system_can_show(name: str, most: float) -> None:
+    assert said(ask(**{name: 2 * most}))[0] == ("not-allowed", name)
+    assert f"{most:g} at most" in ask(**{name: 2 * most}).reason[0]
 
 
 # ---- independence

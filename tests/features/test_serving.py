@@ -64,6 +64,12 @@ def test_in_a_closed_loop_prompts_of_others_stall_tokens_and_queue() -> None:
         assert 0.0 == lone.terms[name][0] < some.terms[name][0] < more.terms[name][0]
 
 
+def test_more_copies_than_requests_serve_no_more_than_is_in_flight() -> None:
+    few, many = (solve(concurrency=8, num_gpus=n) for n in (8, 80_000))
+    assert many.concurrency[0] == pytest.approx(8.0)
+    assert many.output_tok_s[0] == pytest.approx(few.output_tok_s[0], rel=0.05)
+
+
 def test_requests_beyond_the_memory_wait_for_a_slot() -> None:
     """By Little's law the time in the system grows with the number in it, at the same throughput."""
     full = solve(isl=8000, osl=1000, concurrency=1).max_batch[0]

@@ -127,8 +127,10 @@ def test_more_of_the_requests_take_longer(predictor: Predictor, prediction: Pred
     for name in ("ttft_ms", "tpot_ms", "itl_ms"):
         assert wider[50][name] <= wider[90][name] <= wider[99.5][name]
     assert wider[50]["ttft_ms"] == pytest.approx(prediction.ttft_ms)
-    with pytest.raises(BadRequest, match="percentiles = 100"):
-        predictor.predict(**QUESTION, percentiles=(100,))
+    wrong: Any
+    for wrong, words in (((100,), "100"), (50, "50"), (("a",), "'a'"), (None, "None")):
+        with pytest.raises(BadRequest, match=f"percentiles = .*{words}"):
+            predictor.predict(**QUESTION, percentiles=wrong)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -107,6 +109,22 @@ def test_answers_do_not_depend_on_the_chunks(
     for rows, asked in ((1, 9), (7, 400), (399, 400), (400, 400)):
         monkeypatch.setattr(module, "CHUNK_ROWS", rows)
         _same(predictor.predict_frame(frame[:asked]), answers[:asked])
+
+
+def test_a_cell_that_holds_a_list_or_a_mapping_harms_no_other_row(predictor: Predictor) -> None:
+    good = {"model": "llama-3.1-8b", "gpu": "h100-sxm", "tp": 1, "concurrency": 8}
+    for name in good:
+        rows = [good, *({**good, name: odd} for odd in ([1], {"a": 1}, b"x")), good]
+        found = predictor.predict_frame(pd.DataFrame(rows, dtype=object))
+        assert found["feasible"].tolist() == [True, False, False, False, True]
+        assert found["reason"].str.contains(name).iloc[1:4].all()
+
+
+def test_what_is_no_frame_is_refused(predictor: Predictor) -> None:
+    wrong: Any
+    for wrong in ({"model": ["llama-3.1-8b"]}, [], None):
+        with pytest.raises(BadRequest, match="a pandas DataFrame"):
+            predictor.predict_frame(wrong)
 
 
 def test_a_column_given_twice_is_refused(predictor: Predictor, frame: pd.DataFrame) -> None:
