@@ -220,7 +220,8 @@ def _prompt_wait(
     wait = np.minimum(wait + excess, burst)
     wait = np.where(r.burst, np.where(rates.perfect_overlap, 0.0, burst / 2.0), wait)
     by_rate = sent_at_a_rate(r)
-    opening = np.where(by_rate | r.burst, 0.0, together * rates.opening * burst / (2.0 * WAVES))
+    opening = np.minimum(together * rates.opening * burst / (2.0 * WAVES), np.maximum(burst - wait, 0.0))
+    opening = np.where(by_rate | r.burst, 0.0, opening)
     if by_rate.any():
         rate = asked_rate(r) / r.replicas * (demand / np.maximum(demand_s, 1e-12))
         shared = np.minimum(_sharing(rate * alone.each, rate * _overhead_s(r, alone)), _most_shared(r))
