@@ -54,13 +54,16 @@ def posts_shown(figures: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, str
         predicted, measured = (frame[f"{kind}_{name}"].astype(float) for kind in ("predicted", "measured"))
         off = 100 * (predicted / measured - 1)
         pairs = zip(predicted, measured, off, strict=True)
-        shown[label] = [f"{p:.4g} / {m:.4g} ({e:+.0f} %)" if e == e else None for p, m, e in pairs]
+        shown[label] = [f"{p:.4g}/{m:.4g} {e:+.0f}%" if e == e else None for p, m, e in pairs]
         if off.notna().any():
             errors.append(f"{label} {off.abs().median():.0f} % of {off.notna().sum()}")
-    return shown.assign(**{"no answer": frame["reason"].replace("", None)}), ", ".join(errors)
+    if (frame["reason"] != "").any():
+        shown["no answer"] = frame["reason"].replace("", None)
+    return shown, ", ".join(errors)
 
 
 def _post(row: Mapping[str, Any]) -> str:
-    load = f" x {row['concurrency']:g}" if row["concurrency"] else ""
-    asked = f"{row['model']}, {row['num_gpus']:g} x {row['gpu']}, {row['engine']}"
-    return f"{asked}, {row['isl']:g} / {row['osl']:g}{load}"
+    load = f"x{row['concurrency']:g}" if row["concurrency"] else ""
+    model = str(row["model"]).rpartition("/")[2]
+    asked = f"{model}, {row['num_gpus']:g}x{row['gpu'].replace(' ', '-')}, {row['engine']}"
+    return f"{asked}, {row['isl']:.4g}/{row['osl']:.4g}{load}"

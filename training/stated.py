@@ -127,7 +127,7 @@ def _errors(scores: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def stated_shown(figures: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return tables for people of `stated_figures`' records: overall and by term; by source family.
+    """Return tables for people of `stated_figures`' records: overall and by term; source families far off.
 
     A cell holds the error aligned, the error so asked, and their ratio, bold where it is above RATIO_TARGET.
     """
@@ -143,12 +143,14 @@ def stated_shown(figures: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd
         shown = {"asked": _SHOWN.get(str(value), value), **counts}
         named = {NAMES.get(name, "end to end"): cells.get(name) for name in metrics}
         found["terms" if part == "rows" else str(part)].append(shown | named)
-    return pd.DataFrame(found["terms"]), pd.DataFrame(found["source_family"])
+    far = set(frame.loc[(frame["ratio"] > RATIO_TARGET) & frame["metric"].isin(METRICS), "value"])
+    families = [row for row in found["source_family"] if row["asked"] in far]
+    return pd.DataFrame(found["terms"]), pd.DataFrame(families)
 
 
 def _cell(row: Mapping[Any, Any]) -> str:
     mark = "**" if row["ratio"] > RATIO_TARGET else ""
-    return f"{row['aligned']:.1f} / {row['asked']:.1f} ({mark}{row['ratio']:.2f}{mark})"
+    return f"{row['aligned']:.1f}/{row['asked']:.1f} ({mark}{row['ratio']:.2f}{mark})"
 
 
 def names_shown(names: Mapping[str, Any]) -> str:
