@@ -51,7 +51,7 @@ def model_from_config(path: str | Path, name: str = "") -> ModelSpec:
     """
     file = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise BadRequest("config", str(file), f"a readable file ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

@@ -106,7 +106,7 @@ def _economics(d: Deployment) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return "-" if math.isnan(value) else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def measured_points(space: SweepSpace) -> pd.DataFrame:

@@ -61,6 +61,9 @@ class Workload:
         for name in ("users", "request_rate", "budget_usd", "budget_usd_per_hour", "context"):
             value = getattr(self, name)
             check(name, value, value is None or 0 < value < math.inf, ABOVE_0)
+        for name, column in (("users", "concurrency"), ("request_rate", "request_rate")):
+            value, most = getattr(self, name), COLUMNS[column].high
+            check(name, value, value is None or value <= most, f"{ABOVE_0}, {most:g} at most")
         check("ttft_ms", self.ttft_ms, self.ttft_ms > 0, ABOVE_0)
         check("tpot_ms", self.tpot_ms, self.tpot_ms > 0, ABOVE_0)
         check("percentile", self.percentile, 0 < self.percentile < 100, "above 0 and below 100")

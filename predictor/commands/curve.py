@@ -63,6 +63,9 @@ def curve(
 ) -> None:
     """Predict one configuration at every load, to saturation, and say which load holds limits."""
     limits = {name: request.pop(name) for name in LIMITS if name in request}
+    for name in LIMITS:  # a limit of goodput is one that loads are to hold, too
+        if (goodput := f"{name.removesuffix('_ms')}_limit_ms") in request:
+            limits.setdefault(name, request[goodput])
     percentile = {limits["percentile"]} if "percentile" in limits else set()
     if percentile and len(limits) == 1:
         fail("--percentile is the one that limits hold at: add --ttft-ms or --tpot-ms")

@@ -57,6 +57,11 @@ def test_the_folder_names_the_model_and_the_path_may_be_the_folder(tmp_path: Pat
     assert model_from_config(str(folder), name="other").name == "other"
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA_8B), encoding="utf-8-sig")
+    assert model_from_config(tmp_path).n_layers == 32
+
+
 QWEN_WINDOWS = {"use_sliding_window": True, "max_window_layers": 70}
 QWEN_EVERY_SECOND = {"decoder_sparse_step": 2, "mlp_only_layers": [1]}
 

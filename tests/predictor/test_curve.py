@@ -239,6 +239,8 @@ def test_limits_that_hold_and_limits_that_never_do_are_said(run: Run, curve: Cur
     assert json.loads(run(f"{asked} --json")[1])["largest"]["load"] == held.load
     assert "no load holds TPOT p90 to 1 ms: the least" in run(f"curve {options(MOE)} --tpot-ms 1")[1]
     assert json.loads(run(f"curve {options(MOE)} --tpot-ms 1 --json")[1])["largest"]["load"] is None
+    # A limit of goodput is one for the loads, too.
+    assert run(f"curve {options(MOE)} --tpot-limit-ms 1 --json --check")[0] == 3
     assert curve.largest(ttft_ms=400.0, percentile=90.0).load is not None
     with pytest.raises(BadRequest, match="one of the curve's, 50, 90"):
         curve.largest(ttft_ms=400.0, percentile=97.0)

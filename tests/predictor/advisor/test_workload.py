@@ -15,7 +15,7 @@ GOOD: dict[str, Any] = {"model": "qwen2.5-72b", "users": 10}
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"users": 0}, {"users": -3}, {"users": None}, {"request_rate": 2.0}, {"ttft_ms": 0},
+        {"users": 0}, {"users": -3}, {"users": 2e7}, {"users": None}, {"request_rate": 2.0}, {"ttft_ms": 0},
         {"tpot_ms": float("nan")}, {"percentile": 100}, {"isl": 0}, {"prefix_cached_frac": 1.5},
         {"budget_usd": -1}, {"context": 100, "isl": 200}, {"mix": ((1000, 100, 0.0),)},
         {"mix": ((1000, 100, 1.0),) * 40},
