@@ -2,8 +2,8 @@
 
     [columns]
     model = "Model"
-    ttft_p50_ms = { column = "TTFT (s)", unit = "s" }
-    output_tput = { column = "tok/s/GPU", unit = "per_gpu" }
+    ttft_ms = { column = "TTFT (s)", unit = "s" }
+    output_tok_s = { column = "tok/s/GPU", unit = "per_gpu" }
 
     [values]
     engine = "vllm"
@@ -29,8 +29,13 @@ from .base import Draft, Lines, Record, Rows, fill, plain, refuse
 
 # Unit to the factor of our own: ms, tokens/s, W, shares. per_gpu multiplies by the row's num_gpus.
 UNITS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3, "k": 1e3, "percent": 1e-2, "per_gpu": 1.0}
-COLUMNS = (NUMERIC | TEXTUAL) - {"row_id", "length_scale", "weight", "kind"}
-MEASURED = frozenset(name for name in NUMERIC if name.endswith(("tput", "_ms")))
+# What answers and the stored table call a figure, to what it is on its way there.
+ANSWERED = {
+    "output_tok_s": "output_tput", "total_tok_s": "total_tput", "request_s": "req_tput",
+    "ttft_ms": "ttft_p50_ms", "tpot_ms": "tpot_p50_ms", "e2e_ms": "e2e_mean_ms",
+}  # fmt: skip
+COLUMNS = (NUMERIC | TEXTUAL | ANSWERED.keys()) - {"row_id", "length_scale", "weight", "kind"}
+MEASURED = frozenset(name for name in COLUMNS if name.endswith(("tput", "_ms")) or name in ANSWERED)
 _FORMULA = re.compile(r"[=+@\t]|-(?![\d.])")
 
 
@@ -58,7 +63,8 @@ def mapping(path: Path) -> Mapped:
         name: int(value) if isinstance(value, bool) else str(value) if isinstance(value, date) else value
         for name, value in given.get("values", {}).items()
     }
-    return Mapped({name: _theirs(name, value) for name, value in given["columns"].items()}, values)
+    columns = {ANSWERED.get(name, name): _theirs(name, value) for name, value in given["columns"].items()}
+    return Mapped(columns, values)
 
 
 def _theirs(name: str, value: object) -> tuple[str, str]:
@@ -81,7 +87,8 @@ def text_rows(lines: Lines, mapped: Mapped | None = None) -> Rows:
     stream = iter(lines)
     _, first = next(stream, (1, ""))
     header = [name.strip() for name in next(csv.reader([first]), [])]
-    mapped = mapped or Mapped({name: (name, "") for name in header if name in COLUMNS}, {})
+    own = {ANSWERED.get(name, name): (name, "") for name in header if name in COLUMNS}
+    mapped = mapped or Mapped(own, {})
     missing = sorted({theirs for theirs, _ in mapped.columns.values()} - set(header))
     if missing:
         there = ", ".join(header)[:200]

@@ -38,6 +38,16 @@ def test_a_plain_csv_is_read_through_its_mapping_whose_values_hold_for_every_row
     assert (row["date"], row["disagg"]) == ("2026-07-01", 0.0)
 
 
+def test_figures_may_bear_the_names_of_the_answers(store: BenchmarkStore, take_in: TakeIn) -> None:
+    text = (
+        "model,gpu,num_gpus,tp,engine,weight_precision,mode,date,isl,osl,concurrency,output_tok_s,ttft_ms,tpot_ms\n"
+        "llama-3.1-8b,h100-sxm,1,1,vllm,bf16,closed-loop,2026-07-01,1000,1000,16,2000,80,7.9\n"
+    )
+    assert only_report(take_in(text, {}, name="own.csv")) == ("accepted", "")
+    row = only_row(store)
+    assert [row[name] for name in ("output_tok_s", "ttft_ms", "tpot_ms")] == [2000.0, 80.0, 7.9]
+
+
 def test_a_csv_with_our_names_needs_no_mapping(take_in: TakeIn) -> None:
     header = "model,gpu,isl,osl,concurrency,output_tput,mode"
     report = take_in(f"{header}\n{MODEL},h100-sxm,1024,256,8,869,closed-loop\n", name="t.csv")
