@@ -2,8 +2,9 @@
 
 First token, at a request rate: the M/D/1 wait has an exponential tail, P(wait > t) = busy x exp(-t x busy /
 mean wait) (Kleinrock 1975, heavy traffic). It exists below the stability limit `busy < 1` alone. First token,
-at a fixed number in flight: the wait is exponential, and of a run's requests, sent in about ten waves, the
-first wave arrives at once and waits evenly between nothing and the whole burst.
+at a fixed number in flight: the wait behind other prompts is exponential, up to all of them in turn, and of
+a run's requests, sent in about ten waves, the first wave arrives at once and waits evenly between nothing
+and the whole burst. Who waits for a slot besides waits about as long as everyone: slots are given in turn.
 Token: a request of osl tokens is stopped by a Poisson number of others' prefills, each of the same length, so
 its mean time per token spreads by sqrt(stall x prefill / osl). A single gap between two tokens is a step, or
 a step and one prefill where that step carries one.
@@ -39,13 +40,23 @@ def _demand(base: Estimate) -> FloatArray:
     return np.where(base.batch > 1.0, base.burst_s / np.maximum(base.batch - 1.0, 1e-9), 0.0)
 
 
+def _slot(r: Requests, base: Estimate) -> FloatArray:
+    """Return the mean wait for a slot [s] where more are in flight than are held: by Little's law their share
+    of a request's time."""
+    held = np.minimum(base.batch * r.replicas / np.maximum(base.concurrency, 1e-12), 1.0)
+    return np.clip((1.0 - held) * base.e2e_s, 0.0, base.terms["ttft_queue"])
+
+
 def _wait(r: Requests, base: Estimate, share: Share) -> FloatArray:
     """Return the wait for the first token that `share` of the requests do not exceed [s]."""
     mean = base.terms["ttft_queue"]
     busy = np.clip(asked_rate(r) / r.replicas * _demand(base), 1e-6, 0.98)
     poisson = mean / busy * np.maximum(np.log(busy / (1.0 - share)), 0.0)
     late = np.maximum(1.0 - (1.0 - share) * WAVES, 0.0)
-    closed = np.maximum(-np.log(1.0 - share) * mean, late * base.burst_s)
+    slot = _slot(r, base)
+    behind = mean - slot
+    chance = np.minimum(-np.log(1.0 - share) * behind, np.maximum(base.burst_s, behind))
+    closed = slot + np.maximum(chance, late * base.burst_s)
     # Above the stability limit the backlog grows evenly while requests are sent.
     swamped = np.where(base.stable, poisson, 2.0 * share * mean)
     # So does the wait of who comes together and is served in turn.

@@ -38,6 +38,11 @@ def test_the_tail_of_the_first_token_grows_from_the_machines_own_with_the_load()
     assert tail(ttft_ratio, 99, mode="static-batch", concurrency=8) == 1.0  # one time for all
 
 
+def test_who_waits_for_a_slot_waits_about_as_long_as_everyone() -> None:
+    """4,096 in flight where hundreds are held: slots are given in turn, only machines spread."""
+    assert tail(ttft_ratio, 99, concurrency=4096) == pytest.approx(np.exp(0.10 * 2.326), rel=0.1)
+
+
 def test_a_step_with_a_prefill_is_the_longest_gap_between_tokens() -> None:
     """64 in flight, 200 tokens each: a prompt every third step, so the 99th gap holds one."""
     assert tail(itl_ratio, 99, concurrency=64) > tail(tpot_ratio, 99, concurrency=64)
