@@ -66,13 +66,13 @@ def test_each_load_is_answered_as_predict_answers_it(question: dict[str, Any], s
 def test_throughput_grows_to_saturation_and_hardly_beyond(
     question: dict[str, Any], shipped: Predictor
 ) -> None:
-    """Within a tenth: the learned correction wavers where measured loads lie apart."""
+    """Within 15 %: the learned correction wavers where measured loads lie apart."""
     found = shipped.curve(**question)
     rate, loads = column(found, "output_tok_s"), column(found, found.over)
     knee = int(np.searchsorted(loads, found.saturation))
     assert rate[: knee + 1].max() <= rate[knee] * 1.001
-    assert (rate[1 : knee + 1] >= 0.9 * np.maximum.accumulate(rate)[:knee]).all()
-    assert rate[knee:].max() <= rate[knee] / 0.95 * 1.001
+    assert (rate[1 : knee + 1] >= 0.85 * np.maximum.accumulate(rate)[:knee]).all()
+    assert rate[knee:].max() <= rate[knee] / 0.95 * 1.02
     assert loads[knee] <= found.most
     assert found.points[-1][found.over] >= 0.95 * found.saturation
 
