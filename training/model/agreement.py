@@ -41,7 +41,7 @@ _ABOVE = {
     for before, percent in zip((0, *PERCENTS), PERCENTS, strict=False)
 }
 # Numbers in flight tried for the closed loop that serves most, of what memory and the engine hold.
-_FILLS = (0.25, 0.5, 1.0, 4.0)
+_FILLS = (1.0, 4.0, 64.0)
 _NEAR = 0.3  # of the physics' limit: from here on a rate may be more than what was learned sustains
 _OVERLOAD, _EDGE = 1e12, 0.99  # requests/s, more than anything sustains; of the limit, just stable
 
