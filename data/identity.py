@@ -64,14 +64,15 @@ def two_digits(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @catalogue.follows_models
 def _first_of_shape() -> dict[str, str]:
-    """Map each model to the first (in alphabetical order) of those with its very shape.
+    """Map each model to the first (in alphabetical order, those of the files first) with its very shape.
 
     DeepSeek-R1 and R1-0528, or Llama 3.1 70B and 3.3 70B, differ in training only: a run of one is a repeat
     of the other as far as speed goes, and splits must not part them.
     """
     first: dict[str, str] = {}
-    models = catalogue.models()
-    return {name: first.setdefault(models[name].shape_key, name) for name in sorted(models)}
+    models, shipped = catalogue.models(), catalogue.shipped_models()
+    ordered = sorted(models, key=lambda name: (name not in shipped, name))
+    return {name: first.setdefault(models[name].shape_key, name) for name in ordered}
 
 
 def config_group(rows: pd.DataFrame) -> pd.Series[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from roofcast.data import catalogue, measurements
 from roofcast.data.build import account, collected, pipeline
 from roofcast.data.columns import STORED
 from roofcast.data.errors import BadRows
+from roofcast.data.identity import config_group
 from roofcast.data.rows import checks
 from roofcast.data.rows.draft import text
 from roofcast.data.store import BenchmarkStore, fingerprint
@@ -90,3 +92,11 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "inferencex.csv").write_text("row_id,source\n1,2\n", encoding="utf-8")
     with pytest.raises(BadRows, match="missing column"):
         collected.read(tmp_path)
+
+
+def test_a_model_entered_since_moves_no_row_to_another_configuration() -> None:
+    few = BenchmarkStore().load().query("model == 'qwen2.5-72b'")
+    before = config_group(few)
+    known = catalogue.model("qwen2.5-72b")
+    catalogue.add_model(replace(known, name="a-model-of-that-shape", aliases=(), hf_id=""))
+    assert config_group(few).equals(before)
