@@ -79,7 +79,7 @@ def frame() -> pd.DataFrame:
         "model": ["qwen2.5-72b", "deepseek-r1", "llama-3.1-8b", "qwen3-235b-a22b", "gpt-oss-120b",
                   "llama-3.3-70b"],
         "gpu": ["h100-sxm", "h200-sxm", "b200-sxm", "gb200", "mi300x", "mi355x"],
-        "engine": ["vllm", "trtllm", "sglang"], "tp": [1, 2, 4, 8], "weight_precision": ["fp8", "fp4"],
+        "engine": ["vllm", "sglang", "atom"], "tp": [1, 2, 4, 8], "weight_precision": ["fp8", "fp4"],
         "isl": [2**k for k in range(7, 15) if k != 8], "osl": [2**k for k in range(6, 12)],
         "concurrency": [2**k for k in range(10)],
     }  # fmt: skip
@@ -121,8 +121,8 @@ def test_the_memory_of_a_large_frame_is_bounded(frame: pd.DataFrame, tmp_path: P
     frame.to_parquet(path)
     command = [sys.executable, "-c", PEAK.format(path=str(path))]
     megabytes = float(subprocess.run(command, text=True, capture_output=True, check=True).stdout)
-    FIGURES[f"peak memory of the process, {ROWS:,} rows"] = (f"{megabytes:.0f} MB", "under 600 MB", "-")
-    assert megabytes < 600
+    FIGURES[f"peak memory of the process, {ROWS:,} rows"] = (f"{megabytes:.0f} MB", "under 800 MB", "-")
+    assert megabytes < 800  # 13 answers with bounds and two levels of physics: 110 MB of numbers
 
 
 def test_the_figures_are_on_record(on_record: Record) -> None:
