@@ -206,6 +206,11 @@ def names(*, asked: bool | None = None, stored: bool | None = None, text: bool |
     return tuple(c.name for c in columns if all(getattr(c, field) == value for field, value in chosen))
 
 
+def default_of(name: str) -> float:
+    """Return what a request means by leaving out a column of numbers that has a default."""
+    return float(COLUMNS[name].default or 0.0)
+
+
 STORED_TEXTS = names(stored=True, text=True)
 STORED_NUMBERS = names(stored=True, text=False)
 STORED = (*STORED_TEXTS, *STORED_NUMBERS)

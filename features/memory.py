@@ -94,6 +94,11 @@ def memory_fit(r: Requests, *, overcommit: bool = False) -> MemoryFit:
     )  # fmt: skip
 
 
+def most_at_once(r: Requests, fit: MemoryFit) -> FloatArray:
+    """Return the sequences that memory and the engine hold at once per replica, shape (n,)."""
+    return np.minimum(fit.max_batch, r.settings.max_sequences * r.dp)
+
+
 def uses_host(r: Requests) -> BoolArray:
     """Return where anything lies in host memory."""
     prefix = r.prefix_on_host & (r.prefix_cached_frac > 0.0)

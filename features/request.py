@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.columns import COLUMNS, TIER_COLUMNS
+from ..data.columns import TIER_COLUMNS, default_of
 from ..data.vocabulary import (
     ARRIVALS,
     ENGINES,
@@ -44,10 +44,10 @@ _POSITION_STRETCH = 4.0  # rotary scaling (YaRN) serves up to about this many ti
 _NEEDS_UNITS = ("fp8", "fp4", "int8")
 _OF_PLATFORM = ("num_gpus", "domain", "nic_bandwidth", "host_bandwidth", "host_bytes")
 DEFAULT_DATE_MONTHS = 18.0  # 2026-07, counted from 2025-01
-_DEFAULT = {name: float(COLUMNS[name].default or 0.0) for name in ("isl", "osl")}
+_DEFAULT = {name: default_of(name) for name in ("isl", "osl")}
 _STEADY, _BURST, _POISSON, _CONSTANT = range(len(ARRIVALS))
 _OFFLINE = MODES.index("offline")
-_ASSUMED_CONCURRENCY = float(COLUMNS["concurrency"].default or 0.0)
+_ASSUMED_CONCURRENCY = default_of("concurrency")
 _NVIDIA_ONLY = np.array([term.nvidia_only for term in ENGINES.terms])
 
 

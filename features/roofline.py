@@ -18,7 +18,7 @@ from ..data.vocabulary import PRECISIONS
 from .coefficients import Rates
 from .collectives import Fabric, all_gather_s, all_reduce_s, all_to_all_s, domain_of, fabric_index, tables
 from .facts import BOX, Arrays, FloatArray, IntArray
-from .memory import MemoryFit, memory_fit, streamed_bytes, streamed_weight_bytes
+from .memory import MemoryFit, memory_fit, most_at_once, streamed_bytes, streamed_weight_bytes
 from .request import Requests
 from .work import Layout, Work, decode_layout, peak_flops, prefill_layout, prefill_work, step_work
 
@@ -72,7 +72,7 @@ class System(Arrays):
     @property
     def most(self) -> FloatArray:
         """Sequences that memory and the engine hold at once per replica, shape (n,)."""
-        return np.minimum(self.fit.max_batch, self.r.settings.max_sequences * self.r.dp)
+        return most_at_once(self.r, self.fit)
 
 
 def system(r: Requests, rates: Rates, *, overcommit: bool = False) -> System:

@@ -6,20 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..data.columns import default_of
 from ..data.vocabulary import SPECULATION, SWITCHES
 from .cells import Rows, default
 from .facts import Arrays, BoolArray, FloatArray, IntArray
 
 # Share of the memory an engine may fill (vLLM's gpu_memory_utilization default is 0.9; 0.95 is common in
 # benchmarks).
-USABLE_SHARE = 0.95
+USABLE_SHARE = default_of("gpu_memory_utilization")
 # Sequences an engine schedules at once unless told otherwise (vLLM v1 max_num_seqs on 80 GB cards: 1024;
 # TensorRT-LLM max_batch_size 2048; SGLang is bounded by memory).
-MAX_SEQUENCES = 1024.0
+MAX_SEQUENCES = default_of("max_num_seqs")
 # Prompt tokens one pass takes (vLLM's max_num_batched_tokens, SGLang's chunked_prefill_size on 80 GB cards).
-PASS_TOKENS = 8192.0
+PASS_TOKENS = default_of("max_num_batched_tokens")
 # Draft tokens verified per step under speculation: the depth of nearly all measured MTP and EAGLE runs.
-DRAFTED_TOKENS = 3.0
+DRAFTED_TOKENS = default_of("draft_tokens")
 _ASSUMED_SPECULATION = SPECULATION.index("eagle")
 
 
@@ -49,8 +50,7 @@ def speculation_of(rows: Rows) -> tuple[IntArray, FloatArray, FloatArray]:
     accept_length = 1 + accept_rate x draft_tokens.
     """
     kind, length = rows.word("spec_decode", SPECULATION), rows.number("accept_length", low=1.0, strict=False)
-    given, rate = rows.number("draft_tokens", whole=True), rows.number("accept_rate", strict=False)
-    rows.fault(rate > 1.0, "not-allowed", "accept_rate", rate, "a share from 0 to 1")
+    given, rate = rows.number("draft_tokens", whole=True), rows.share("accept_rate", np.nan)
     told = ~(np.isnan(length) & np.isnan(given) & np.isnan(rate))
     rows.note(told & (kind < 0), "assumed", "spec_decode", SPECULATION[_ASSUMED_SPECULATION])
     kind = np.where(told & (kind < 0), _ASSUMED_SPECULATION, np.maximum(kind, 0))

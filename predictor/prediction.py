@@ -18,7 +18,7 @@ from ..data.files import for_json
 from ..data.vocabulary import ARRIVALS, ENGINES, MODES, PRECISIONS, SPECULATION, TIERS
 from ..features.facts import FloatArray
 from ..features.memory import uses_host
-from ..features.percentiles import itl_ratio, share_within, spread, tpot_ratio, ttft_ratio
+from ..features.percentiles import itl_ratio, share_within, tpot_ratio, ttft_ratio, users_spreads
 from ..features.request import Requests
 from ..features.serving import sent_at_a_rate
 from ..features.settings import MAX_SEQUENCES, PASS_TOKENS, USABLE_SHARE
@@ -283,11 +283,11 @@ def _goodput(answers: Answers, numbers: Mapping[str, FloatArray]) -> dict[str, F
     if len(rows):
         part, physics = r.take(rows), base.take(rows)
         token = np.where(part.osl > 1.0, part.tpot_limit_s, np.inf)  # one token alone has no time per token
-        limited = (("ttft_ms", part.ttft_limit_s, ttft_ratio), ("tpot_ms", token, tpot_ratio))
-        scales = [spread(ratio(part, physics, _WIDE), _WIDE) for _, _, ratio in limited]
+        limited = (("ttft_ms", part.ttft_limit_s), ("tpot_ms", token))
+        scales = users_spreads(part, physics, _WIDE)
         for here, there in _TURNED:
             good = numbers[f"request_s{here}"][rows]
-            for (name, limit, _), scale in zip(limited, scales, strict=True):
+            for (name, limit), scale in zip(limited, scales, strict=True):
                 good = good * share_within(limit * 1e3, numbers[f"{name}{there}"][rows], scale)
             found[f"{GOODPUT}{here}"][rows] = good
     return found

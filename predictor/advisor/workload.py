@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ...data.columns import COLUMNS
+from ...data.columns import COLUMNS, default_of
 from ...data.errors import BadRequest
 
-DEFAULT_ISL, DEFAULT_OSL = (float(COLUMNS[name].default or 0.0) for name in ("isl", "osl"))
+DEFAULT_ISL, DEFAULT_OSL = (default_of(name) for name in ("isl", "osl"))
 # Two seconds to the first token and 20 tokens per second and user, where no limit is given.
 DEFAULT_TTFT_MS, DEFAULT_TPOT_MS, DEFAULT_PERCENTILE = 2000.0, 50.0, 90.0
 MOST_KINDS = 32

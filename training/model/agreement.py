@@ -19,7 +19,7 @@ from ...data.columns import BOUNDS
 from ...data.vocabulary import MODES
 from ...features.baseline import Estimate
 from ...features.facts import FloatArray, IntArray
-from ...features.memory import memory_fit
+from ...features.memory import memory_fit, most_at_once
 from ...features.request import Requests
 from ...features.serving import sent_at_a_rate
 from .times import CORRECTED, MEAN, OF, PERCENTS, TAILED, TAILS, ByName, floor_seconds
@@ -76,9 +76,9 @@ def log_times(r: Requests, low: Estimate, base_s: ByName, correction: ByName) ->
         by["e2e"] = whole + lift - logs["e2e"]
         logs = {name: logs[name] + np.where(tied, by[OF[name]], 0.0) for name in CORRECTED}
     for name in TAILED:
-        logs[name] = lower = np.maximum(logs[name], least[name])
-        for percent in PERCENTS:
-            logs[f"{name}_p{percent}"] = lower = np.maximum(logs[f"{name}_p{percent}"], lower)
+        logs[name] = np.maximum(logs[name], least[name])
+    for name, lower in _ABOVE.items():
+        logs[name] = np.maximum(logs[name], logs[lower])
     return logs
 
 
@@ -151,7 +151,7 @@ def closed_loops(r: Requests, rows: IntArray) -> Requests:
     if not len(rows):
         return r
     own = r.take(rows)
-    most = np.minimum(memory_fit(own).max_batch, own.settings.max_sequences * own.dp) * own.replicas
+    most = most_at_once(own, memory_fit(own)) * own.replicas
     given = np.nan_to_num(own.concurrency, nan=np.inf)
     flying = [np.maximum(np.minimum(most * fill, given), 1.0) for fill in _FILLS]
     whole = r.take(np.concatenate([np.arange(len(r)), *[rows] * len(_FILLS)]))
